@@ -1,0 +1,33 @@
+"""The layers a Transformer is made of, each a pure pair: `name` and `name_backward`.
+
+`name(...)` returns `(Y, cache)` and `name_backward(dY, cache)` the gradients in the order of the array arguments,
+`None` for one that was `None`. A single gradient comes bare. `softmax` is the one exception: its output is all that
+its backward needs, so it returns `A` alone and `softmax_backward(dA, A)` takes it as the cache.
+"""
+
+from npattn.layers.activations import gelu, gelu_backward, relu, relu_backward
+from npattn.layers.cross_entropy import cross_entropy, cross_entropy_backward
+from npattn.layers.dropout import dropout, dropout_backward
+from npattn.layers.embedding import embedding, embedding_backward
+from npattn.layers.layer_norm import layer_norm, layer_norm_backward
+from npattn.layers.linear import linear, linear_backward
+from npattn.layers.softmax import softmax, softmax_backward
+
+__all__ = [
+    "cross_entropy",
+    "cross_entropy_backward",
+    "dropout",
+    "dropout_backward",
+    "embedding",
+    "embedding_backward",
+    "gelu",
+    "gelu_backward",
+    "layer_norm",
+    "layer_norm_backward",
+    "linear",
+    "linear_backward",
+    "relu",
+    "relu_backward",
+    "softmax",
+    "softmax_backward",
+]

@@ -1,0 +1,84 @@
+"""Cross-entropy of logits against target ids, with label smoothing and ignored positions.
+
+**Forward**  For one position with logits z over V classes, target t and p = softmax(z):
+
+    q = (1 − ε) onehot(t) + ε/V                             the smoothed target, as in PyTorch
+    ℓ = −Σ_v q_v log p_v = lse(z) − (1 − ε) z_t − (ε/V) Σ_v z_v
+
+and L is the mean of ℓ over the n positions whose target is not `ignore_id`; 0 when there is none. The logarithm is
+taken of the sum of exponentials, never of a probability, so that 0 · log 0 cannot occur.
+
+**Backward**  ∂ lse/∂z = p, and Σ q = 1:
+
+    dz = (p − q) dL / n,    0 at ignored positions
+
+**Shapes**  logits (…, V), targets (…) integer, L a scalar (0-d array). **Units** nats a position.
+
+**Raises**  TypeError for targets that are no integers, IndexError for one outside 0 … V − 1, ValueError unless
+0 ≤ ε < 1.
+
+**Source**  Szegedy et al. (2016), arXiv:1512.00567, §7. Smoothing is defined in three ways in the field: ε/V on every
+class (here, and torch.nn.functional.cross_entropy), ε/(V − 1) on the wrong classes (fairseq), ε/(V − 2) with the
+pad's column at zero (The Annotated Transformer).
+
+>>> import numpy as np
+>>> loss, cache = cross_entropy(np.log(np.array([[1.0, 2.0, 1.0]])), np.array([1]))
+>>> float(loss / np.log(2.0))                              # p_t = 1/2: one bit
+1.0
+>>> cross_entropy_backward(1.0, cache)
+array([[ 0.25, -0.5 ,  0.25]])
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from npattn._shapes import check_ids, dims
+from npattn._types import Array
+from npattn.layers.softmax import row_maximum, row_sum
+
+
+class Cache(NamedTuple):
+    P: Array        # (n, V)  probabilities at the positions that count
+    targets: Array  # (n,)    their targets
+    counted: Array  # (…)     True where a position counts
+    smoothing: float
+
+
+def cross_entropy(
+    logits: Array, targets: Array, smoothing: float = 0.0, ignore_id: int | None = None
+) -> tuple[Array, Cache]:
+    """Return the mean loss over the positions that count, and the cache for `cross_entropy_backward`."""
+    V = dims(logits=(logits, "... V"))["V"]
+    check_ids("targets", targets, V)
+    if targets.shape != logits.shape[:-1]:
+        raise ValueError(f"targets: expected {logits.shape[:-1]} like the logits, got {targets.shape}")
+    if not 0 <= smoothing < 1:
+        raise ValueError(f"smoothing: expected 0 ≤ smoothing < 1, got {smoothing}")
+    counted = np.full(targets.shape, True) if ignore_id is None else targets != ignore_id
+    z = logits[counted]                                       # (n, V)
+    t = targets[counted]                                      # (n,)
+    n = max(len(t), 1)
+    z -= row_maximum(z)
+    # Shifted logits hold −z_t ≥ 0, so that the sums below cannot cancel.
+    aimed = (1 - smoothing) * z[np.arange(len(t)), t].sum() + smoothing * (z / max(V, 1)).sum()
+    with np.errstate(under="ignore"):
+        np.exp(z, out=z)
+    total = row_sum(z)                                        # (n, 1)
+    loss = (np.log(total).sum() - aimed) / n
+    z /= total
+    return np.asarray(loss), Cache(z, t, counted, smoothing)
+
+
+def cross_entropy_backward(dloss: Array | float, cache: Cache) -> Array:
+    """Return dlogits."""
+    P, targets, counted, smoothing = cache
+    n, V = P.shape
+    dz = P - smoothing / max(V, 1)                            # dz = p − q
+    dz[np.arange(n), targets] -= 1 - smoothing
+    dz *= np.asarray(dloss, P.dtype) / max(n, 1)
+    dlogits = np.zeros((*counted.shape, V), P.dtype)
+    dlogits[counted] = dz
+    return dlogits

@@ -1,0 +1,55 @@
+"""Inverted dropout: each entry is zeroed with probability p, the others are scaled by 1/(1 − p).
+
+**Forward**
+
+    Y = X ⊙ M,    M_i = 0 with probability p, else 1/(1 − p)
+
+so that E[Y] = X and nothing needs scaling at evaluation. Without an rng it is the identity: there is no `training`
+flag, handing over a generator is what switches dropout on.
+
+**Backward**  dX = dY ⊙ M, with the mask of that very forward call.
+
+**Shapes**  X, M, Y any shape. **Raises** ValueError unless 0 ≤ p < 1.
+
+**Source**  Srivastava et al., "Dropout", JMLR 15 (2014).
+
+>>> import numpy as np
+>>> Y, cache = dropout(np.ones(6), 0.5, np.random.default_rng(0))
+>>> Y
+array([2., 2., 2., 0., 0., 0.])
+>>> dropout_backward(np.full(6, 3.0), cache)
+array([6., 6., 6., 0., 0., 0.])
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from npattn._shapes import check_floating
+from npattn._types import Array
+
+
+class Cache(NamedTuple):
+    M: Array | None  # as X; None when nothing was dropped
+
+
+def dropout(X: Array, p: float, rng: np.random.Generator | None = None) -> tuple[Array, Cache]:
+    """Return X with entries dropped, and the cache for `dropout_backward`; a copy of X without an rng."""
+    check_floating("X", X)
+    if not 0 <= p < 1:
+        raise ValueError(f"p: expected a probability 0 ≤ p < 1, got {p}")
+    if rng is not None and not isinstance(rng, np.random.Generator):
+        raise TypeError(f"rng: expected a numpy.random.Generator or None, got {type(rng).__name__}")
+    if rng is None or p == 0:
+        return X.copy(), Cache(None)
+    # One comparison of random float32 numbers serves every dtype: 24 bits of p are plenty.
+    M = np.greater_equal(rng.random(X.shape, np.float32), p).astype(X.real.dtype)
+    M *= 1 / (1 - p)
+    return X * M, Cache(M)
+
+
+def dropout_backward(dY: Array, cache: Cache) -> Array:
+    """Return dX."""
+    return dY.copy() if cache.M is None else dY * cache.M     # Y = X ⊙ M

@@ -1,0 +1,69 @@
+"""Masks: boolean arrays, True where a query may attend to a key. Combine them with `&`.
+
+>>> import numpy as np
+>>> causal_mask(3)
+array([[ True, False, False],
+       [ True,  True, False],
+       [ True,  True,  True]])
+>>> padding_mask(np.array([2, 3]))[:, 0, 0]                # lengths of two rows
+array([[ True,  True, False],
+       [ True,  True,  True]])
+>>> (padding_mask(np.array([[7, 8, 0]]), pad_id=0) & causal_mask(3))[0, 0]
+array([[ True, False, False],
+       [ True,  True, False],
+       [ True,  True, False]])
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from npattn._types import Array
+
+
+def causal_mask(N_Q: int, N_X: int | None = None, offset: int = 0) -> Array:
+    """Return the sequence mask (N_Q, N_X): query i may attend to keys 0 … i + offset.
+
+    It is aligned at the top left, also when N_Q ≠ N_X; N_X is N_Q unless given. `offset` is the number of keys that
+    came before the first query, as when decoding with a cache.
+
+    Raises ValueError for negative sizes.
+
+    >>> causal_mask(2, 4, offset=1)
+    array([[ True,  True, False, False],
+           [ True,  True,  True, False]])
+    """
+    N_X = N_Q if N_X is None else N_X
+    for symbol, size in (("N_Q", N_Q), ("N_X", N_X)):
+        if size < 0:
+            raise ValueError(f"{symbol}: expected a size of 0 or more, got {size}")
+    return np.arange(N_X) <= np.arange(N_Q)[:, None] + offset
+
+
+def padding_mask(lengths_or_ids: Array, N_X: int | None = None, *, pad_id: int | None = None) -> Array:
+    """Return the pad mask (B, 1, 1, N_X): every query and head may attend to the real tokens of its own row.
+
+    Either lengths (B,), with N_X the longest unless given; or ids (B, N_X) with `pad_id`, where every other id is a
+    real token. The two single axes stand for heads and queries: a mask (B, N_X) would be read as (N_Q, N_X) whenever
+    B = N_Q. For scores without a head axis take `[:, 0]`.
+
+    Raises TypeError for arrays that are no integers, ValueError for a shape or a length that does not fit.
+    """
+    given = lengths_or_ids
+    if not isinstance(given, np.ndarray) or not np.issubdtype(given.dtype, np.integer):
+        kind = given.dtype if isinstance(given, np.ndarray) else type(given).__name__
+        raise TypeError(f"lengths_or_ids: expected an integer array, got {kind}")
+    if pad_id is not None:
+        if given.ndim != 2:
+            raise ValueError(f"ids: expected (B, N_X), got {given.shape}")
+        if N_X not in (None, given.shape[1]):
+            raise ValueError(f"N_X: expected {given.shape[1]}, the width of the ids, got {N_X}")
+        return (given != pad_id)[:, None, None, :]
+    if given.ndim != 1:
+        raise ValueError(f"lengths: expected (B,), got {given.shape}; for ids (B, N_X) give their pad_id")
+    longest = int(given.max(initial=0))
+    N_X = longest if N_X is None else N_X
+    if longest > N_X or given.min(initial=0) < 0:
+        worst = longest if longest > N_X else given.min()
+        raise ValueError(f"lengths: expected 0 to N_X={N_X}, got {worst}")
+    return (np.arange(N_X) < given[:, None])[:, None, None, :]

@@ -1,0 +1,30 @@
+"""Sinusoidal positions: what tells attention, which knows no order, where in the sequence a row stands.
+
+    P[n, 2i] = sin(n / 10000^(2i/D)),    P[n, 2i+1] = cos(n / 10000^(2i/D))
+
+Each pair of columns turns at its own pace, with wavelengths from 2π to 10000·2π, so that P[n + k] is a fixed rotation
+of P[n] and the dot product P[n]·P[m] depends on n − m alone.
+
+**Source**  Vaswani et al. (2017), arXiv:1706.03762, §3.5.
+
+>>> import numpy as np
+>>> sinusoidal_positions(2, 4).round(4)
+array([[0.    , 1.    , 0.    , 1.    ],
+       [0.8415, 0.5403, 0.01  , 1.    ]])
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from npattn._types import Array
+
+
+def sinusoidal_positions(N: int, D: int) -> Array:
+    """Return P (N, D) in float64; an odd D ends on a sine. Raises ValueError for negative sizes."""
+    for symbol, size in (("N", N), ("D", D)):
+        if size < 0:
+            raise ValueError(f"{symbol}: expected a size of 0 or more, got {size}")
+    pair = np.arange(D) // 2                                  # (D,)  i of each column
+    angle = np.arange(N)[:, None] * 10000.0 ** (-2 * pair / max(D, 1))   # (N, D)
+    return np.where(np.arange(D) % 2, np.cos(angle), np.sin(angle))
