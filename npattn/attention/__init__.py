@@ -1,0 +1,88 @@
+"""Seven versions of attention, from Bahdanau's to the Transformer's, each one idea away from the one before.
+
+Every version is a module with `forward(...) → (y, cache)` and `backward(dy, cache) → gradients`, in the same order of
+statements and under the same names, so that the difference between two neighbours is the lesson:
+`diff npattn/attention/v4_multiple_queries.py npattn/attention/v5_cross_attention.py`. `VERSIONS` lists them.
+"""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import NamedTuple
+
+from npattn.attention import (
+    v1_feed_forward,
+    v2_dot_product,
+    v3_scaled_dot_product,
+    v4_multiple_queries,
+    v5_cross_attention,
+    v6_self_attention,
+    v7_multi_head,
+)
+
+
+class Version(NamedTuple):
+    """One step of the climb."""
+
+    module: ModuleType
+    name: str
+    formula: str
+    changed: str
+
+
+VERSIONS = (
+    Version(
+        v1_feed_forward,
+        "feed-forward attention",
+        "e = tanh(q W_Q + X W_X) w,  a = softmax(e),  y = aᵀ X",
+        "a small network scores each input against the query",
+    ),
+    Version(
+        v2_dot_product,
+        "dot-product attention",
+        "e = X q,  a = softmax(e),  y = aᵀ X",
+        "the similarity is the dot product; three parameters vanish",
+    ),
+    Version(
+        v3_scaled_dot_product,
+        "scaled dot-product attention",
+        "e = X q / √D_Q,  a = softmax(e),  y = aᵀ X",
+        "divided by √D_Q, so that the softmax does not saturate",
+    ),
+    Version(
+        v4_multiple_queries,
+        "multiple queries",
+        "E = Q Xᵀ / √D_Q,  A = softmax(E),  Y = A X",
+        "many queries at once, as matrix products",
+    ),
+    Version(
+        v5_cross_attention,
+        "cross-attention",
+        "K = X W_K,  V = X W_V,  E = Q Kᵀ / √D_Q,  A = softmax(E),  Y = A V",
+        "inputs split into keys, to be matched, and values, to be read",
+    ),
+    Version(
+        v6_self_attention,
+        "self-attention",
+        "Q = X W_Q,  K = X W_K,  V = X W_V,  E = Q Kᵀ / √D_Q,  A = softmax(E),  Y = A V",
+        "the queries come from the input too",
+    ),
+    Version(
+        v7_multi_head,
+        "multi-head attention",
+        "Q, K, V in H heads,  A = softmax(Q Kᵀ / √D_Q),  Z = merge(A V) W_O + b_O",
+        "H attentions side by side, mixed by W_O",
+    ),
+)
+
+__all__ = [
+    "VERSIONS",
+    "Version",
+    "v1_feed_forward",
+    "v2_dot_product",
+    "v3_scaled_dot_product",
+    "v4_multiple_queries",
+    "v5_cross_attention",
+    "v6_self_attention",
+    "v7_multi_head",
+]

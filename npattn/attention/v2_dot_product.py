@@ -1,0 +1,73 @@
+"""Version 2, dot-product attention: the similarity of query and input is their dot product.
+
+**Forward**
+
+    e = X q                        one similarity for each input
+    a = softmax(e)                 attention weights, Σ a = 1
+    y = aᵀ X                       the weighted mean of the inputs
+
+**Backward**  Line by line, from the last to the first, with dZ = ∂L/∂Z:
+
+    y_d = Σ_n a_n X_nd             da_n = Σ_d dy_d X_nd,  dX_nd = a_n dy_d        da = X dy,  dX = a dyᵀ
+    a = softmax(e)                 de = a ⊙ (da − aᵀda)                           see npattn.layers.softmax
+    e_n = Σ_d X_nd q_d             dq_d = Σ_n X_nd de_n                           dq = Xᵀ de
+                                   dX_nd += de_n q_d: X is used twice             dX += de qᵀ
+
+**Shapes**  q (…, D_Q), X (…, N_X, D_Q), e and a (…, N_X), y (…, D_Q).
+
+**Changed**  e = tanh(q W_Q + X W_X) w becomes e = X q: the three parameters vanish, one matrix product is left. Query
+and input must now share their width, D_X = D_Q.
+
+**Raises**  ValueError for shapes that don't fit, TypeError for dtypes that differ or a mask that is not boolean.
+
+**Source**  Luong, Pham & Manning, "Effective Approaches to Attention-based Neural Machine Translation" (2015),
+arXiv:1508.04025, §3.1 ("dot").
+
+By hand: the scores are 0 and ln 3, the weights 1/4 and 3/4.
+
+>>> import numpy as np
+>>> q, X = np.array([0.0, np.log(3.0)]), np.array([[4.0, 0.0], [0.0, 1.0]])
+>>> y, cache = forward(q, X)
+>>> y, cache.A
+(array([1.  , 0.75]), array([0.25, 0.75]))
+>>> dq, dX = backward(np.array([1.0, 0.0]), cache)         # da = [4, 0], aᵀda = 1, de = [¾, −¾]
+>>> dq
+array([ 3.  , -0.75])
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from npattn._shapes import dims
+from npattn._types import Array
+from npattn.layers.softmax import softmax, softmax_backward
+
+
+class Cache(NamedTuple):
+    q: Array  # (…, D_Q)
+    X: Array  # (…, N_X, D_Q)
+    A: Array  # (…, N_X)
+
+
+def forward(q: Array, X: Array, mask: Array | None = None) -> tuple[Array, Cache]:
+    """Return y (…, D_Q) and the cache for `backward`; see the module for the formula."""
+    dims(
+        q=(q, "... D_Q"),
+        X=(X, "... N_X D_Q"),
+    )
+    e = (X @ q[..., None])[..., 0]                            # (…, N_X)
+    a = softmax(e, mask)                                      # (…, N_X)
+    y = (a[..., None, :] @ X)[..., 0, :]                      # (…, D_Q)
+    return y, Cache(q, X, a)
+
+
+def backward(dy: Array, cache: Cache) -> tuple[Array, Array]:
+    """Return dq, dX."""
+    q, X, a = cache
+    da = (X @ dy[..., None])[..., 0]                          # y = aᵀ X
+    dX = a[..., None] * dy[..., None, :]                      # y = aᵀ X
+    de = softmax_backward(da, a)                              # a = softmax(e)
+    dX += de[..., None] * q[..., None, :]                     # e = X q: X is used twice, so add
+    dq = (de[..., None, :] @ X)[..., 0, :]                    # e = X q
+    return dq, dX

@@ -1,0 +1,79 @@
+"""Version 4, multiple queries: N_Q queries attend at once, as matrix products.
+
+**Forward**
+
+    E = Q Xᵀ / √D_Q                one similarity for each query and input
+    A = softmax(E)                 attention weights, each row sums to 1
+    Y = A X                        each row a weighted mean of the inputs
+
+**Backward**  Line by line, from the last to the first, with dZ = ∂L/∂Z:
+
+    Y_id = Σ_n A_in X_nd           dA_in = Σ_d dY_id X_nd,  dX_nd = Σ_i A_in dY_id    dA = dY Xᵀ,  dX = Aᵀ dY
+    A = softmax(E)                 dE_i = A_i ⊙ (dA_i − A_iᵀ dA_i), row by row        see npattn.layers.softmax
+    E_in = Σ_d Q_id X_nd / √D_Q    dQ_id = Σ_n dE_in X_nd / √D_Q                      dQ = (dE/√D_Q) X
+                                   dX_nd += Σ_i dE_in Q_id / √D_Q: X is used twice    dX += (dE/√D_Q)ᵀ Q
+
+**Shapes**  Q (…, N_Q, D_Q), X (…, N_X, D_Q), E and A (…, N_Q, N_X), Y (…, N_Q, D_Q).
+
+**Changed**  One query q becomes N_Q rows of Q. Rows do not see one another: row i of Y is version 3 of row i of Q.
+Only the inputs, which all queries share, gather gradients from every row.
+
+**Raises**  ValueError for shapes that don't fit, TypeError for dtypes that differ or a mask that is not boolean.
+
+**Source**  Vaswani et al. (2017), arXiv:1706.03762, §3.2.1, equation 1 with K = V = X.
+
+By hand: D_Q = 4; the first query is that of version 3, the second is 0 and weighs all inputs alike.
+
+>>> import numpy as np
+>>> Q = np.array([[0.0, 2 * np.log(3.0), 0.0, 0.0], [0.0, 0.0, 0.0, 0.0]])
+>>> X = np.array([[4.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0]])
+>>> Y, cache = forward(Q, X)
+>>> Y
+array([[1.  , 0.75, 0.  , 0.  ],
+       [2.  , 0.5 , 0.  , 0.  ]])
+>>> cache.A
+array([[0.25, 0.75],
+       [0.5 , 0.5 ]])
+>>> dQ, dX = backward(np.array([[1.0, 0.0, 0.0, 0.0], [1.0, 0.0, 0.0, 0.0]]), cache)
+>>> dQ                                                     # dE/√D_Q = [[⅜, −⅜], [½, −½]]
+array([[ 1.5  , -0.375,  0.   ,  0.   ],
+       [ 2.   , -0.5  ,  0.   ,  0.   ]])
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+from npattn._shapes import dims
+from npattn._types import Array
+from npattn.layers.softmax import softmax, softmax_backward
+
+
+class Cache(NamedTuple):
+    Q: Array  # (…, N_Q, D_Q)
+    X: Array  # (…, N_X, D_Q)
+    A: Array  # (…, N_Q, N_X)
+
+
+def forward(Q: Array, X: Array, mask: Array | None = None) -> tuple[Array, Cache]:
+    """Return Y (…, N_Q, D_Q) and the cache for `backward`; see the module for the formula."""
+    dims(
+        Q=(Q, "... N_Q D_Q"),
+        X=(X, "... N_X D_Q"),
+    )
+    E = Q @ X.mT / math.sqrt(Q.shape[-1])                     # (…, N_Q, N_X)
+    A = softmax(E, mask)                                      # (…, N_Q, N_X)
+    Y = A @ X                                                 # (…, N_Q, D_Q)
+    return Y, Cache(Q, X, A)
+
+
+def backward(dY: Array, cache: Cache) -> tuple[Array, Array]:
+    """Return dQ, dX."""
+    Q, X, A = cache
+    dA = dY @ X.mT                                            # Y = A X
+    dX = A.mT @ dY                                            # Y = A X
+    dE = softmax_backward(dA, A) / math.sqrt(Q.shape[-1])     # A = softmax(E), E = … / √D_Q
+    dX += dE.mT @ Q                                           # E = Q Xᵀ / √D_Q: X is used twice, so add
+    dQ = dE @ X                                               # E = Q Xᵀ / √D_Q
+    return dQ, dX

@@ -1,0 +1,98 @@
+"""Version 5, cross-attention with keys and values: each input is projected to a key, to be matched, and a value, to
+be read.
+
+**Forward**
+
+    K = X W_K                      keys
+    V = X W_V                      values
+    E = Q Kᵀ / √D_Q                one similarity for each query and key
+    A = softmax(E)                 attention weights, each row sums to 1
+    Y = A V                        each row a weighted mean of the values
+
+**Backward**  Line by line, from the last to the first, with dZ = ∂L/∂Z:
+
+    Y_id = Σ_n A_in V_nd           dA_in = Σ_d dY_id V_nd,  dV_nd = Σ_i A_in dY_id    dA = dY Vᵀ,  dV = Aᵀ dY
+    A = softmax(E)                 dE_i = A_i ⊙ (dA_i − A_iᵀ dA_i), row by row        see npattn.layers.softmax
+    E_in = Σ_d Q_id K_nd / √D_Q    dQ_id = Σ_n dE_in K_nd / √D_Q                      dQ = (dE/√D_Q) K
+                                   dK_nd = Σ_i dE_in Q_id / √D_Q                      dK = (dE/√D_Q)ᵀ Q
+    V = X W_V                      dW_V = Xᵀ dV,  dX = dV W_Vᵀ                        see npattn.layers.linear
+    K = X W_K                      dW_K = Xᵀ dK,  dX += dK W_Kᵀ: X is used twice, so its gradients add
+
+**Shapes**  Q (…, N_Q, D_Q), X (…, N_X, D_X), W_K (D_X, D_Q), W_V (D_X, D_V), K (…, N_X, D_Q), V (…, N_X, D_V),
+E and A (…, N_Q, N_X), Y (…, N_Q, D_V).
+
+**Changed**  X in the scores becomes K = X W_K, X in the output becomes V = X W_V: what makes an input found need no
+longer be what is read from it. The widths come apart: D_X and D_V are free, only keys and queries share D_Q.
+
+**Raises**  ValueError for shapes that don't fit, TypeError for dtypes that differ or a mask that is not boolean.
+
+**Source**  Vaswani et al. (2017), arXiv:1706.03762, §3.2.1, equation 1; "encoder-decoder attention" in §3.2.3.
+
+By hand: W_K turns the inputs into version 4's keys, W_V into one number each, 8 and 4.
+
+>>> import numpy as np
+>>> Q, X = np.array([[0.0, 2 * np.log(3.0), 0.0, 0.0]]), np.array([[1.0, 0.0], [0.0, 1.0]])
+>>> W_K, W_V = np.array([[4.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0]]), np.array([[8.0], [4.0]])
+>>> Y, cache = forward(Q, X, W_K, W_V)
+>>> Y, cache.A                                             # ¼·8 + ¾·4
+(array([[5.]]), array([[0.25, 0.75]]))
+>>> dQ, dX, dW_K, dW_V = backward(np.array([[1.0]]), cache)
+>>> dQ                                                     # dA = [8, 4], dE/√D_Q = [⅜, −⅜]
+array([[ 1.5  , -0.375,  0.   ,  0.   ]])
+>>> dW_V                                                   # Xᵀ Aᵀ dY
+array([[0.25],
+       [0.75]])
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+from npattn._shapes import dims
+from npattn._types import Array
+from npattn.layers.linear import project, weight_gradient
+from npattn.layers.softmax import softmax, softmax_backward
+
+
+class Cache(NamedTuple):
+    Q: Array    # (…, N_Q, D_Q)
+    X: Array    # (…, N_X, D_X)
+    W_K: Array  # (D_X, D_Q)
+    W_V: Array  # (D_X, D_V)
+    K: Array    # (…, N_X, D_Q)
+    V: Array    # (…, N_X, D_V)
+    A: Array    # (…, N_Q, N_X)
+
+
+def forward(
+    Q: Array, X: Array, W_K: Array, W_V: Array, mask: Array | None = None
+) -> tuple[Array, Cache]:
+    """Return Y (…, N_Q, D_V) and the cache for `backward`; see the module for the formula."""
+    dims(
+        Q=(Q, "... N_Q D_Q"),
+        X=(X, "... N_X D_X"),
+        W_K=(W_K, "D_X D_Q"),
+        W_V=(W_V, "D_X D_V"),
+    )
+    K = project(X, W_K)                                       # (…, N_X, D_Q)
+    V = project(X, W_V)                                       # (…, N_X, D_V)
+    E = Q @ K.mT / math.sqrt(Q.shape[-1])                     # (…, N_Q, N_X)
+    A = softmax(E, mask)                                      # (…, N_Q, N_X)
+    Y = A @ V                                                 # (…, N_Q, D_V)
+    return Y, Cache(Q, X, W_K, W_V, K, V, A)
+
+
+def backward(dY: Array, cache: Cache) -> tuple[Array, Array, Array, Array]:
+    """Return dQ, dX, dW_K, dW_V."""
+    Q, X, W_K, W_V, K, V, A = cache
+    dA = dY @ V.mT                                            # Y = A V
+    dV = A.mT @ dY                                            # Y = A V
+    dE = softmax_backward(dA, A) / math.sqrt(Q.shape[-1])     # A = softmax(E), E = … / √D_Q
+    dK = dE.mT @ Q                                            # E = Q Kᵀ / √D_Q
+    dQ = dE @ K                                               # E = Q Kᵀ / √D_Q
+    dX = project(dV, W_V.T)                                   # V = X W_V
+    dX += project(dK, W_K.T)                                  # K = X W_K: X is used twice, so add
+    dW_K = weight_gradient(X, dK)                             # K = X W_K
+    dW_V = weight_gradient(X, dV)                             # V = X W_V
+    return dQ, dX, dW_K, dW_V
