@@ -1,0 +1,129 @@
+"""The sizes and choices that make a Transformer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+CHOICES = {"norm": ("post", "pre"), "tie": ("output", "all", "none"), "activation": ("relu", "gelu")}
+
+
+@dataclass(frozen=True)
+class TransformerConfig:
+    """Hyperparameters; the defaults are the paper's base model.
+
+    - `src_vocab`, `tgt_vocab`: numbers of ids. `d_model` is D_X, `d_ff` the hidden width of the feed-forward layer.
+    - `norm`: "post" as in the paper, Y = norm(X + f(X)), or "pre", Y = X + f(norm(X)).
+    - `final_norm`: one more layer norm after the last layer of encoder and decoder; None means only with pre-norm,
+      whose last sum would otherwise stay unnormalised. True with post-norm is what torch's nn.Transformer does.
+    - `tie`: "output" uses the target embedding as output projection, "all" the source embedding as well (the paper;
+      one vocabulary), "none" neither.
+    - `bias`: False leaves out every b and β.
+
+    Raises ValueError that names the field, the value and what was expected; TypeError for a field of a wrong type.
+
+    Source: Vaswani et al. (2017), arXiv:1706.03762, table 3.
+
+    >>> TransformerConfig(10, 12, d_model=6, n_heads=4)
+    Traceback (most recent call last):
+    ValueError: d_model: expected a multiple of n_heads=4, got 6
+    """
+
+    src_vocab: int
+    tgt_vocab: int
+    d_model: int = 512
+    n_heads: int = 8
+    d_ff: int = 2048
+    n_encoder_layers: int = 6
+    n_decoder_layers: int = 6
+    dropout: float = 0.1
+    norm: Literal["post", "pre"] = "post"
+    final_norm: bool | None = None
+    tie: Literal["output", "all", "none"] = "output"
+    bias: bool = True
+    activation: Literal["relu", "gelu"] = "relu"
+    pad_id: int = 0
+    bos_id: int = 1
+    eos_id: int = 2
+
+    def __post_init__(self) -> None:
+        for name in ("src_vocab", "tgt_vocab", "d_model", "n_heads", "d_ff"):
+            self._check_integer(name, least=1)
+        for name in ("n_encoder_layers", "n_decoder_layers", "pad_id", "bos_id", "eos_id"):
+            self._check_integer(name, least=0)
+        if isinstance(self.dropout, bool) or not isinstance(self.dropout, int | float):
+            raise TypeError(f"dropout: expected a number, got {self.dropout!r}")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout: expected 0 ≤ dropout < 1, got {self.dropout}")
+        for name, choices in CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise ValueError(f"{name}: expected one of {', '.join(choices)}, got {getattr(self, name)!r}")
+        if not isinstance(self.bias, bool) or self.final_norm not in (None, True, False):
+            raise TypeError(f"bias, final_norm: expected booleans, got {self.bias!r}, {self.final_norm!r}")
+        if self.d_model % self.n_heads:
+            raise ValueError(f"d_model: expected a multiple of n_heads={self.n_heads}, got {self.d_model}")
+        if self.tie == "all" and self.src_vocab != self.tgt_vocab:
+            raise ValueError(
+                f'tie="all": expected one vocabulary, got src_vocab={self.src_vocab}, tgt_vocab={self.tgt_vocab}'
+            )
+
+    def _check_integer(self, name: str, least: int) -> None:
+        value = getattr(self, name)
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise TypeError(f"{name}: expected an integer, got {value!r}")
+        if value < least:
+            raise ValueError(f"{name}: expected {least} or more, got {value}")
+
+    @property
+    def has_final_norm(self) -> bool:
+        """Whether encoder and decoder end on a layer norm."""
+        return self.norm == "pre" if self.final_norm is None else self.final_norm
+
+    @property
+    def source_embedding(self) -> str:
+        """The name of the source embedding among the parameters."""
+        return "embedding.W_E" if self.tie == "all" else "source_embedding.W_E"
+
+    @property
+    def target_embedding(self) -> str:
+        """The name of the target embedding among the parameters."""
+        return "embedding.W_E" if self.tie == "all" else "target_embedding.W_E"
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Return the shape of every parameter by name, in the order in which they are used."""
+        D = self.d_model
+        shapes: dict[str, tuple[int, ...]] = {
+            self.source_embedding: (self.src_vocab, D),
+            self.target_embedding: (self.tgt_vocab, D),
+        }
+        for i in range(self.n_encoder_layers):
+            shapes |= self._attention(f"encoder.{i}.self_attention") | self._norm(f"encoder.{i}.norm_1")
+            shapes |= self._feed_forward(f"encoder.{i}.feed_forward") | self._norm(f"encoder.{i}.norm_2")
+        for i in range(self.n_decoder_layers):
+            shapes |= self._attention(f"decoder.{i}.self_attention") | self._norm(f"decoder.{i}.norm_1")
+            shapes |= self._attention(f"decoder.{i}.cross_attention") | self._norm(f"decoder.{i}.norm_2")
+            shapes |= self._feed_forward(f"decoder.{i}.feed_forward") | self._norm(f"decoder.{i}.norm_3")
+        if self.has_final_norm:
+            shapes |= self._norm("encoder.norm") | self._norm("decoder.norm")
+        if self.tie == "none":
+            shapes["output.W"] = (D, self.tgt_vocab)
+        return shapes
+
+    def _attention(self, name: str) -> dict[str, tuple[int, ...]]:
+        D = self.d_model
+        shapes: dict[str, tuple[int, ...]] = {}
+        for which in "QKVO":
+            shapes[f"{name}.W_{which}"] = (D, D)
+            if self.bias:
+                shapes[f"{name}.b_{which}"] = (D,)
+        return shapes
+
+    def _feed_forward(self, name: str) -> dict[str, tuple[int, ...]]:
+        D, F = self.d_model, self.d_ff
+        weights: dict[str, tuple[int, ...]] = {f"{name}.W_1": (D, F), f"{name}.W_2": (F, D)}
+        biases: dict[str, tuple[int, ...]] = {f"{name}.b_1": (F,), f"{name}.b_2": (D,)}
+        return weights | biases if self.bias else weights
+
+    def _norm(self, name: str) -> dict[str, tuple[int, ...]]:
+        gamma: dict[str, tuple[int, ...]] = {f"{name}.gamma": (self.d_model,)}
+        return gamma | {f"{name}.beta": (self.d_model,)} if self.bias else gamma
