@@ -1,0 +1,105 @@
+"""Limit the length of the gradient, taken over all parameters as one vector.
+
+**Formula.** ‖g‖ = √Σ gᵢ², the sum running over every entry of every array; if ‖g‖ > c, then g ← g · c/‖g‖.
+The direction stays, so this is still a step downhill, only a shorter one.
+
+**Range.** Squares leave the range of a dtype long before its numbers do: 1e200² overflows float64, 1e20²
+float32, and dividing by an infinite norm would turn a huge gradient into zeros. With the largest |gᵢ| as unit
+u, ‖g‖ = u·√Σ (gᵢ/u)², every quotient is at most 1. That costs another pass, so it is taken only where it is
+needed.
+
+**Source.** Pascanu, Mikolov, Bengio 2013, "On the difficulty of training recurrent neural networks",
+Algorithm 1.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from npattn._layout import layout_of
+from npattn._types import Array, Params
+from npattn.optim._buffers import FLOATS, Tree, buffers, pieces, zeros_like
+
+
+@np.errstate(under="ignore")  # what is too small for its dtype may fade to 0
+def clip_gradients(grads: Tree, max_norm: float, *, in_place: bool = False) -> tuple[Tree, float]:
+    """Return the gradients, no longer than `max_norm` together, and the norm they had before.
+
+    At or below `max_norm` nothing is computed and the very same `grads` come back. Above it they are a scaled
+    copy, of the same class and dtypes; `in_place=True` scales the arrays of the caller instead, who must own
+    them. `max_norm=math.inf` only measures.
+
+    A tied parameter has one name and counts once. ValueError: `max_norm` is not above 0, or a gradient holds
+    NaN or inf (the message names the parameter: scaling would spread it to all). TypeError: not float32 or
+    float64.
+
+    >>> grads = {"W": np.array([[3.0, 0.0]]), "b": np.array([4.0])}
+    >>> clip_gradients(grads, max_norm=1.0)          # √(3² + 4²) = 5, so everything is divided by 5
+    ({'W': array([[0.6, 0. ]]), 'b': array([0.8])}, 5.0)
+    >>> clip_gradients(grads, max_norm=5.0)[0] is grads
+    True
+    """
+    if not max_norm > 0:
+        raise ValueError(f"max_norm: expected a number above 0, got {max_norm}")
+    for name, (_, dtype) in layout_of("gradients", grads).items():
+        if dtype not in FLOATS:
+            raise TypeError(f"gradient of {name!r}: expected float32 or float64, got {dtype}")
+    unit, length = _norm(grads)
+    if unit * length <= max_norm:
+        return grads, unit * length
+    clipped = grads if in_place else zeros_like(grads)
+    for array, out in buffers(grads, clipped):
+        scaled = array if unit == 1 else np.divide(array, unit, dtype=np.float64)
+        np.multiply(scaled, float(max_norm) / length, out=out)
+    return clipped, unit * length
+
+
+def sum_of_squares(grads: Params) -> float:
+    """Return Σ gᵢ² over all arrays; not finite if an entry or its square is not."""
+    total = 0.0
+    with np.errstate(over="ignore", invalid="ignore"):
+        for (array,) in buffers(grads):  # summed up in float64: a float32 sum of ones ends at 2²⁴
+            total += sum(float(np.dot(g, g)) for (g,) in pieces([array], [False]))
+    return total
+
+
+def require_finite(grads: Params) -> None:
+    """Raise a ValueError that names the first parameter whose gradient is not finite, and where."""
+    for name, array in grads.items():
+        wrong = np.argwhere(~np.isfinite(array))
+        if len(wrong):
+            place = tuple(int(i) for i in wrong[0])
+            raise ValueError(
+                f"gradient of {name!r}: expected finite numbers, {len(wrong)} of {array.size} are not, "
+                f"the first {array[place]} at {place}"
+            )
+
+
+def largest(array: Array) -> float:
+    """Return max |gᵢ|, NaN if there is one, 0 if there are none; without the temporary of np.abs."""
+    return float(np.maximum(array.max(initial=0), -array.min(initial=0)))
+
+
+def _norm(grads: Params) -> tuple[float, float]:
+    """Return (unit, length), both well inside the range of float64, whose product is the norm."""
+    squares = sum_of_squares(grads)
+    if _lost_to_underflow(grads) < squares < math.inf:
+        return 1.0, math.sqrt(squares)
+    require_finite(grads)
+    unit = max((largest(array) for (array,) in buffers(grads)), default=0.0)
+    if unit == 0:
+        return 1.0, 0.0
+    total = 0.0
+    for (array,) in buffers(grads):
+        for (g,) in pieces([array], [False]):
+            scaled = np.divide(g, unit, dtype=np.float64)
+            total += float(np.dot(scaled, scaled))
+    return unit, math.sqrt(total)
+
+
+def _lost_to_underflow(grads: Params) -> float:
+    """Return a sum of squares so small that 1e9 squares lost to underflow could show in its last digits."""
+    limits = [np.finfo(array.dtype) for (array,) in buffers(grads)]
+    return max((float(limit.tiny / limit.eps) * 1e9 for limit in limits), default=0.0)

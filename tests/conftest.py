@@ -1,0 +1,29 @@
+"""Hypothesis: the same few examples in every run, or, with NPATTN_EXPLORE=1, many new ones."""
+
+from __future__ import annotations
+
+import os
+import secrets
+
+import pytest
+from hypothesis import settings
+
+collect_ignore = ["golden"]  # scripts that make golden numbers; they need PyTorch
+
+settings.register_profile("repeatable", derandomize=True, max_examples=25, deadline=None, database=None)
+settings.register_profile("explore", max_examples=500, deadline=None, print_blob=True)
+
+EXPLORE = os.environ.get("NPATTN_EXPLORE") == "1"
+settings.load_profile("explore" if EXPLORE else "repeatable")
+
+
+@pytest.hookimpl(tryfirst=True)  # before Hypothesis reads the option
+def pytest_configure(config: pytest.Config) -> None:
+    if EXPLORE and config.option.hypothesis_seed is None:
+        config.option.hypothesis_seed = str(secrets.randbits(32))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if EXPLORE:
+        seed = config.option.hypothesis_seed
+        terminalreporter.write_line(f"explored; again: NPATTN_EXPLORE=1 pytest --hypothesis-seed={seed}")

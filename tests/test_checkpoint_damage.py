@@ -1,0 +1,175 @@
+"""No damaged or forged file is taken for a checkpoint, and every refusal is one CheckpointError."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import pickle
+import tracemalloc
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from named_arrays import same
+
+from npattn import CheckpointError
+from npattn.checkpoint import load_arrays, save_arrays
+
+ARRAYS = {"W_K": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.array([0.5, -1.0]), "t": np.array(3)}
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    save_arrays(tmp_path / "model.npz", ARRAYS, {"step": 7})
+    return tmp_path / "model.npz"
+
+
+class TestDamage:
+    """Whatever happens to a file by accident, the checksum sees."""
+
+    def refused(self, path: Path, content: bytes) -> None:
+        path.write_bytes(content)
+        with pytest.raises(CheckpointError, match="checksum") as caught:
+            load_arrays(path)
+        assert str(caught.value).startswith(f"{path}: ")
+
+    def test_flipped_bits(self, path: Path) -> None:
+        content = path.read_bytes()
+        rng = np.random.default_rng(0)
+        for place in range(0, len(content), 3):
+            damaged = bytearray(content)
+            damaged[place] ^= 1 << rng.integers(8)
+            self.refused(path, bytes(damaged))
+
+    def test_truncation_and_additions(self, path: Path) -> None:
+        content = path.read_bytes()
+        for length in range(0, len(content), 7):
+            self.refused(path, content[:length])
+            self.refused(path, content[length:] if length else content[:-1])
+        for extra in (b"\0", b"\n", content):
+            self.refused(path, content + extra)
+            self.refused(path, extra + content)
+
+    def test_files_of_another_kind(self, path: Path) -> None:
+        plain = io.BytesIO()
+        np.savez(plain, **ARRAYS)
+        for content in (b"", b"hello", pickle.dumps(ARRAYS), plain.getvalue(), bytes(10_000)):
+            self.refused(path, content)
+
+    def test_a_missing_file_is_the_operating_system_s_error(self, tmp_path: Path) -> None:
+        with pytest.raises(FileNotFoundError, match=r"nowhere\.npz"):
+            load_arrays(tmp_path / "nowhere.npz")
+
+
+def npy(array: Any, **options: Any) -> bytes:
+    file = io.BytesIO()
+    np.save(file, array, **options)
+    return file.getvalue()
+
+
+def header(**content: Any) -> bytes:
+    return npy(np.frombuffer(json.dumps({"format": 1, "metadata": {}} | content).encode(), np.uint8))
+
+
+def sealed(content: bytes) -> bytes:
+    body = content[:-64]
+    return body + hashlib.sha256(body).hexdigest().encode()
+
+
+def archive(*members: tuple[str, bytes], compression: int = zipfile.ZIP_STORED) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", compression) as writer:
+        writer.comment = bytes(64)
+        for name, content in members:
+            writer.writestr(name, content)
+    return sealed(file.getvalue())
+
+
+HEADER = ("__npattn__.npy", header())
+ONES = npy(np.ones(3))
+
+
+class TestForgery:
+    """Files made up by somebody who can compute a checksum."""
+
+    def test_a_good_one_is_accepted(self, tmp_path: Path) -> None:
+        (tmp_path / "x").write_bytes(archive(("W.npy", ONES), HEADER))
+        assert same(load_arrays(tmp_path / "x")[0], {"W": np.ones(3)})
+
+    @pytest.mark.parametrize(
+        ("content", "cause"),
+        [
+            (archive(("W.npy", ONES)), "'__npattn__.npy' is missing"),
+            (archive(HEADER, ("W.npy", ONES), ("V", ONES)), "'V' is there twice, or no .npy"),
+            (archive(("__npattn__.npy", header(format=2))), "expected format 1, got 2: of a newer npattn"),
+            (archive(("__npattn__.npy", header(metadata=[1]))), "holds no metadata"),
+            (archive(("__npattn__.npy", ONES)), "'__npattn__' is float64"),
+            (archive(("__npattn__.npy", npy(np.frombuffer(b"{1", np.uint8)))), "JSONDecodeError"),
+            (archive(("__npattn__.npy", npy(np.full(5, 255, np.uint8)))), "UnicodeDecodeError"),
+            (archive(("__npattn__.npy", npy(np.frombuffer(b"[" * 100_000, np.uint8)))), "RecursionError"),
+            (archive(HEADER, ("W.npy", ONES[:-1])), r"float64 \(3,\) does not fit its 151 bytes"),
+            (archive(HEADER, ("W.npy", ONES + b"x")), r"float64 \(3,\) does not fit its 153 bytes"),
+            (archive(HEADER, ("W.npy", ONES.replace(b"(3,), ", b"(-3,),"))), r"\(-3,\) does not fit"),
+            (archive(HEADER, ("W.npy", ONES.replace(b"(3,), }        ", b"(3, 9999999), }"))), r"9999999\) does not"),
+            (archive(HEADER, ("W.npy", b"")), "W|EOF|magic"),
+            (archive(HEADER, ("W.npy", ONES.replace(b"descr", b"desc\\"))), "unreadable"),
+            (archive(HEADER, ("W.npy", b"\x93NUMPY\x02" + ONES[7:])), "version 1.0"),
+            (archive(HEADER, ("W.npy", npy(np.ones(3, ">f8")))), "got C, >f8"),
+            (archive(HEADER, ("W.npy", npy(np.ones((3, 2), order="F")))), "got Fortran, <f8"),
+            (archive(HEADER, ("W.npy", npy(np.ones(3, complex)))), "got C, <c16"),
+            (archive(HEADER, ("W.npy", npy(np.ones(3, "f4,f4")))), "got C, "),
+            (archive(HEADER, ("W.npy", npy(np.array([{}], object), allow_pickle=True))), r"got C, \|O"),
+            (archive(HEADER, ("W.npy", npy(np.zeros(10**6))), compression=zipfile.ZIP_DEFLATED), "is compressed"),
+        ],
+    )  # fmt: skip
+    def test_is_refused_for_its_cause(self, tmp_path: Path, content: bytes, cause: str) -> None:
+        (tmp_path / "forged.npz").write_bytes(content)
+        with pytest.raises(CheckpointError, match=rf"forged\.npz: .*({cause})"):
+            load_arrays(tmp_path / "forged.npz")
+
+    @pytest.mark.filterwarnings("ignore:Duplicate name")
+    def test_two_members_of_one_name(self, tmp_path: Path) -> None:
+        (tmp_path / "x").write_bytes(archive(HEADER, ("W.npy", ONES), ("W.npy", npy(np.zeros(3)))))
+        with pytest.raises(CheckpointError, match="twice"):
+            load_arrays(tmp_path / "x")
+
+    def test_members_that_lie_on_one_another(self, tmp_path: Path) -> None:
+        """A directory that lists the same bytes many times would make a small file large."""
+        content = archive(HEADER, *((f"{i}.npy", npy(np.zeros(2000))) for i in range(4)))
+        offsets = [content.find(b"%d.npy" % i) - 30 for i in range(4)]
+        directory = content.index(b"PK\1\2")
+        listing = content[directory:]
+        for offset in offsets[1:]:  # all entries point to the first member
+            listing = listing.replace(offset.to_bytes(4, "little"), offsets[0].to_bytes(4, "little"))
+        shorter = content[: offsets[1]] + listing
+        end = shorter.index(b"PK\5\6") + 16
+        shorter = shorter[:end] + offsets[1].to_bytes(4, "little") + shorter[end + 4 :]
+        (tmp_path / "x").write_bytes(sealed(shorter))
+        with pytest.raises(CheckpointError, match="overlap"):
+            load_arrays(tmp_path / "x")
+
+    def test_random_changes_under_a_right_checksum(self, path: Path) -> None:
+        """Never another exception, never more memory than the file is worth, and never an array of another kind."""
+        content = path.read_bytes()
+        rng = np.random.default_rng(1)
+        expected = {name: (array.shape, array.dtype) for name, array in ARRAYS.items()}
+        refused, tries = 0, 400
+        tracemalloc.start()
+        for _ in range(tries):
+            forged = bytearray(content)
+            for place in rng.integers(0, len(content) - 64, rng.integers(1, 4)):
+                forged[place] = rng.integers(256)
+            path.write_bytes(sealed(bytes(forged)))
+            try:
+                arrays, metadata = load_arrays(path, expected)
+            except CheckpointError:
+                refused += 1
+            else:
+                assert isinstance(metadata, dict)
+                assert all((arrays[name].shape, arrays[name].dtype) == spec for name, spec in expected.items())
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert refused > tries / 2 and peak < 8e6

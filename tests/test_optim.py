@@ -1,0 +1,195 @@
+"""Adam by hand, against PyTorch's numbers, and on every kind of memory."""
+
+from __future__ import annotations
+
+import tracemalloc
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from named_arrays import SHAPES, draw, flat
+
+from npattn import Adam, Parameters
+from npattn._types import Array
+from npattn.optim._buffers import CHUNK
+
+GOLDEN = np.load(Path(__file__).with_name("golden") / "optim.npz")
+DTYPES = st.sampled_from([np.float32, np.float64])
+
+
+def textbook(
+    p: Array, gradients: list[Array], lr: float, betas: tuple[float, float], eps: float, decay: float
+) -> Array:
+    """Algorithm 1 as it is printed, with decoupled weight decay."""
+    m, v = np.zeros_like(p), np.zeros_like(p)
+    for t, g in enumerate(gradients, 1):
+        m = betas[0] * m + (1 - betas[0]) * g
+        v = betas[1] * v + (1 - betas[1]) * g**2
+        m_hat, v_hat = m / (1 - betas[0] ** t), v / (1 - betas[1] ** t)
+        p = p - lr * decay * p - lr * m_hat / (np.sqrt(v_hat) + eps)
+    return p
+
+
+@pytest.mark.parametrize("case", ["adam", "adamw", "adamw_matrices"])
+@pytest.mark.parametrize("flatten", [False, True])
+def test_three_steps_like_pytorch(case: str, flatten: bool) -> None:
+    names = ("W", "b", "W_E")
+    params: Any = {name: GOLDEN[f"start.{name}"].copy() for name in names}
+    params = flat(params) if flatten else params
+    options: dict[str, Any] = {"lr": 0.01, "eps": 1e-4, "weight_decay": 0.1 * (case != "adam")}
+    if case == "adamw":
+        options["decay"] = lambda name, parameter: True
+    adam = Adam(params, **options)
+    for step in (1, 2, 3):
+        grads = {name: GOLDEN[f"gradient.{step}.{name}"] for name in names}
+        adam.step(flat(grads) if flatten else grads)
+        for name in names:
+            np.testing.assert_allclose(params[name], GOLDEN[f"{case}.{step}.{name}"], rtol=1e-13, atol=1e-15)
+
+
+@given(st.integers(0, 2**32), st.integers(1, 4), st.floats(-6, 6), DTYPES, st.sampled_from([0.0, 0.3]))
+def test_follows_the_algorithm(seed: int, steps: int, scale: float, dtype: Any, decay: float) -> None:
+    rng = np.random.default_rng(seed)
+    params = draw(rng, dtype)
+    gradients = [draw(rng, dtype, 10**scale) for _ in range(steps)]
+    expected = {
+        name: textbook(p.astype(np.float64), [g[name].astype(np.float64) for g in gradients],
+                       0.01, (0.8, 0.95), 1e-3, decay * (p.ndim >= 2))
+        for name, p in params.items()
+    }  # fmt: skip
+    before = [{name: g.copy() for name, g in grads.items()} for grads in gradients]
+    adam = Adam(params, lr=0.01, betas=(0.8, 0.95), eps=1e-3, weight_decay=decay)
+    for grads in gradients:
+        adam.step(grads)
+    tolerance = 1e-5 if dtype is np.float32 else 1e-13
+    for name, p in params.items():
+        assert p.dtype == dtype
+        np.testing.assert_allclose(p, expected[name], rtol=tolerance, atol=tolerance)
+        assert all(np.array_equal(a[name], b[name]) for a, b in zip(gradients, before, strict=True))
+
+
+@given(st.integers(0, 2**32), DTYPES)
+def test_flat_and_named_parameters_give_the_same_bits(seed: int, dtype: Any) -> None:
+    rng = np.random.default_rng(seed)
+    named = draw(rng, dtype)
+    buffers = [flat(named) for _ in range(3)]
+    optimisers = [Adam(params, weight_decay=0.1) for params in (named, *buffers)]
+    for _ in range(3):
+        grads = draw(rng, dtype)
+        in_another_order = flat(dict(reversed(grads.items())))
+        for adam, g in zip(optimisers, (in_another_order, flat(grads), in_another_order, grads), strict=True):
+            adam.step(g)
+    for name, p in named.items():
+        assert all(np.array_equal(p, buffer[name]) for buffer in buffers)
+
+
+@pytest.mark.parametrize("shape", [(3, 4), (CHUNK // 64 + 1, 129)])
+def test_updates_any_memory_layout_in_place(shape: tuple[int, int]) -> None:
+    rng = np.random.default_rng(5)
+    rows, columns = shape
+    start, gradient = rng.normal(size=shape), rng.normal(size=shape)
+    holes = np.full((2 * rows, 3 * columns), 7.0)
+    layouts = {
+        "C": np.empty(shape),
+        "F": np.empty(shape, order="F"),
+        "every other": holes[::2, ::3],
+        "backwards": np.empty(shape)[::-1, ::-1],
+    }
+    addresses = {name: p.__array_interface__["data"] for name, p in layouts.items()}
+    for p in layouts.values():
+        p[...] = start
+    adam = Adam(layouts)
+    for _ in range(2):
+        adam.step({"C": np.asfortranarray(gradient), "F": gradient, "every other": gradient,
+                   "backwards": np.asfortranarray(gradient)[:, :]})  # fmt: skip
+    expected = textbook(start, [gradient] * 2, 1e-3, (0.9, 0.98), 1e-9, 0)
+    for name, p in layouts.items():
+        np.testing.assert_allclose(p, expected, rtol=1e-13, err_msg=name)
+        assert p.__array_interface__["data"] == addresses[name]
+    holes[::2, ::3] = 7.0
+    assert (holes == 7.0).all(), "wrote between the elements of a view"
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_epsilon_stands_outside_the_root_and_t_starts_at_1(dtype: Any) -> None:
+    params = {"w": np.zeros(1, dtype)}
+    Adam(params, lr=1e-3, eps=1e-8).step({"w": np.array([1e-10], dtype)})
+    np.testing.assert_allclose(params["w"], -1e-3 * 1e-10 / (1e-10 + 1e-8), rtol=1e-6)  # −9.90e-6
+
+
+def test_the_first_step_has_the_length_of_the_rate_whatever_the_gradient() -> None:
+    params = {"w": np.zeros(4)}
+    Adam(params, lr=0.5).step({"w": np.array([1e150, -3.0, 1e-3, 0.0])})
+    np.testing.assert_allclose(params["w"], [-0.5, 0.5, -0.5, 0.0], rtol=1e-5)
+
+
+def test_decays_matrices_only_and_apart_from_the_gradient() -> None:
+    params = {"W": np.full((2, 2), 4.0), "b": np.full(2, 4.0), "gamma": np.full(2, 4.0)}
+    adam = Adam(params, lr=0.5, weight_decay=0.1)
+    adam.step({name: np.zeros_like(p) for name, p in params.items()})
+    assert (params["W"] == 4 * (1 - 0.5 * 0.1)).all() and (params["b"] == 4).all() and (params["gamma"] == 4).all()
+
+
+def test_a_rate_for_one_step() -> None:
+    params = {"w": np.zeros(1)}
+    adam = Adam(params, lr=0.5)
+    adam.step({"w": np.ones(1)}, lr=0.0)
+    assert params["w"] == 0 and adam.t == 1
+    adam.step({"w": np.ones(1)}, lr=np.float64(0.25))
+    np.testing.assert_allclose(params["w"], -0.25)
+
+
+@pytest.mark.parametrize("flatten", [False, True])
+def test_goes_on_from_its_state_with_the_same_bits(flatten: bool) -> None:
+    rng = np.random.default_rng(3)
+    start, gradients = draw(rng), [draw(rng) for _ in range(4)]
+
+    def copy() -> Any:
+        arrays = {name: p.copy() for name, p in start.items()}
+        return flat(arrays) if flatten else arrays
+
+    whole, interrupted = copy(), copy()
+    adam, first = Adam(whole), Adam(interrupted)
+    for grads in gradients:
+        adam.step(grads)
+    for grads in gradients[:2]:
+        first.step(grads)
+    state = first.state_dict()
+    first.step(gradients[3])  # neither this nor what is done to the state may reach the one that goes on
+    for name, p in copy().items():
+        interrupted[name][...] = p
+    restart = Adam(interrupted)
+    for grads in gradients[:2]:
+        restart.step(grads)
+    resumed = Adam(interrupted)
+    resumed.load_state_dict(state)
+    for array in state.values():
+        array[...] = 99
+    for grads in gradients[2:]:
+        resumed.step(grads)
+    assert resumed.t == 4
+    assert all(np.array_equal(whole[name], interrupted[name]) for name in SHAPES)
+
+
+def test_needs_no_large_temporaries() -> None:
+    params = Parameters({"W": (1000, 2000)})
+    grads = params.like()
+    grads.flat[:] = 1
+    adam = Adam(params, weight_decay=0.1)
+    tracemalloc.start()
+    adam.step(grads)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 1.5 * CHUNK * params.flat.itemsize < params.flat.nbytes / 16
+
+
+def test_is_quiet_when_numbers_fade() -> None:
+    params = {"w": np.ones(3, np.float32)}
+    adam = Adam(params)
+    with np.errstate(all="raise"):
+        adam.step({"w": np.array([1e-30, 1e-44, 0], np.float32)})
+        adam.step({"w": np.zeros(3, np.float32)})
+    assert np.isfinite(params["w"]).all()
