@@ -1,0 +1,75 @@
+"""What to learn: tasks of source and target texts, free of any model.
+
+======  =====================================================  ====================================
+dates   dates in many written forms into ISO 8601              generated, nothing to download
+g2p     English spelling into phonemes                         the dictionary of ``npattn[g2p]``
+a path  the user's own pairs, one ``source⇥target`` on a line  by characters or by words
+======  =====================================================  ====================================
+
+`load_task` gives a `Task`: encoded training pairs, validation and test items in a fixed random order, its
+scores and the hyperparameters that suit it. Its `Codec` turns text into ids and back, and goes into a run
+folder as JSON.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from npattn.tasks.batches import Batch, BucketedBatches, Pair, pad, prediction_batches
+from npattn.tasks.codec import Codec
+from npattn.tasks.dates import load_dates
+from npattn.tasks.g2p import load_g2p
+from npattn.tasks.scores import edit_distance, score
+from npattn.tasks.task import Item, Task
+from npattn.tasks.tsv import load_tsv
+from npattn.tasks.vocabulary import Vocabulary
+
+__all__ = [
+    "TASKS",
+    "Batch",
+    "BucketedBatches",
+    "Codec",
+    "Item",
+    "Pair",
+    "Task",
+    "Vocabulary",
+    "edit_distance",
+    "load_dates",
+    "load_g2p",
+    "load_task",
+    "load_tsv",
+    "pad",
+    "prediction_batches",
+    "score",
+]
+
+#: The tasks that go by name.
+TASKS: dict[str, Callable[..., Task]] = {"dates": load_dates, "g2p": load_g2p}
+
+
+def load_task(name: str | Path, **options: Any) -> Task:
+    """Load a task by name, or a file of pairs by its path; options are those of the function that loads it.
+
+    >>> load_task("sums")
+    Traceback (most recent call last):
+    ValueError: task: expected dates, g2p or the path of a .tsv file, got 'sums'
+
+    Raises: ValueError for an unknown task, TypeError for an option that the task does not take, and what the
+    loading function raises.
+    """
+    name = str(name)
+    if name in TASKS:
+        load = TASKS[name]
+    elif name.endswith(".tsv") or Path(name).is_file():
+        load = partial(load_tsv, name)
+    else:
+        raise ValueError(f"task: expected {', '.join(TASKS)} or the path of a .tsv file, got {name!r}")
+    known = [p.name for p in inspect.signature(load).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    for option in options:
+        if option not in known:
+            raise TypeError(f"task {name}: expected options among {', '.join(known)}, got {option!r}")
+    return load(**options)

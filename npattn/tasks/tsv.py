@@ -1,0 +1,115 @@
+"""Pairs of the user's own: a UTF-8 file with one ``source⇥target`` on every line.
+
+Blank lines, white space around a text and repeated pairs are dropped, as are a byte order mark and the
+carriage returns of Windows.
+
+Sources are split by their text, so that a source with several targets lies in one split with all of them. The
+distinct sources are put in the order of `hash_order`, whatever their order in the file; then the first 5 %
+(rounded up) are for validation, the next 10 % (rounded down) for test, the rest for training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from npattn.tasks.codec import Unit, build_codec, check_unit, detokenize, tokenize
+from npattn.tasks.order import hash_order
+from npattn.tasks.task import Item, Task
+
+LINE = "source, one tab, target"
+
+DEFAULTS: dict[str, Any] = {
+    "d_model": 128, "n_heads": 4, "d_ff": 512, "n_encoder_layers": 2, "n_decoder_layers": 2,
+    "dropout": 0.1, "norm": "pre", "tie": "output",
+    "batch_size": 64, "steps": 5_000, "peak_rate": 1e-3, "warmup": 500, "smoothing": 0.1, "clip": 1.0,
+}  # fmt: skip
+
+
+def load_tsv(path: str | Path, *, unit: Unit = "characters", target_unit: Unit | None = None) -> Task:
+    """Read a file of pairs. A symbol is one of `unit`; of the targets one of `target_unit`, if that is given.
+
+    Raises: FileNotFoundError when there is no such file; ValueError, with the file and the number of the
+    line, when it is not UTF-8, a line is not source⇥target, or there are fewer than two different sources.
+    """
+    target_unit = unit if target_unit is None else target_unit
+    check_unit(unit)
+    check_unit(target_unit, "target_unit")
+    targets: dict[str, list[str]] = {}
+    pairs = ((_respace(source, unit), _respace(target, target_unit)) for source, target in read_pairs(path))
+    for source, target in dict.fromkeys(pairs):
+        targets.setdefault(source, []).append(target)
+    if len(targets) < 2:
+        raise ValueError(f"{path}: expected two or more different sources, to train and to validate, got one")
+    train, validation, test = split_sources(targets)
+    examples = [(source, target) for source in train for target in targets[source]]
+    codec = build_codec(examples, unit, target_unit)
+    return Task(
+        name=str(path),
+        title=f"{sum(map(len, targets.values())):,} pairs from {Path(path).name}",
+        codec=codec,
+        train=[codec.encode_pair(source, target) for source, target in examples],
+        validation=[Item(source, tuple(targets[source])) for source in validation],
+        test=[Item(source, tuple(targets[source])) for source in test],
+        score_names=("exact match", "error rate"),
+        lower_is_better=False,
+        options={"unit": unit, "target_unit": target_unit},
+        defaults=dict(DEFAULTS),
+    )
+
+
+def read_pairs(path: str | Path) -> list[tuple[str, str]]:
+    """Return the pairs of a file in its order; blank lines and white space around a text are dropped."""
+    pairs = []
+    for number, line in enumerate(_read_text(Path(path)).split("\n"), start=1):
+        if not line.strip():
+            continue
+        fields = [field.strip() for field in line.split("\t")]
+        if len(fields) != 2 or not all(fields):
+            raise ValueError(f"{path}, line {number}: expected {LINE}, got {_describe(fields)}")
+        pairs.append((fields[0], fields[1]))
+    if not pairs:
+        raise ValueError(f"{path}: expected lines of {LINE}, got an empty file")
+    return pairs
+
+
+def split_sources(sources: Iterable[str]) -> tuple[list[str], list[str], list[str]]:
+    """Split distinct sources into training, validation and test by the hash of their text.
+
+    >>> [len(part) for part in split_sources("abcdefghijkl")]
+    [10, 1, 1]
+    """
+    order = hash_order(sources)
+    n_validation, n_test = -(-len(order) // 20), len(order) // 10
+    held_out = n_validation + n_test
+    return order[held_out:], order[:n_validation], order[n_validation:held_out]
+
+
+def _respace(text: str, unit: Unit) -> str:
+    """Write texts of the same symbols alike, so that they count as the same source."""
+    return detokenize(tokenize(text, unit), unit)
+
+
+def _read_text(path: Path) -> str:
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: expected a file of lines of {LINE}, found no such file")
+    data = path.read_bytes()
+    try:
+        return data.decode("utf-8-sig").replace("\r\n", "\n")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        byte = f"0x{data[error.start]:02x}"
+    raise ValueError(f"{path}, line {line}: expected text in UTF-8, got the byte {byte} out of place")
+
+
+def _describe(fields: list[str]) -> str:
+    if len(fields) == 1:
+        return f"no tab in {_shorten(fields[0])}"
+    if len(fields) > 2:
+        return f"{len(fields) - 1} tabs"
+    return "an empty target" if fields[0] else "an empty source"
+
+
+def _shorten(text: str, most: int = 40) -> str:
+    return repr(text if len(text) <= most else text[: most - 1] + "…")

@@ -1,0 +1,114 @@
+"""Batches: each pair once an epoch, a pure function of the step, padded right, of like length."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from npattn.tasks.batches import BucketedBatches, Pair, pad, prediction_batches
+from npattn.tasks.vocabulary import BOS, EOS, PAD
+
+
+def random_pairs(n: int, seed: int, longest: int = 12) -> list[Pair]:
+    """Pairs that are all different: the first id of the source numbers them."""
+    rng = np.random.default_rng(seed)
+    pairs = []
+    for i in range(n):
+        source = [4 + i, *rng.integers(4, 9, rng.integers(0, longest)).tolist()]
+        target = [BOS, *rng.integers(4, 9, rng.integers(0, longest)).tolist(), EOS]
+        pairs.append(Pair(source, target))
+    return pairs
+
+
+def unpad(row: np.ndarray) -> list[int]:
+    return [int(i) for i in row if i != PAD]
+
+
+@given(st.integers(1, 60), st.integers(1, 9), st.integers(0, 2**40), st.integers(0, 3), st.integers(1, 4))
+def test_every_pair_comes_once_in_every_epoch(n: int, size: int, seed: int, epoch: int, pool: int) -> None:
+    pairs = random_pairs(n, seed)
+    batches = BucketedBatches(pairs, size, seed=seed, pool=pool)
+    seen = []
+    for step in range(epoch * len(batches), (epoch + 1) * len(batches)):
+        src, tgt = batches[step]
+        assert src.dtype == tgt.dtype == np.int64
+        assert 1 <= len(src) == len(tgt) <= size
+        seen += [(unpad(s), unpad(t)) for s, t in zip(src, tgt, strict=True)]
+    assert sorted(seen) == sorted((list(p.source), list(p.target)) for p in pairs)
+
+
+@given(st.integers(1, 60), st.integers(1, 9), st.integers(0, 2**40), st.data())
+def test_a_batch_depends_on_its_step_alone(n: int, size: int, seed: int, data: st.DataObject) -> None:
+    pairs = random_pairs(n, seed)
+    straight, resumed = BucketedBatches(pairs, size, seed=seed), BucketedBatches(pairs, size, seed=seed)
+    expected = [straight[step] for step in range(3 * len(straight))]
+    for step in data.draw(st.lists(st.integers(0, len(expected) - 1), max_size=6)):
+        for got, wanted in zip(resumed[step], expected[step], strict=True):
+            assert np.array_equal(got, wanted)
+
+
+def test_epochs_and_seeds_differ() -> None:
+    pairs = random_pairs(200, seed=5)
+    batches = BucketedBatches(pairs, 8, seed=1)
+    first = [batches[step].src[:, 0].tolist() for step in range(len(batches))]
+    second = [batches[step + len(batches)].src[:, 0].tolist() for step in range(len(batches))]
+    other = BucketedBatches(pairs, 8, seed=2)
+    assert first != second
+    assert {frozenset(b) for b in first} != {frozenset(b) for b in second}
+    assert first != [other[step].src[:, 0].tolist() for step in range(len(other))]
+    assert first == [batch.src[:, 0].tolist() for batch in batches]
+
+
+def test_batches_are_bucketed_and_their_order_is_not() -> None:
+    sources = [pair.source for pair in random_pairs(2_000, seed=3, longest=30)]
+    pairs = [Pair(source, [BOS, *source, EOS]) for source in sources]
+    batches = BucketedBatches(pairs, 20, seed=0)
+    real = sum(len(p.source) + len(p.target) for p in pairs)
+    padded = sum(batch.src.size + batch.tgt.size for batch in batches)
+    unsorted = BucketedBatches(pairs, 20, seed=0, pool=1)
+    assert real / padded > 0.85
+    assert real / sum(batch.src.size + batch.tgt.size for batch in unsorted) < 0.6
+    widths = [batch.tgt.shape[1] for batch in batches]
+    assert widths != sorted(widths)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"pairs": [], "batch_size": 2}, "pairs: expected at least one pair, got none"),
+        ({"pairs": random_pairs(1, 0), "batch_size": 0}, "batch_size, pool: expected at least 1, got 0, 64"),
+    ],
+)
+def test_bad_arguments_are_named(arguments: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        BucketedBatches(**arguments)  # type: ignore[arg-type]
+
+
+def test_there_is_no_step_before_the_first() -> None:
+    with pytest.raises(IndexError, match="step: expected 0 or more, got -1"):
+        BucketedBatches(random_pairs(3, 0), 2)[-1]
+
+
+def test_pad_of_nothing() -> None:
+    assert pad([]).shape == (0, 0)
+    assert pad([[], [5]]).tolist() == [[PAD], [5]]
+
+
+@given(st.integers(0, 40), st.integers(1, 9), st.integers(0, 2**40))
+def test_predictions_can_be_put_back_in_order(n: int, size: int, seed: int) -> None:
+    sources = [pair.source for pair in random_pairs(n, seed)]
+    outputs: dict[int, list[int]] = {}
+    widths = []
+    for rows, src in prediction_batches(sources, size):
+        assert len(rows) == len(src) <= size
+        outputs |= {int(row): unpad(ids) for row, ids in zip(rows, src, strict=True)}
+        widths.append(src.shape[1])
+    assert [outputs[i] for i in range(n)] == sources
+    assert widths == sorted(widths)
+
+
+def test_prediction_needs_a_batch_size() -> None:
+    with pytest.raises(ValueError, match="batch_size: expected at least 1, got 0"):
+        next(prediction_batches([[4]], 0))

@@ -1,0 +1,100 @@
+"""Vocabularies and codecs: encoding and decoding undo each other, and text never becomes a special symbol."""
+
+from __future__ import annotations
+
+import json
+from typing import get_args
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from npattn.tasks.codec import Codec, Unit, build_codec, detokenize, tokenize
+from npattn.tasks.vocabulary import BOS, EOS, PAD, SPECIALS, UNK, Vocabulary
+
+WORDS = st.text(st.characters(exclude_categories=["Z", "C"]), min_size=1, max_size=5)
+SENTENCES = st.lists(WORDS, min_size=1, max_size=6)
+
+
+@given(st.lists(SENTENCES, min_size=1, max_size=8), st.data())
+def test_decode_inverts_encode(sentences: list[list[str]], data: st.DataObject) -> None:
+    vocabulary = Vocabulary.build(sentences)
+    sentence = data.draw(st.sampled_from(sentences))
+    assert vocabulary.decode(vocabulary.encode(sentence)) == [
+        "<unk>" if symbol in SPECIALS else symbol for symbol in sentence
+    ]
+
+
+@given(st.lists(SENTENCES, max_size=8), st.randoms(use_true_random=False))
+def test_the_order_of_the_data_does_not_matter(sentences: list[list[str]], random: object) -> None:
+    shuffled = sorted(sentences, key=lambda _: random.random())  # type: ignore[attr-defined]
+    assert Vocabulary.build(shuffled) == Vocabulary.build(sentences)
+
+
+def test_special_ids() -> None:
+    assert (PAD, BOS, EOS, UNK) == (0, 1, 2, 3)
+    vocabulary = Vocabulary.build([["b", "<eos>", "a"]])
+    assert vocabulary.to_list() == ["a", "b"] and len(vocabulary) == 6
+    assert vocabulary.encode(["a", "b", "<eos>", "c"]) == [4, 5, UNK, UNK]
+    assert vocabulary.decode(range(6)) == [*SPECIALS, "a", "b"]
+    assert "a" in vocabulary and "<eos>" not in vocabulary
+
+
+@pytest.mark.parametrize("symbols", [["a", "a"], [""], ["<pad>"]])
+def test_bad_symbols_are_named(symbols: list[str]) -> None:
+    with pytest.raises(ValueError, match=f"got {symbols[0]!r}"):
+        Vocabulary(symbols)
+
+
+def test_symbols_must_be_strings() -> None:
+    with pytest.raises(TypeError, match="expected strings, got 7"):
+        Vocabulary(["a", 7])  # type: ignore[list-item]
+
+
+@pytest.mark.parametrize("bad", [-1, 6])
+def test_decode_names_an_id_out_of_range(bad: int) -> None:
+    with pytest.raises(IndexError, match=f"ids from 0 to 5, got {bad}"):
+        Vocabulary("ab").decode([4, bad])
+
+
+def test_repr_of_a_large_vocabulary_is_short() -> None:
+    assert repr(Vocabulary(map(str, range(1000)))).endswith("'7', … 1000 symbols])")
+
+
+@given(SENTENCES, st.sampled_from(get_args(Unit)))
+def test_detokenize_inverts_tokenize(words: list[str], unit: Unit) -> None:
+    text = " ".join(words)
+    assert detokenize(tokenize(text, unit), unit) == text
+
+
+@given(st.lists(st.tuples(SENTENCES, SENTENCES), min_size=1, max_size=5), st.booleans())
+def test_a_codec_survives_json(examples: list[tuple[list[str], list[str]]], lowercase: bool) -> None:
+    texts = [(" ".join(source), " ".join(target)) for source, target in examples]
+    codec = build_codec(texts, "characters", "words", lowercase=lowercase)
+    again = Codec.from_json(json.loads(json.dumps(codec.to_json())))
+    assert again == codec
+    for source, target in texts:
+        pair = again.encode_pair(source, target)
+        assert UNK not in pair.source
+        assert pair.target[0] == BOS and pair.target[-1] == EOS
+        if not set(target.split()) & set(SPECIALS):
+            assert codec.decode_target(pair.target[1:-1]) == target
+        assert len(pair.target) - 2 <= codec.max_target_length
+
+
+def test_a_codec_prepares_its_source() -> None:
+    codec = build_codec([("cat", "K AE T")], "characters", "words", lowercase=True)
+    assert codec.tokenize(" Cat\n") == ["c", "a", "t"]
+    assert codec.encode_source("Catz") == [5, 4, 6, UNK]
+    with pytest.raises(ValueError, match="text: expected at least one of characters, got '  '"):
+        codec.encode_source("  ")
+
+
+def test_a_codec_names_what_is_wrong() -> None:
+    codec = Codec(Vocabulary("a"), Vocabulary("b"), "characters", "characters")
+    fields = codec.to_json()
+    with pytest.raises(ValueError, match="target_unit: expected characters or words, got 'syllables'"):
+        Codec.from_json(fields | {"target_unit": "syllables"})
+    del fields["lowercase"]
+    with pytest.raises(ValueError, match="expected a field 'lowercase'"):
+        Codec.from_json(fields)
