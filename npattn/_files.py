@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
@@ -23,7 +22,7 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
 
     OSError: the folder is missing or read-only, the disk is full …; what was at `path` is still there.
     """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.urandom(8).hex()}.tmp")
     try:
         _remove_leftovers(path)
         with open(temporary, "x+b") as file:

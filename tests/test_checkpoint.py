@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from named_arrays import same
 
+from named_arrays import same
 from npattn import Adam, CheckpointError
 from npattn.checkpoint import load_arrays, save_arrays
 

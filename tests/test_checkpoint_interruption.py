@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from named_arrays import same
 
+from named_arrays import same
 from npattn.checkpoint import load_arrays, save_arrays, write_text
 
 ARRAYS = {"W_K": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.array([0.5, -1.0]), "t": np.array(3)}
@@ -85,7 +85,7 @@ class TestInterruption:
         """
         rng = np.random.default_rng(0)
         last = -1
-        for _ in range(5):
+        for _ in range(3):
             with subprocess.Popen([sys.executable, "-c", script, str(path)], stdout=subprocess.PIPE) as process:
                 assert process.stdout is not None
                 process.stdout.readline()

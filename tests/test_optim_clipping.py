@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from named_arrays import draw, flat
 
+from named_arrays import draw, flat
 from npattn import clip_gradients
 from npattn._types import Array
 

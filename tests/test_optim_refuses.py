@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from named_arrays import draw
 
+from named_arrays import draw
 from npattn import Adam
 
 

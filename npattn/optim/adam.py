@@ -37,7 +37,7 @@ from npattn.optim._buffers import CHUNK, FLOATS, buffers, pieces, zeros_like
 from npattn.optim.clipping import largest, require_finite, sum_of_squares
 
 #: ε must be a number in float32 too: 0 would give 0/0 where a gradient is 0.
-SMALLEST = float(np.finfo(np.float32).tiny)
+SMALLEST = 2.0**-126
 
 
 def is_matrix(name: str, parameter: Array) -> bool:
