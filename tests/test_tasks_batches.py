@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -61,17 +63,25 @@ def test_epochs_and_seeds_differ() -> None:
     assert first == [batch.src[:, 0].tolist() for batch in batches]
 
 
-def test_batches_are_bucketed_and_their_order_is_not() -> None:
-    sources = [pair.source for pair in random_pairs(2_000, seed=3, longest=30)]
-    pairs = [Pair(source, [BOS, *source, EOS]) for source in sources]
-    batches = BucketedBatches(pairs, 20, seed=0)
-    real = sum(len(p.source) + len(p.target) for p in pairs)
-    padded = sum(batch.src.size + batch.tgt.size for batch in batches)
-    unsorted = BucketedBatches(pairs, 20, seed=0, pool=1)
-    assert real / padded > 0.85
-    assert real / sum(batch.src.size + batch.tgt.size for batch in unsorted) < 0.6
-    widths = [batch.tgt.shape[1] for batch in batches]
-    assert widths != sorted(widths)
+def fill(arrays: Iterable[np.ndarray]) -> float:
+    """The share of ids that are no pads."""
+    arrays = list(arrays)
+    return float(sum((a != PAD).sum() for a in arrays) / sum(a.size for a in arrays))
+
+
+def test_batches_are_of_like_target_length_then_of_like_source_length() -> None:
+    pairs = random_pairs(4_000, seed=3)
+    sorted_pools, no_pools = BucketedBatches(pairs, 8, seed=0), BucketedBatches(pairs, 8, seed=0, pool=1)
+    assert fill(batch.tgt for batch in sorted_pools) > 0.98
+    assert fill(batch.src for batch in sorted_pools) > 0.75
+    assert max(fill(batch.tgt for batch in no_pools), fill(batch.src for batch in no_pools)) < 0.7
+
+
+def test_batches_of_a_pool_come_in_random_order() -> None:
+    batches = BucketedBatches(random_pairs(400, seed=3), 10, seed=0)
+    assert len(batches) <= batches.pool
+    widths = np.array([batch.tgt.shape[1] for batch in batches])
+    assert 0.3 < np.mean(np.diff(widths) > 0) < 0.6
 
 
 @pytest.mark.parametrize(

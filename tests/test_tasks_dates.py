@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import inspect
 import re
@@ -124,6 +125,14 @@ def test_the_seed_decides_the_training_set_and_nothing_else(dates: Task) -> None
     assert again == task and again.fingerprint == task.fingerprint
     assert other.train != task.train and other.fingerprint != task.fingerprint
     assert other.test == task.test == dates.test
+
+
+def test_the_fingerprint_is_of_every_training_pair_and_the_codec() -> None:
+    task = load_dates(n_train=500)
+    shorter = dataclasses.replace(task, train=task.train[:-1])
+    longer = dataclasses.replace(task, codec=dataclasses.replace(task.codec, max_target_length=11))
+    assert len({task.fingerprint, shorter.fingerprint, longer.fingerprint}) == 3
+    assert dataclasses.replace(task, test=(), title="").fingerprint == task.fingerprint
 
 
 def test_scores(dates: Task) -> None:

@@ -122,7 +122,7 @@ def test_scores(dictionary: Task) -> None:
     scores = dictionary.score(worse, items)
     assert list(scores) == ["WER", "PER"] and scores["WER"] == pytest.approx(0.01)
     assert 0 < scores["PER"] < 0.01
-    assert dictionary.is_better(0.2, than=0.3)
+    assert dictionary.is_better(0.2, than=0.3) and not dictionary.is_better(0.3, than=0.3)
 
 
 def test_the_package_itself_is_never_imported(dictionary: Task) -> None:

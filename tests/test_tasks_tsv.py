@@ -92,6 +92,11 @@ def test_an_unknown_option_is_answered_with_the_known_ones() -> None:
         load_task("dates", stress=True)
 
 
+def test_the_path_is_no_option(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match="expected options among unit, target_unit, got 'path'"):
+        load_task(write_file(tmp_path, "a\tb\nc\td\n"), path="other.tsv")
+
+
 def test_a_file_of_any_name_is_a_task(tmp_path: Path) -> None:
     path = tmp_path / "pairs.txt"
     path.write_text("a\tb\nc\td\n", encoding="utf-8")

@@ -68,7 +68,7 @@ def load_task(name: str | Path, **options: Any) -> Task:
         load = partial(load_tsv, name)
     else:
         raise ValueError(f"task: expected {', '.join(TASKS)} or the path of a .tsv file, got {name!r}")
-    known = [p.name for p in inspect.signature(load).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    known = inspect.signature(load).parameters
     for option in options:
         if option not in known:
             raise TypeError(f"task {name}: expected options among {', '.join(known)}, got {option!r}")

@@ -84,9 +84,11 @@ class BucketedBatches:
         if step < 0:
             raise IndexError(f"step: expected 0 or more, got {step}")
         epoch, position = divmod(step, len(self))
-        if self._planned[0] != epoch:
-            self._planned = (epoch, self.plan(epoch))
-        rows = [self.pairs[i] for i in self._planned[1][position]]
+        planned_epoch, plan = self._planned  # one read and one write, so that threads may share the batches
+        if planned_epoch != epoch:
+            plan = self.plan(epoch)
+            self._planned = (epoch, plan)
+        rows = [self.pairs[i] for i in plan[position]]
         return Batch(pad([p.source for p in rows]), pad([p.target for p in rows]))
 
     def __iter__(self) -> Iterator[Batch]:

@@ -3,8 +3,7 @@
 No form is ambiguous, because three conventions hold throughout:
 
 - a numeric date with slashes, dots or dashes starts with the day (28/07/2025), unless it starts with the year
-of
-  four digits (2025/07/28);
+  of four digits (2025/07/28);
 - the Chinese order is always year, month, day;
 - a year of two digits is read as POSIX reads it: 69 … 99 are 1969 … 1999, and 00 … 68 are 2000 … 2068. Dates
   outside 1969 … 2068 are never written in such a form.

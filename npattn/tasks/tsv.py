@@ -62,7 +62,7 @@ def load_tsv(path: str | Path, *, unit: Unit = "characters", target_unit: Unit |
 def read_pairs(path: str | Path) -> list[tuple[str, str]]:
     """Return the pairs of a file in its order; blank lines and white space around a text are dropped."""
     pairs = []
-    for number, line in enumerate(_read_text(Path(path)).split("\n"), start=1):
+    for number, line in enumerate(_read_text(Path(path)).split("\n"), start=1):  # splitlines() splits at \f too
         if not line.strip():
             continue
         fields = [field.strip() for field in line.split("\t")]
@@ -96,7 +96,7 @@ def _read_text(path: Path) -> str:
         raise FileNotFoundError(f"{path}: expected a file of lines of {LINE}, found no such file")
     data = path.read_bytes()
     try:
-        return data.decode("utf-8-sig").replace("\r\n", "\n")
+        return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         byte = f"0x{data[error.start]:02x}"
