@@ -1,0 +1,133 @@
+"""The course of a check: first the pair's contract, then the numbers, by the method and at the point that suit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, TypeAlias, get_args
+
+import numpy as np
+
+from npattn._types import Array
+from npattn.gradcheck.alignment import Misaligned
+from npattn.gradcheck.contract import Contract
+from npattn.gradcheck.diagnosis import row, unlike_row
+from npattn.gradcheck.numeric import Loss, NotComplexSafe, nudged, quiet
+from npattn.gradcheck.pair import Pair
+from npattn.gradcheck.report import ArgumentReport, GradientReport, Method
+from npattn.gradcheck.trial import Finding, OnKink, Trial, listed
+
+Choice: TypeAlias = Literal["auto", "complex-step", "central-difference"]
+
+METHODS: tuple[Choice, ...] = get_args(Choice)
+TOLERANCE: dict[Method, float] = {"complex-step": 1e-12, "central-difference": 1e-7}
+BESIDE_KINK = 1e-3  # of the size of every number
+LINEARITY = 1e-9  # deviation that rounding may cause in a well-conditioned gradient
+LOCATED = 4  # wrong gradients of large arguments whose wrong entry is looked for
+
+
+class Check:
+    """One check; `run` makes the report."""
+
+    def __init__(self, pair: Pair, choice: Choice, rtol: float | None, rng: np.random.Generator) -> None:
+        self.pair, self.choice, self.given_rtol, self.rng = pair, choice, rtol, rng
+        self.method: Method = "central-difference" if choice == "central-difference" else "complex-step"
+        self.contract = Contract(pair, rng)
+        self.notes: list[str] = []
+        self.kinks: set[int] = set()
+
+    @property
+    def rtol(self) -> float:
+        return TOLERANCE[self.method] if self.given_rtol is None else self.given_rtol
+
+    def run(self) -> GradientReport:
+        """Stop before the numbers if they mean nothing: forward changes its input, or a gradient is missing."""
+        problems = self.contract.problems
+        if problems:
+            return self._report([])
+        try:
+            self.contract.check_backward()
+        except Misaligned as error:
+            problems.append(str(error))
+            return self._report([])
+        return self._report(self._check_numbers())
+
+    def _check_numbers(self) -> list[ArgumentReport]:
+        unlike = self.contract.unlike_argument()
+        misshapen = [i for i, (verdict, _) in unlike.items() if verdict == "shape"]
+        with quiet():
+            trial, findings = self._compare([i for i in range(len(self.pair.leaves)) if i not in misshapen])
+            self.contract.check_linearity(trial.loss.values, _linearity(findings))
+            wrong = [f.leaf for f in findings if f.verdict == "wrong"][:LOCATED]
+            rows = {f.leaf: row(trial, f, f.leaf in self.kinks, f.leaf in wrong) for f in findings}
+        rows |= {i: unlike_row(trial, i, *what, rows.get(i)) for i, what in unlike.items()}
+        return [rows[i] for i in sorted(rows)]
+
+    def _compare(self, leaves: Sequence[int]) -> tuple[Trial, list[Finding]]:
+        """Try the complex step at the arguments; fall back to central differences, and move beside a kink."""
+        values = [leaf.astype(np.float64) for leaf in self.pair.leaves]
+        gradients = self._own_gradients()
+        while True:
+            loss = Loss(self.pair, values, self.contract.cotangent, self.contract.size_elsewhere)
+            trial = Trial(loss, gradients, self.method, self.rtol, self.rng)
+            automatic = self.choice == "auto" and self.method == "complex-step"
+            try:
+                if automatic:
+                    trial.second_opinion(leaves, check_kinks=not self.kinks)
+                findings = trial.findings(leaves)
+                for finding in findings:
+                    if finding.verdict == "wrong":
+                        trial.second_look(finding, check_kinks=not self.kinks, check_method=automatic)
+                return trial, findings
+            except OnKink as kink:
+                self.kinks = kink.leaves
+                values, gradients = nudged(values, BESIDE_KINK, self.rng), None
+            except NotComplexSafe as reason:
+                self._fall_back(reason)
+
+    def _fall_back(self, reason: NotComplexSafe) -> None:
+        if self.choice == "complex-step":
+            raise ValueError(f"method: the complex step does not suit forward: {reason}") from reason
+        self.method = "central-difference"
+        text = "central differences, because forward is not complex-safe (abs, var, a float buffer?)"
+        self.notes.append(f"{text}: {reason}")
+
+    def _own_gradients(self) -> list[Array] | None:
+        """Return the gradients of the user's own call, with its strides and containers, if it was in float64."""
+        if any(leaf.dtype != np.float64 for leaf in self.pair.leaves):
+            return None
+        pairs = zip(self.pair.leaves, self.contract.gradients, strict=True)
+        return [np.zeros_like(leaf) if gradient is None else gradient for leaf, gradient in pairs]
+
+    def _report(self, rows: list[ArgumentReport]) -> GradientReport:
+        notes = [*self.notes, *self._notes(rows)] if rows else []
+        problems = tuple(self.contract.problems)
+        return GradientReport(self.pair.title, self.method, self.rtol, tuple(rows), problems, tuple(notes))
+
+    def _notes(self, rows: Sequence[ArgumentReport]) -> list[str]:
+        notes = []
+        other = [r for r in rows if r.dtype != "float64"]
+        if other:
+            dtypes = " and ".join(sorted({r.dtype for r in other}))
+            notes.append(f"{dtypes} is checked in float64: {listed([r.name for r in other])}")
+        if self.kinks:
+            names = listed([self.pair.names[i] for i in sorted(self.kinks)])
+            notes.append(f"there is a kink along {names} (relu at 0, a tie of max?): checked 0.1 % beside it")
+        noisy = [r for r in rows if r.noise and r.verdict in ("ok", "kink")]
+        if noisy:
+            text = f"rounding in forward hides up to {max(r.noise for r in noisy):.0e} of the gradient of"
+            notes.append(f"{text} {listed([r.name for r in noisy])}")
+        if all(r.verdict == "zero" for r in rows):
+            notes.append("every gradient is zero here, so that the check proves little")
+        elif any(r.verdict == "zero" and r.error for r in rows):
+            notes.append("zero: nothing but rounding noise; the error is relative to the neighbours")
+        return notes
+
+
+def _linearity(findings: Sequence[Finding]) -> dict[int, float]:
+    """Return the relative deviation from linearity to tolerate; nothing can be said of nan and of noise."""
+    tolerance = {}
+    for finding in findings:
+        if finding.verdict != "zero" and np.isfinite(finding.error):
+            uncertain = 0.0 if finding.verdict == "wrong" else max(finding.error, finding.noise)
+            tolerance[finding.leaf] = max(LINEARITY, 1e4 * uncertain)
+    return tolerance

@@ -1,0 +1,109 @@
+"""A forward/backward pair together with the arguments of one check."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from npattn._types import Array
+from npattn.gradcheck.alignment import Gradient, Named, align
+from npattn.gradcheck.trees import Tree, branches, fill, floating_leaves, numbers, ravel, unravel
+
+
+class Pair:
+    """Calls the pair with its arguments, or with other values for their floating arrays, the leaves."""
+
+    def __init__(
+        self,
+        forward: Callable[..., Any],
+        backward: Callable[..., Any],
+        args: tuple[Tree, ...],
+        kwargs: Mapping[str, Tree],
+    ) -> None:
+        self.forward, self.backward, self.args, self.kwargs = forward, backward, args, kwargs
+        self.named: list[Named] = list(zip(_argument_names(forward, len(args)), args, strict=True))
+        _refuse_complex(self.named)
+        leaves = [leaf for name, tree in self.named for leaf in floating_leaves(tree, name)]
+        if not leaves:
+            raise ValueError("args: expected at least one floating array to differentiate, got none")
+        self.names = [name for name, _ in leaves]
+        self.leaves = [array for _, array in leaves]
+
+    def run(
+        self, args: Sequence[Tree] | None = None, kwargs: Mapping[str, Tree] | None = None
+    ) -> tuple[Tree, Tree]:
+        """Call forward, by default with the arguments themselves."""
+        args = self.args if args is None else args
+        kwargs = self.kwargs if kwargs is None else kwargs
+        result = self.forward(*map(_fresh, args), **{key: _fresh(tree) for key, tree in kwargs.items()})
+        if not isinstance(result, tuple) or len(result) != 2:
+            raise TypeError(f"forward: expected to return a tuple (y, cache), got {type(result).__name__}")
+        return result
+
+    def at(self, values: Sequence[Array]) -> tuple[Tree, Tree]:
+        """Call forward with other values; arrays in kwargs take their dtype, as forward may insist on one for all."""
+        dtype = values[0].dtype
+        kwargs = {
+            key: fill(tree, (array.astype(dtype) for _, array in floating_leaves(tree)))
+            for key, tree in self.kwargs.items()
+        }
+        return self.run(self.filled(values), kwargs)
+
+    def filled(self, values: Sequence[Array]) -> list[Tree]:
+        """Return the arguments with other leaves."""
+        arrays = iter(values)
+        return [fill(tree, arrays) for tree in self.args]
+
+    def output(self, values: Sequence[Array]) -> Array:
+        """Return all numbers of y in one vector."""
+        return ravel(self.at(values)[0])
+
+    def gradients(self, y: Tree, cache: Tree, cotangent: Array) -> list[Gradient]:
+        """Call backward with the vector `cotangent` in the structure of y; return a gradient for every leaf."""
+        return self.align(self.backward(unravel(y, cotangent), cache))
+
+    def align(self, gradients: Tree) -> list[Gradient]:
+        return align(self.named, gradients)
+
+    @property
+    def title(self) -> str:
+        """The name of forward, with its module."""
+        name = getattr(self.forward, "__qualname__", type(self.forward).__name__)
+        return f"{getattr(self.forward, '__module__', None) or 'builtins'}.{name}"
+
+
+def check_output(y: Tree) -> None:
+    """Raise unless y holds real, finite numbers."""
+    if any(np.iscomplexobj(leaf) for leaf in numbers(y)):
+        raise TypeError("forward: expected a real output for real arguments, got a complex one")
+    if not numbers(y):
+        raise TypeError(f"forward: expected floating numbers in the output, got {type(y).__name__} without any")
+    if not np.isfinite(ravel(y)).all():
+        raise ValueError("forward: expected a finite output, got nan or inf, which has no derivative")
+
+
+def _argument_names(forward: Callable[..., Any], n: int) -> list[str]:
+    """Return the names of the first n positional arguments, as forward's signature has them."""
+    try:
+        parameters = list(inspect.signature(forward).parameters.values())
+    except (TypeError, ValueError):  # some built-in functions have no signature
+        return [f"args[{i}]" for i in range(n)]
+    positional = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    rest = next((p.name for p in parameters if p.kind is p.VAR_POSITIONAL), "args")
+    return [*positional[:n], *(f"{rest}[{i}]" for i in range(n - len(positional)))]
+
+
+def _refuse_complex(named: Sequence[Named]) -> None:
+    for name, tree in named:
+        if isinstance(tree, (np.ndarray, np.generic)) and tree.dtype.kind == "c":
+            raise TypeError(f"{name}: expected real numbers, got {tree.dtype}")
+        _refuse_complex([(name + suffix, child) for suffix, child in branches(tree)])
+
+
+def _fresh(tree: Tree) -> Tree:
+    """A copied Generator draws the same numbers in every call, so that dropout keeps its mask."""
+    return copy.deepcopy(tree) if isinstance(tree, np.random.Generator) else tree

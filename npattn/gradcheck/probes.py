@@ -1,0 +1,123 @@
+"""Slopes to compare: every entry of a small gradient, random directions and some entries of a large one.
+
+A direction moves every number of an array up or down by 1/‖gradient‖, so that the slope is about 1 and its error is
+relative to the whole gradient; a single wrong entry shows in every direction. When there are many arrays, several
+share a direction, and its error is the root of the sum of squares of their errors.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+
+from npattn._types import Array
+from npattn.gradcheck.numeric import Direction, Loss, Slope
+
+DIRECTIONS = 3
+
+Measure: TypeAlias = Callable[[Loss, Direction, float], Slope]  # the float is the size of slope that matters
+
+
+@dataclass(frozen=True)
+class Probe:
+    """An analytic and a numeric slope along one direction."""
+
+    direction: Direction
+    analytic: float
+    numeric: Slope
+    scale: float  # the size of the gradient in this direction, against which an error is measured
+    index: tuple[int, ...] | None = None  # of the entry, if the direction is a single one
+
+    @property
+    def gap(self) -> float:
+        return abs(self.analytic - self.numeric.value)
+
+    @property
+    def error(self) -> float:
+        """The gap over the scale: 0 where there is no gap, inf where one slope is not a number."""
+        if self.gap == 0:
+            return 0.0
+        return self.gap / self.scale if math.isfinite(self.gap) else np.inf
+
+
+def analytic_slope(gradients: Sequence[Array], direction: Direction) -> float:
+    return float(sum(np.sum(gradients[i] * displacement) for i, displacement in direction.items()))
+
+
+@dataclass(frozen=True)
+class Prober:
+    """Compares the gradients at the point of `loss` with slopes that `measure` finds there."""
+
+    loss: Loss
+    measure: Measure
+    gradients: Sequence[Array]
+    rng: np.random.Generator
+
+    def every_entry(self, leaf: int) -> list[Probe]:
+        """Compare all entries of one gradient, relative to the largest of them."""
+        probes = [self.entry(leaf, index) for index in np.ndindex(self.gradients[leaf].shape)]
+        scale = max(probe.scale for probe in probes)
+        return [Probe(probe.direction, probe.analytic, probe.numeric, scale, probe.index) for probe in probes]
+
+    def samples(self, group: Sequence[int]) -> Iterator[Probe]:
+        """Compare a group of gradients along random directions, and one of them in two entries."""
+        size = float(any(self.gradients[i].any() for i in group))  # the directions are made so that it is 1, or 0
+        for _ in range(DIRECTIONS):
+            direction = self.direction(group)
+            slope = self.measure(self.loss, direction, size)
+            scale = max(size, _finite(slope.value))
+            yield Probe(direction, analytic_slope(self.gradients, direction), slope, scale)
+        leaf = int(self.rng.choice(group))
+        gradient = np.abs(self.gradients[leaf])
+        for position in (np.argmax(gradient), self.rng.integers(gradient.size)):
+            yield self.entry(leaf, _index(int(position), gradient))
+
+    def entry(self, leaf: int, index: tuple[int, ...]) -> Probe:
+        """Compare one entry, relative to the largest."""
+        gradient = self.gradients[leaf]
+        displacement = np.zeros(gradient.shape)
+        displacement[index] = 1.0
+        largest = _finite(gradient)
+        slope = self.measure(self.loss, {leaf: displacement}, largest)
+        scale = max(largest, _finite(slope.value))
+        return Probe({leaf: displacement}, float(gradient[index]), slope, scale, index)
+
+    def direction(self, group: Sequence[int]) -> Direction:
+        """Move each array by 1/‖gradient‖, or in proportion to its own size where the gradient is zero."""
+        norms = {i: float(np.linalg.norm(self.gradients[i])) for i in group}
+        steps = {i: 1 / norm if 0 < norm < np.inf else self.loss.sizes[i] for i, norm in norms.items()}
+        return {i: step * self.rng.choice([-1.0, 1.0], self.gradients[i].shape) for i, step in steps.items()}
+
+    def worst_entry(self, leaf: int) -> Probe:
+        """Find a wrong entry of a large gradient by halving: follow the half whose slope is further off."""
+        gradient = self.gradients[leaf]
+        broken = np.flatnonzero(~np.isfinite(gradient))
+        low, high = (int(broken[0]), int(broken[0]) + 1) if broken.size else (0, gradient.size)
+        displacement = self.rng.choice([-1.0, 1.0], gradient.size)
+        while high - low > 1:
+            middle = (low + high) // 2
+            if self._gap(leaf, displacement, low, middle) >= self._gap(leaf, displacement, middle, high):
+                high = middle
+            else:
+                low = middle
+        return self.entry(leaf, _index(low, gradient))
+
+    def _gap(self, leaf: int, displacement: Array, low: int, high: int) -> float:
+        part = np.zeros_like(displacement)
+        part[low:high] = displacement[low:high]
+        direction = {leaf: part.reshape(self.gradients[leaf].shape)}
+        return abs(analytic_slope(self.gradients, direction) - self.measure(self.loss, direction, 0.0).value)
+
+
+def _finite(values: Array | float) -> float:
+    """Return the largest finite magnitude."""
+    magnitudes = np.abs(values)
+    return float(np.max(magnitudes, where=np.isfinite(magnitudes), initial=0.0))
+
+
+def _index(position: int, array: Array) -> tuple[int, ...]:
+    return tuple(map(int, np.unravel_index(position, array.shape)))

@@ -1,0 +1,95 @@
+"""Nested arguments, outputs and caches as lists of named leaves.
+
+A tree is a mapping, NamedTuple, list or tuple of trees, or else a leaf. A leaf is named as one would write it:
+``params['W']``, ``layers[0].gamma``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeAlias, TypeGuard
+
+import numpy as np
+
+from npattn._types import Array
+
+Tree: TypeAlias = Any
+
+
+def is_floating(tree: Tree) -> TypeGuard[Array]:
+    """Only floating arrays are differentiated; all other leaves are passed through."""
+    return isinstance(tree, np.ndarray) and tree.dtype.kind == "f"
+
+
+def branches(tree: Tree) -> list[tuple[str, Tree]]:
+    """Return the children, each with the suffix that names it: ``['W']``, ``.gamma``, ``[0]``."""
+    if isinstance(tree, Mapping):
+        return [(f"[{key!r}]", child) for key, child in tree.items()]
+    if _is_named_tuple(tree):
+        return [(f".{field}", child) for field, child in zip(tree._fields, tree, strict=True)]
+    if isinstance(tree, (list, tuple)):
+        return [(f"[{i}]", child) for i, child in enumerate(tree)]
+    return []
+
+
+def floating_leaves(tree: Tree, name: str = "") -> Iterator[tuple[str, Array]]:
+    """Yield every floating array with its name, in the order in which `fill` takes them."""
+    if is_floating(tree):
+        yield name, tree
+    for suffix, child in branches(tree):
+        yield from floating_leaves(child, name + suffix)
+
+
+def fill(tree: Tree, arrays: Iterator[Array]) -> Tree:
+    """Rebuild `tree` with its floating arrays replaced in order; every mapping becomes a dict."""
+    return next(arrays) if is_floating(tree) else rebuild(tree, lambda child: fill(child, arrays))
+
+
+def rebuild(tree: Tree, convert: Callable[[Tree], Tree]) -> Tree:
+    """Return a container like `tree` with `convert` applied to each child, or a leaf as it is."""
+    if isinstance(tree, Mapping):
+        return {key: convert(child) for key, child in tree.items()}
+    if _is_named_tuple(tree):
+        return type(tree)(*map(convert, tree))
+    if isinstance(tree, (list, tuple)):
+        children = [convert(child) for child in tree]
+        return children if isinstance(tree, list) else tuple(children)
+    return tree
+
+
+def numbers(output: Tree) -> list[Tree]:
+    """Return the numeric leaves of an output: floating or complex arrays and scalars."""
+    if _is_number(output):
+        return [output]
+    return [leaf for _, child in branches(output) for leaf in numbers(child)]
+
+
+def ravel(output: Tree) -> Array:
+    """Return all numbers of an output in one vector, which is a copy."""
+    return np.concatenate([np.empty(0), *map(np.ravel, numbers(output))])
+
+
+def unravel(output: Tree, vector: Array) -> Tree:
+    """Return the numbers of `vector` in the structure, shapes and dtypes of `output`; None at its other leaves."""
+    ends = np.cumsum([np.size(leaf) for leaf in numbers(output)])
+    pieces = iter(np.split(vector, ends[:-1]))
+
+    def like(tree: Tree) -> Tree:
+        if not _is_number(tree):
+            return rebuild(tree, like) if branches(tree) else None
+        piece = next(pieces)
+        if isinstance(tree, np.ndarray):
+            return piece.reshape(tree.shape).astype(tree.dtype)
+        return type(tree)(piece[0])
+
+    return like(output)
+
+
+def _is_number(leaf: Tree) -> bool:
+    if isinstance(leaf, (np.ndarray, np.generic)):
+        return leaf.dtype.kind in "fc"
+    return isinstance(leaf, (float, complex))
+
+
+def _is_named_tuple(tree: Tree) -> bool:
+    return isinstance(tree, tuple) and hasattr(tree, "_fields")

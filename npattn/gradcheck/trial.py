@@ -1,0 +1,170 @@
+"""Compare all gradients at one point by one method.
+
+An error counts relative to the largest |gradient| of its array, or along a direction relative to ‖gradient‖. There is
+no absolute tolerance: the gradient of a loss scaled by 1e-6 is judged as strictly as any other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from npattn._types import Array
+from npattn.gradcheck.noise import Replicas
+from npattn.gradcheck.numeric import Direction, Loss, NotComplexSafe, Slope
+from npattn.gradcheck.probes import DIRECTIONS, Probe, Prober
+from npattn.gradcheck.report import PASSING, Method, Verdict
+
+ENTRYWISE = 1000  # numbers in all arguments up to which every entry is compared
+GROUPS = 12  # beyond, arrays share random directions in about so many groups
+OPINIONS = 4  # groups for the second opinion, which only has to tell 1 from 1 + 1e-6
+AGREEMENT = 1e-6
+SUSPECTS = 4  # probes with the largest errors that are held against rounding noise
+
+
+class OnKink(Exception):
+    """The slopes on either side differ along these leaves: there is no derivative at this point."""
+
+    def __init__(self, leaves: Sequence[int]) -> None:
+        super().__init__(leaves)
+        self.leaves = set(leaves)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The verdict on one gradient, and what it rests on."""
+
+    leaf: int
+    verdict: Verdict
+    error: float = 0.0
+    noise: float = 0.0
+    coverage: str = "no entries"
+    probes: tuple[Probe, ...] = ()
+
+    @property
+    def worst(self) -> Probe | None:
+        return max(self.probes, key=lambda probe: probe.error, default=None)
+
+
+class Trial:
+    """`gradients` are those of the user's own call of backward; None computes them at the point of `loss`."""
+
+    def __init__(
+        self,
+        loss: Loss,
+        gradients: Sequence[Array] | None,
+        method: Method,
+        rtol: float,
+        rng: np.random.Generator,
+    ) -> None:
+        self.loss, self.method, self.rtol = loss, method, rtol
+        self.gradients = loss.gradients() if gradients is None else list(gradients)
+        self.prober = Prober(loss, self._measure, self.gradients, rng)
+        self.replicas = Replicas(loss, self._measure, self.gradients, rng)
+        self.entrywise = sum(value.size for value in loss.values) <= ENTRYWISE
+        largest = [float(np.max(np.abs(gradient), initial=0.0)) for gradient in self.gradients]
+        effects = [g * size for g, size in zip(largest, loss.sizes, strict=True) if np.isfinite(g)]
+        self.effect = max([loss.size, *effects])
+
+    def findings(self, leaves: Sequence[int]) -> list[Finding]:
+        """Judge these gradients."""
+        found = [finding for group in self._groups(leaves, GROUPS) for finding in self._judge(group)]
+        found += [Finding(i, "ok") for i in leaves if not self.gradients[i].size]
+        return sorted(found, key=lambda finding: finding.leaf)
+
+    def second_opinion(self, leaves: Sequence[int], check_kinks: bool) -> None:
+        """Raise NotComplexSafe if complex step and central differences disagree, OnKink if a kink is the reason."""
+        kinks: list[int] = []
+        for group in self._groups(leaves, OPINIONS):
+            direction = self.prober.direction(group)
+            slope = self.loss.complex_slope(direction)
+            if _agree(slope, self.loss.rough_slope(direction)) or _agree(slope, self.loss.central_slope(direction)):
+                continue
+            kinks += [i for i in group if check_kinks and self.loss.has_kink({i: direction[i]})]
+            if not kinks:
+                raise self._disagreement(group)
+        if kinks:
+            raise OnKink(kinks)
+
+    def second_look(self, finding: Finding, check_kinks: bool, check_method: bool) -> None:
+        """Before a gradient is called wrong: raise if a kink or the complex step is to blame."""
+        probe = finding.worst
+        if probe is None or not np.isfinite(probe.analytic):
+            return
+        if check_kinks and self.loss.has_kink(probe.direction):
+            raise OnKink([finding.leaf])
+        if check_method:
+            central = self.loss.central_slope(probe.direction, probe.scale)
+            if not _agree(probe.numeric, central, probe.scale):
+                raise self._disagreement([finding.leaf])
+
+    def _groups(self, leaves: Sequence[int], limit: int) -> list[list[int]]:
+        """Put each array in a group of its own; or several together, if they are many and large.
+
+        A group is made of gradients with about the same effect on the loss, so that the rounding noise of a small
+        one does not blur a large one; those that are zero or noise are kept apart.
+        """
+        leaves = [i for i in leaves if self.gradients[i].size]
+        if self.entrywise or len(leaves) <= GROUPS:
+            return [[i] for i in leaves]
+        zero = [i for i in leaves if not self.gradients[i].any()]
+        noise = [i for i in leaves if i not in zero and self.replicas.looks_like_noise(i)]
+        rest = [i for i in leaves if i not in zero and i not in noise]
+        rest.sort(key=lambda i: float(np.linalg.norm(self.gradients[i])) * self.loss.sizes[i])
+        shares = (list(map(int, share)) for share in np.array_split(rest, limit))
+        return [group for group in (zero, noise, *shares) if group]
+
+    def _judge(self, group: list[int]) -> list[Finding]:
+        if self.entrywise:
+            probes, coverage = self.prober.every_entry(group[0]), f"{self.gradients[group[0]].size} entries"
+        else:
+            probes, coverage = list(self.prober.samples(group)), f"{DIRECTIONS} directions, 2 entries"
+        verdict, noise = self._verdict(probes)
+        if len(group) == 1:
+            return [Finding(group[0], verdict, self._error(probes, verdict), noise, coverage, tuple(probes))]
+        if verdict not in PASSING:  # one of them is to blame
+            return [finding for i in group for finding in self._judge([i])]
+        coverage = f"{DIRECTIONS} directions of {len(group)} arguments"
+        own = {i: tuple(probe for probe in probes if i in probe.direction) for i in group}
+        return [Finding(i, verdict, self._error(own[i], verdict), noise, coverage, own[i]) for i in group]
+
+    def _verdict(self, probes: Sequence[Probe]) -> tuple[Verdict, float]:
+        suspects = sorted((p for p in probes if p.error > self.rtol), key=lambda probe: -probe.error)[:SUSPECTS]
+        if suspects:
+            return self.replicas.judge(suspects, [self._neighbour(probe.direction) for probe in suspects])
+        return ("ok" if any(probe.scale for probe in probes) else "zero"), 0.0
+
+    def _error(self, probes: Sequence[Probe], verdict: Verdict) -> float:
+        """Return the largest error relative to the gradient, or to its neighbours if it is zero."""
+        if verdict == "zero":
+            return max(probe.gap / self._neighbour(probe.direction) for probe in probes)
+        return max(probe.error for probe in probes)
+
+    def _neighbour(self, direction: Direction) -> float:
+        """Return the slope that arguments of the largest effect on the loss would have along `direction`."""
+        slopes = [self.effect / self.loss.sizes[i] * float(np.linalg.norm(v)) for i, v in direction.items()]
+        return float(np.linalg.norm(slopes)) or 1.0
+
+    def _measure(self, loss: Loss, direction: Direction, scale: float) -> Slope:
+        if self.method == "complex-step":
+            return loss.complex_slope(direction)
+        return loss.central_slope(direction, scale)
+
+    def _disagreement(self, leaves: Sequence[int]) -> NotComplexSafe:
+        names = listed([self.loss.pair.names[i] for i in leaves])
+        real = "; its output comes back real" if self.loss.came_back_real else ""
+        return NotComplexSafe(f"complex step and central differences disagree along {names}{real}")
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return the first names and the number of the others."""
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def _agree(by_complex: Slope, central: Slope, scale: float = 0.0) -> bool:
+    """Say whether central differences confirm a slope, as far as they can tell."""
+    size = max(scale, abs(central.value), abs(by_complex.value))
+    gap = abs(central.value - by_complex.value)
+    return central.doubt == np.inf or gap <= AGREEMENT * size + 10 * central.doubt

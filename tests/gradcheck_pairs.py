@@ -1,0 +1,149 @@
+"""Small forward/backward pairs, right ones, for the tests of the checker. They use nothing of npattn."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+
+class Pair(NamedTuple):
+    forward: Callable[..., Any]
+    backward: Callable[..., Any]
+    args: tuple[Any, ...]
+
+
+def softmax(E):
+    A = np.exp(E - E.max(axis=-1, keepdims=True))
+    A = A / A.sum(axis=-1, keepdims=True)
+    return A, A
+
+
+def softmax_backward(dA, A):
+    return A * (dA - (A * dA).sum(axis=-1, keepdims=True))
+
+
+def linear(X, W, b=None):
+    return X @ W if b is None else X @ W + b, (X, W, b)
+
+
+def linear_backward(dY, cache):
+    X, W, b = cache
+    return dY @ W.T, X.T @ dY, None if b is None else dY.sum(axis=0)
+
+
+def layer_norm(X, gamma, beta, eps=1e-5):
+    centred = X - X.mean(axis=-1, keepdims=True)
+    inverse = 1 / np.sqrt((centred * centred).mean(axis=-1, keepdims=True) + eps)
+    N = centred * inverse
+    return N * gamma + beta, (N, inverse, gamma)
+
+
+def layer_norm_backward(dY, cache):
+    N, inverse, gamma = cache
+    dN = dY * gamma
+    dX = inverse * (dN - dN.mean(axis=-1, keepdims=True) - N * (dN * N).mean(axis=-1, keepdims=True))
+    return dX, (dY * N).sum(axis=0), dY.sum(axis=0)
+
+
+def embedding(ids, W_E):
+    return W_E[ids], (ids, W_E.shape)
+
+
+def embedding_backward(dY, cache):
+    ids, shape = cache
+    dW_E = np.zeros(shape, dY.dtype)
+    np.add.at(dW_E, ids, dY)
+    return dW_E
+
+
+def relu(X):
+    return np.where(X.real > 0, X, 0), X
+
+
+def relu_backward(dY, X):
+    return np.where(X > 0, dY, 0)
+
+
+def cross_entropy(logits, targets):
+    shifted = logits - logits.max(axis=-1, keepdims=True)
+    sums = np.exp(shifted).sum(axis=-1, keepdims=True)
+    losses = np.log(sums[:, 0]) - shifted[np.arange(len(targets)), targets]
+    return losses.mean(), (np.exp(shifted) / sums, targets)
+
+
+def cross_entropy_backward(dloss, cache):
+    A, targets = cache
+    dlogits = A.copy()
+    dlogits[np.arange(len(targets)), targets] -= 1
+    return dlogits * (dloss / len(targets))
+
+
+def attention(Q, X, mask=None):
+    E = Q @ X.T / math.sqrt(Q.shape[-1])
+    A, _ = softmax(E if mask is None else np.where(mask, E, -np.inf))
+    return A @ X, (Q, X, A)
+
+
+def attention_backward(dY, cache):
+    Q, X, A = cache
+    dE = softmax_backward(dY @ X.T, A) / math.sqrt(Q.shape[-1])
+    return dE @ X, A.T @ dY + dE.T @ Q
+
+
+def key_value_attention(X, params):
+    """Self-attention whose key bias has no effect: its gradient is zero, and noise in numbers."""
+    keys, key_cache = linear(X, params["W_K"], params["b_K"])
+    A, _ = softmax(X @ keys.T)
+    values, value_cache = linear(X, params["W_V"])
+    return A @ values, (X, keys, A, values, key_cache, value_cache)
+
+
+def key_value_attention_backward(dY, cache):
+    X, keys, A, values, key_cache, value_cache = cache
+    dE = softmax_backward(dY @ values.T, A)
+    dX_of_keys, dW_K, db_K = linear_backward(dE.T @ X, key_cache)
+    dX_of_values, dW_V, _ = linear_backward(A.T @ dY, value_cache)
+    return dE @ keys + dX_of_keys + dX_of_values, {"W_K": dW_K, "b_K": db_K, "W_V": dW_V}
+
+
+def random_pair(kind: str, rng: np.random.Generator, scale: float = 1.0) -> Pair:
+    """Return a pair with random arguments whose axes all have different lengths."""
+    n, d, k = (int(size) for size in rng.permutation([2, 3, 4, 5])[:3])
+
+    def draw(*shape: int) -> np.ndarray:
+        return scale * rng.standard_normal(shape)
+
+    match kind:
+        case "softmax":
+            return Pair(softmax, softmax_backward, (draw(n, d),))
+        case "linear":
+            return Pair(linear, linear_backward, (draw(n, d), draw(d, k), draw(k)))
+        case "layer_norm":
+            return Pair(layer_norm, layer_norm_backward, (draw(n, d), draw(d), draw(d)))
+        case "embedding":
+            return Pair(embedding, embedding_backward, (rng.integers(0, k, (d, 2)), draw(k, n)))
+        case "relu":
+            return Pair(relu, relu_backward, (draw(n, d),))
+        case "cross_entropy":
+            return Pair(cross_entropy, cross_entropy_backward, (draw(n, d), rng.integers(0, d, n)))
+        case "attention":
+            return Pair(attention, attention_backward, (draw(n, d), draw(k, d)))
+        case "key_value_attention":
+            params = {"W_K": draw(d, d), "b_K": draw(d), "W_V": draw(d, k)}
+            return Pair(key_value_attention, key_value_attention_backward, (draw(n, d), params))
+    raise ValueError(f"kind: expected one of {', '.join(KINDS)}, got {kind}")
+
+
+KINDS = (
+    "softmax",
+    "linear",
+    "layer_norm",
+    "embedding",
+    "relu",
+    "cross_entropy",
+    "attention",
+    "key_value_attention",
+)
