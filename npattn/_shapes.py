@@ -84,11 +84,13 @@ def check_mask(mask: Array | None, scores: tuple[int, ...]) -> None:
         raise ValueError(f"mask: expected a shape that broadcasts to the scores {axes} = {scores}, got {mask.shape}")
 
 
-def check_ids(symbol: str, ids: Array, size: int) -> None:
-    """Raise unless `ids` is an array of integers from 0 to `size` − 1."""
+def check_ids(symbol: str, ids: Array, size: int, ignore_id: int | None = None) -> None:
+    """Raise unless `ids` is an array of integers from 0 to `size` − 1; those equal to `ignore_id` may be any number."""
     if not isinstance(ids, np.ndarray) or not np.issubdtype(ids.dtype, np.integer):
         kind = ids.dtype if isinstance(ids, np.ndarray) else type(ids).__name__
         raise TypeError(f"{symbol}: expected an integer array, got {kind}")
+    if ignore_id is not None:
+        ids = ids[ids != ignore_id]
     if ids.size and (ids.min() < 0 or ids.max() >= size):
         worst = ids.min() if ids.min() < 0 else ids.max()
         raise IndexError(f"{symbol}: expected ids from 0 to {size - 1}, got {worst}")

@@ -41,6 +41,7 @@ import numpy as np
 
 from npattn._shapes import check_mask, dims
 from npattn._types import Array
+from npattn.layers.linear import sum_rows
 from npattn.layers.softmax import softmax, softmax_backward
 from npattn.masks import causal_mask
 
@@ -92,10 +93,11 @@ def scaled_dot_product_attention_backward(dY: Array, cache: Cache) -> tuple[Arra
 
 def sum_to_shape(dE: Array, shape: tuple[int, ...]) -> Array:
     """Undo a broadcast from `shape`: sum over the axes that were added or stretched. Never a view of dE."""
-    extra = dE.ndim - len(shape)
-    stretched = tuple(i for i, size in enumerate(dE.shape) if i < extra or shape[i - extra] != size)
-    summed: Array = dE.sum(stretched, keepdims=True) if stretched else dE.copy()
-    return summed.reshape(shape)
+    sizes = (1,) * (dE.ndim - len(shape)) + shape
+    stretched = [i for i, size in enumerate(sizes) if size != dE.shape[i]]
+    kept = [i for i, size in enumerate(sizes) if size == dE.shape[i]]
+    n = math.prod(dE.shape[i] for i in stretched)             # how often each number of the bias was used
+    return sum_rows(dE.transpose(*stretched, *kept).reshape(n, math.prod(shape))).reshape(shape)
 
 
 def check_bias(bias: Array, scores: tuple[int, ...], dtype: np.dtype[np.generic]) -> None:

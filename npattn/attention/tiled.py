@@ -28,7 +28,8 @@ arXiv:2205.14135, for the backward.
 >>> rng = np.random.default_rng(0)
 >>> Q, K, V = rng.normal(size=(5, 2)), rng.normal(size=(7, 2)), rng.normal(size=(7, 3))
 >>> from npattn.attention.core import scaled_dot_product_attention
->>> tiled, whole = tiled_attention(Q, K, V, causal=True, tile=2)[0], scaled_dot_product_attention(Q, K, V, causal=True)[0]
+>>> tiled, _ = tiled_attention(Q, K, V, causal=True, tile=2)
+>>> whole, _ = scaled_dot_product_attention(Q, K, V, causal=True)
 >>> bool(np.allclose(tiled, whole, rtol=1e-14, atol=1e-14))
 True
 """

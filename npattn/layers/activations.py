@@ -69,7 +69,7 @@ def gelu(X: Array) -> tuple[Array, GeluCache]:
 def gelu_backward(dY: Array, cache: GeluCache) -> Array:
     """Return dX."""
     X, Phi = cache
-    with np.errstate(under="ignore"):                         # φ far out is 0
+    with np.errstate(over="ignore", under="ignore"):          # φ far out is exp(−∞) = 0
         phi = np.exp(X * X * -0.5) * (1 / math.sqrt(2 * math.pi))
         return dY * (Phi + X * phi)                           # Y = X Φ(X)
 
@@ -83,7 +83,7 @@ def erfc(Z: Array) -> Array:
     b_0, b_1 = t * 0, t * 0
     for c in reversed(SERIES[1:]):                            # Clenshaw's recurrence
         b_0, b_1 = u * b_0 - b_1 + c, b_0
-    with np.errstate(under="ignore"):
+    with np.errstate(over="ignore", under="ignore"):          # far out z² is ∞ and the tail 0
         tail = t * np.exp(u * b_0 * 0.5 - b_1 + SERIES[0] - z * z)
     return np.where(right, tail, 2 - tail)
 

@@ -14,8 +14,8 @@ taken of the sum of exponentials, never of a probability, so that 0 · log 0 can
 
 **Shapes**  logits (…, V), targets (…) integer, L a scalar (0-d array). **Units** nats a position.
 
-**Raises**  TypeError for targets that are no integers, IndexError for one outside 0 … V − 1, ValueError unless
-0 ≤ ε < 1.
+**Raises**  TypeError for targets that are no integers, IndexError for one outside 0 … V − 1 (`ignore_id` itself may
+lie outside, as −100 does in PyTorch), ValueError for shapes that don't fit or unless 0 ≤ ε < 1.
 
 **Source**  Szegedy et al. (2016), arXiv:1512.00567, §7. Smoothing is defined in three ways in the field: ε/V on every
 class (here, and torch.nn.functional.cross_entropy), ε/(V − 1) on the wrong classes (fairseq), ε/(V − 2) with the
@@ -52,18 +52,21 @@ def cross_entropy(
 ) -> tuple[Array, Cache]:
     """Return the mean loss over the positions that count, and the cache for `cross_entropy_backward`."""
     V = dims(logits=(logits, "... V"))["V"]
-    check_ids("targets", targets, V)
+    check_ids("targets", targets, V, ignore_id)
     if targets.shape != logits.shape[:-1]:
         raise ValueError(f"targets: expected {logits.shape[:-1]} like the logits, got {targets.shape}")
     if not 0 <= smoothing < 1:
         raise ValueError(f"smoothing: expected 0 ≤ smoothing < 1, got {smoothing}")
+    smoothing = float(smoothing)                              # np.float64 would promote float32
     counted = np.full(targets.shape, True) if ignore_id is None else targets != ignore_id
     z = logits[counted]                                       # (n, V)
     t = targets[counted]                                      # (n,)
     n = max(len(t), 1)
     z -= row_maximum(z)
     # Shifted logits hold −z_t ≥ 0, so that the sums below cannot cancel.
-    aimed = (1 - smoothing) * z[np.arange(len(t)), t].sum() + smoothing * (z / max(V, 1)).sum()
+    aimed = (1 - smoothing) * z[np.arange(len(t)), t].sum()
+    if smoothing:                                             # 0 times a logit of −∞ would be NaN
+        aimed += smoothing * (z / max(V, 1)).sum()
     with np.errstate(under="ignore"):
         np.exp(z, out=z)
     total = row_sum(z)                                        # (n, 1)

@@ -4,6 +4,7 @@
 
     μ = mean(x)
     v = mean((x − μ)²)                 biased, and in two passes: E[x²] − μ² fails for rows near 10⁸
+                                       μ itself is x_1 + mean(x − x_1), which is exact for a constant row
     x̂ = (x − μ) / √(v + ε)
     y = γ ⊙ x̂ + β
 
@@ -47,6 +48,7 @@ import numpy as np
 from npattn._shapes import dims
 from npattn._types import Array
 from npattn.layers.linear import sum_rows
+from npattn.layers.softmax import row_sum
 
 
 class Cache(NamedTuple):
@@ -59,8 +61,10 @@ class Cache(NamedTuple):
 def layer_norm(X: Array, gamma: Array, beta: Array | None = None, eps: float = 1e-5) -> tuple[Array, Cache]:
     """Return Y = γ ⊙ x̂ + β and the cache for `layer_norm_backward`."""
     dims(X=(X, "... D"), gamma=(gamma, "D"), beta=(beta, "D"))
-    X_hat = X - X.mean(-1, keepdims=True)                     # (…, D)
-    v = np.einsum("...d,...d->...", X_hat, X_hat) / max(X.shape[-1], 1)
+    D = max(X.shape[-1], 1)
+    X_hat = X - X[..., :1]                                    # (…, D)  the shift keeps the digits of rows far from 0
+    X_hat -= row_sum(X_hat) / D
+    v = np.einsum("...d,...d->...", X_hat, X_hat) / D
     r = (1 / np.sqrt(v + eps))[..., None]                     # (…, 1)
     X_hat *= r
     Y = X_hat * gamma
@@ -77,7 +81,7 @@ def layer_norm_backward(dY: Array, cache: Cache) -> tuple[Array, Array, Array | 
     dgamma = sum_rows(dY * X_hat)                             # Y = γ ⊙ x̂
     dX = dY * gamma                                           # dx̂
     along = (np.vecdot(dX, X_hat) / D)[..., None]             # (…, 1)  mean(dx̂ ⊙ x̂)
-    dX -= dX.mean(-1, keepdims=True)                          # x̂ = (x − μ) r, through μ
+    dX -= row_sum(dX) / D                                     # x̂ = (x − μ) r, through μ
     dX -= X_hat * along                                       # … and through v
     dX *= r
     return dX, dgamma, dbeta

@@ -89,5 +89,5 @@ def sum_rows(dY: Array) -> Array:
     if n <= CHUNK:
         return np.ones(n, flat.dtype) @ flat
     whole = n // CHUNK * CHUNK
-    chunks = np.ones(CHUNK, flat.dtype) @ flat[:whole].reshape(-1, CHUNK, D)   # (chunks, D)
+    chunks = np.ones(CHUNK, flat.dtype) @ flat[:whole].reshape(n // CHUNK, CHUNK, D)   # (chunks, D)
     return sum_rows(chunks) + sum_rows(flat[whole:])

@@ -6,7 +6,8 @@
 
 Subtracting the row's maximum changes nothing (it cancels) and keeps exp from overflowing. Where the mask is False
 the score counts as −∞ and the weight is exactly 0: a large finite number instead could be out-learned. A row that may
-attend to nothing gets weights 0, and so output 0 and gradient 0, where a plain softmax would say 0/0.
+attend to nothing, all of whose scores are −∞ by the mask or of themselves, gets weights 0, and so output 0 and
+gradient 0, where a plain softmax would say 0/0.
 
 **Backward**  From ∂A_ij/∂E_ik = A_ij (δ_jk − A_ik):
 
@@ -17,7 +18,7 @@ The sum is one number a row: what the weights, which share a total of 1, take fr
 **Shapes**  E, A, dA, dE (…, N_X); mask boolean, broadcastable to E, True = may attend.
 
 **Raises**  TypeError for a mask that is not boolean, ValueError for one that does not broadcast to E.
-NaN in a score that takes part makes its whole row NaN; NaN under the mask is never read.
+NaN or +∞ in a score that takes part makes its whole row NaN; under the mask neither is read.
 
 **Source**  Bridle, "Probabilistic interpretation of feedforward classification network outputs" (1990).
 
@@ -35,23 +36,22 @@ from __future__ import annotations
 
 import numpy as np
 
-from npattn._shapes import check_floating, check_mask
+from npattn._shapes import check_mask, dims
 from npattn._types import Array
 
 
 def softmax(E: Array, mask: Array | None = None) -> Array:
     """Return the weights A; see the module for the formula."""
-    check_floating("E", E)
+    dims(E=(E, "... N_X"))
     check_mask(mask, E.shape)
     if mask is not None:
         E = np.where(mask, E, -np.inf)
     A = E - row_maximum(E)                                    # dead rows: −∞ − 0
     with np.errstate(under="ignore"):                         # a weight below the smallest number is 0
         np.exp(A, out=A)
-    total = row_sum(A)
-    if mask is not None:
+        total = row_sum(A)
         total[total.real == 0] = 1                            # dead rows: 0 / 1
-    A /= total
+        A /= total
     return A
 
 

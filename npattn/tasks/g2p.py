@@ -31,9 +31,10 @@ VARIANT = re.compile(r"\(\d+\)$")
 SUFFIXES = ("'s", "s", "ed", "ing")
 
 DEFAULTS: dict[str, Any] = {
-    "d_model": 128, "n_heads": 4, "d_ff": 512, "n_encoder_layers": 3, "n_decoder_layers": 3,
+    "d_model": 192, "n_heads": 6, "d_ff": 768, "n_encoder_layers": 3, "n_decoder_layers": 3,
     "dropout": 0.1, "norm": "pre", "tie": "output",
-    "batch_size": 96, "steps": 30_000, "peak_rate": 2e-3, "warmup": 1_000, "smoothing": 0.1, "clip": 1.0,
+    "batch_size": 96, "steps": 20_000, "peak_rate": 1.5e-3, "warmup": 1_000, "smoothing": 0.1, "clip": 1.0,
+    "validation_items": 2_000,
 }  # fmt: skip
 
 

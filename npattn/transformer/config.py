@@ -19,6 +19,7 @@ class TransformerConfig:
     - `tie`: "output" uses the target embedding as output projection, "all" the source embedding as well (the paper;
       one vocabulary), "none" neither.
     - `bias`: False leaves out every b and β.
+    - `pad_id`, `bos_id`, `eos_id`: three different ids of the target vocabulary; `pad_id` fills sources as well.
 
     Raises ValueError that names the field, the value and what was expected; TypeError for a field of a wrong type.
 
@@ -47,9 +48,9 @@ class TransformerConfig:
     eos_id: int = 2
 
     def __post_init__(self) -> None:
-        for name in ("src_vocab", "tgt_vocab", "d_model", "n_heads", "d_ff"):
+        for name in ("src_vocab", "tgt_vocab", "d_model", "n_heads", "d_ff", "n_decoder_layers"):
             self._check_integer(name, least=1)
-        for name in ("n_encoder_layers", "n_decoder_layers", "pad_id", "bos_id", "eos_id"):
+        for name in ("n_encoder_layers", "pad_id", "bos_id", "eos_id"):
             self._check_integer(name, least=0)
         if isinstance(self.dropout, bool) or not isinstance(self.dropout, int | float):
             raise TypeError(f"dropout: expected a number, got {self.dropout!r}")
@@ -62,6 +63,10 @@ class TransformerConfig:
             raise TypeError(f"bias, final_norm: expected booleans, got {self.bias!r}, {self.final_norm!r}")
         if self.d_model % self.n_heads:
             raise ValueError(f"d_model: expected a multiple of n_heads={self.n_heads}, got {self.d_model}")
+        ids = (self.pad_id, self.bos_id, self.eos_id)
+        if len(set(ids)) < 3 or max(ids) >= self.tgt_vocab:
+            wanted = f"three different ids below {self.tgt_vocab}"
+            raise ValueError(f"pad_id, bos_id, eos_id: expected {wanted}, got {', '.join(map(str, ids))}")
         if self.tie == "all" and self.src_vocab != self.tgt_vocab:
             raise ValueError(
                 f'tie="all": expected one vocabulary, got src_vocab={self.src_vocab}, tgt_vocab={self.tgt_vocab}'

@@ -78,7 +78,8 @@ class Transformer:
         `tgt` is <bos> … <eos> and then pads; the decoder reads it without its last column and is asked for it without
         its first. Pads count neither in the loss nor in its mean.
         """
-        if tgt.ndim != 2 or tgt.shape[1] < 2:
+        functions.check_batch(src, tgt, self.config)
+        if tgt.shape[1] < 2:
             raise ValueError(f"tgt: expected ids (B, N_T) from <bos> to <eos>, at least two, got {tgt.shape}")
         logits, cache = self.forward(src, tgt[:, :-1], rng)
         loss, c_loss = cross_entropy(logits, tgt[:, 1:], smoothing, ignore_id=self.config.pad_id)
@@ -101,12 +102,16 @@ class Transformer:
     @classmethod
     def from_arrays(cls, config: TransformerConfig, arrays: dict[str, Array], origin: str = "arrays") -> Transformer:
         """Build a model around given parameters, whose names, shapes and dtype must be those of the configuration."""
-        wanted, got = config.shapes(), {name: array.shape for name, array in arrays.items()}
-        wrong = sorted(name for name in wanted.keys() | got.keys() if wanted.get(name) != got.get(name))
+        wanted, given = config.shapes(), {name: array.shape for name, array in arrays.items()}
+        wrong = sorted(name for name in wanted.keys() | given.keys() if wanted.get(name) != given.get(name))
         if wrong:
-            details = "; ".join(f"{name}: expected {wanted.get(name)}, got {got.get(name)}" for name in wrong[:5])
+            details = "; ".join(f"{name}: expected {wanted.get(name)}, got {given.get(name)}" for name in wrong[:5])
             raise CheckpointError(f"{origin}: {len(wrong)} parameters do not fit the configuration: {details}")
-        model = cls(config, dtype=next(iter(arrays.values())).dtype)
+        dtypes = {array.dtype for array in arrays.values()}
+        if dtypes not in ({np.dtype(np.float32)}, {np.dtype(np.float64)}):
+            got = ", ".join(sorted(map(str, dtypes)))
+            raise CheckpointError(f"{origin}: expected float32 or float64 for all parameters, got {got}")
+        model = cls(config, dtype=dtypes.pop())
         for name, array in arrays.items():
             model.params[name] = array
         return model

@@ -3,8 +3,8 @@
 **Greedy**  At every position the token of the highest probability, until <eos>.
 
 **Beam**  Keep the k = `beam` best beginnings of each source and extend all of them by every token. One that <eos>
-places among the k best extensions has ended; with k = 1 this is greedy search. Ended hypotheses are ranked by the
-length-normalised score
+places among the k best extensions has ended; with k = 1 and α = 0 this is greedy search. Ended hypotheses are ranked
+by the length-normalised score
 
     score = log P(ids, <eos> | src) / ((5 + n) / 6)^α,    n tokens with <eos>, α = length_penalty
 
@@ -148,7 +148,7 @@ def log_softmax(logits: Array) -> Array:
 
 
 def top(values: Array, k: int) -> Array:
-    """The indices (B, k) of the k greatest values (B, n) of each row, the greatest first; of equals the first."""
+    """The indices (B, k) of the k greatest values (B, n) of each row, the greatest first, equals by their index."""
     part = np.argpartition(-values, min(k, values.shape[1] - 1), axis=1)[:, :k]
     order = np.lexsort((part, -np.take_along_axis(values, part, 1)), axis=1)
     return np.take_along_axis(part, order, 1)

@@ -1,0 +1,68 @@
+"""npattn: attention you can read, differentiate and trust, in NumPy alone.
+
+Every layer is a pair of pure functions: `forward(...)` returns `(output, cache)`, and `backward(gradient, cache)` the
+gradients in the order of forward's array arguments, derived and written by hand.
+
+**Notation**, kept to in every module:
+
+=========  ==================================================  ==========================================
+symbol     meaning                                             shape
+=========  ==================================================  ==========================================
+X          input vectors, one a row                            (…, N_X, D_X)
+q, Q       one query; stacked queries                          (…, D_Q); (…, N_Q, D_Q)
+K, V       keys, values                                        (…, N_X, D_Q), (…, N_X, D_V)
+e, E       similarities (scores)                               (…, N_X); (…, N_Q, N_X)
+a, A       attention weights, each row sums to 1               as e, E
+y, Y       output                                              (…, D_V); (…, N_Q, D_V)
+W_…, b_…   weights and biases of Q, K, V and the output O      (in, out), so code reads ``X @ W_K``; (out,)
+dZ         gradient of the loss with respect to Z              shape of Z
+H, D_E, B  heads; hidden width of version 1; batch
+=========  ==================================================  ==========================================
+
+Lower case is one vector, upper case stacked rows. Leading axes … are batch axes and match exactly; only a mask may
+broadcast. In the words of "Attention Is All You Need", D_Q is d_k, D_V is d_v and D_X is d_model.
+
+**Masks** are boolean, True = may attend. **dtypes**: float32 or float64, the same out as in.
+**Randomness** is an explicit `numpy.random.Generator`; handing one over is what switches dropout on.
+"""
+
+from npattn import attention, layers, torch_weights
+from npattn.attention.core import scaled_dot_product_attention, scaled_dot_product_attention_backward
+from npattn.attention.tiled import tiled_attention, tiled_attention_backward
+from npattn.checkpoint import CheckpointError
+from npattn.gradcheck import GradientError, GradientReport, check_gradients
+from npattn.masks import causal_mask, padding_mask
+from npattn.optim import Adam, clip_gradients, noam_rate
+from npattn.positions import sinusoidal_positions
+from npattn.training import Trainer
+from npattn.transformer import Parameters, Transformer, TransformerConfig
+from npattn.transformer.search import Hypothesis, beam_search, greedy_search
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Adam",
+    "CheckpointError",
+    "GradientError",
+    "GradientReport",
+    "Hypothesis",
+    "Parameters",
+    "Trainer",
+    "Transformer",
+    "TransformerConfig",
+    "attention",
+    "beam_search",
+    "causal_mask",
+    "check_gradients",
+    "clip_gradients",
+    "greedy_search",
+    "layers",
+    "noam_rate",
+    "padding_mask",
+    "scaled_dot_product_attention",
+    "scaled_dot_product_attention_backward",
+    "sinusoidal_positions",
+    "tiled_attention",
+    "tiled_attention_backward",
+    "torch_weights",
+]

@@ -1,0 +1,115 @@
+"""The command line: ``npattn`` or ``python -m npattn``.
+
+`main` returns the exit status: 0 when all went well, 1 for a failure, 2 for a command line that was not understood, and
+what shells expect after a signal (130 for Ctrl-C). Whatever goes wrong is one line on standard error; ``--debug`` shows
+where it happened.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+
+import npattn
+from npattn import GradientError, _speed
+from npattn.commands import check, figures, predict, tour, train
+from npattn.commands.arguments import Parser, UsageError
+from npattn.commands.console import Console
+
+DESCRIPTION = """\
+Attention and the Transformer in NumPy alone, every backward pass by hand.
+Without a command: the tour.
+"""
+
+EXAMPLES = """\
+examples:
+  npattn                                            the tour, under two minutes
+  npattn check                                      prove every gradient
+  npattn train g2p                                  needs npattn[g2p]; resumable
+  npattn predict runs/g2p attention transformer     --show-attention shows why
+"""
+
+COMMANDS = (tour, check, train, predict, figures)
+
+FAILURE, USAGE, INTERRUPTED, BROKEN_PIPE = 1, 2, 130, 141
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line `argv`, by default the process's own, and return the exit status."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in argv
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")              # a terminal without √ must not end the program
+    try:
+        args = parse(argv)
+        _speed.keep_memory()                                  # for programs, and this is one
+        return int(args.run(args, Console()))
+    except SystemExit as done:                                # --help and --version
+        return int(done.code or 0)
+    except UsageError as error:
+        return complain(f"{error} (see {error.prog or program()} --help)", USAGE, debug)
+    except KeyboardInterrupt as error:
+        return complain(str(error) or "interrupted", INTERRUPTED, debug)
+    except BrokenPipeError:                                   # the reader of our output left; so do we
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
+    except Exception as error:                                # the last one to hear of it
+        return complain(sentence(error), FAILURE, debug)
+
+
+def parse(argv: list[str]) -> argparse.Namespace:
+    """Read a command line. Raises UsageError."""
+    parser = build_parser()
+    args, rest = parser.parse_known_args(argv)
+    if args.command is None and not rest:
+        args = parser.parse_args([*argv, "tour"])
+    args.prog = program()
+    if args.command == "predict" and not any(text.startswith("-") for text in rest):
+        args.texts += rest                                    # argparse leaves the texts that follow an option
+    elif rest:
+        raise UsageError(f"unknown argument {rest[0]}", f"{args.prog} {args.command or ''}".rstrip())
+    return args
+
+
+def build_parser() -> Parser:
+    """Return the parser of all commands."""
+    debug = Parser(add_help=False)
+    debug.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help="show where an error happened")
+    parser = Parser(program(), description=DESCRIPTION, epilog=EXAMPLES, parents=[debug])
+    parser.add_argument("--version", action="version", version=f"npattn {npattn.__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
+    for command in COMMANDS:
+        command.add_parser(commands, parents=[debug])
+    return parser
+
+
+def program() -> str:
+    """Return what the user called, so that the commands we suggest can be copied."""
+    return "python -m npattn" if Path(sys.argv[0]).parts[-2:] == ("npattn", "__main__.py") else "npattn"
+
+
+def complain(message: str, status: int, debug: bool) -> int:
+    """Write an error to standard error, in one line unless `debug`, and return the status."""
+    if debug:
+        traceback.print_exc()
+    print(f"npattn: {' '.join(message.split())}", file=sys.stderr)
+    return status
+
+
+def sentence(error: Exception) -> str:
+    """Say what went wrong: the message of an error that was written for people, with its kind for others."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    if isinstance(error, GradientError):
+        wrong = [argument.name for argument in error.report.arguments if not argument.ok]
+        return f"{error.report.title}: wrong gradient of {', '.join(wrong)} ({program()} check shows more)"
+    if isinstance(error, MemoryError):
+        return f"out of memory: {error}" if str(error) else "out of memory"
+    if isinstance(error, ValueError | TypeError | IndexError | ArithmeticError | OSError | ImportError) and str(error):
+        return str(error)
+    return f"{type(error).__name__}: {error} (--debug shows where)"

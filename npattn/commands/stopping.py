@@ -1,0 +1,52 @@
+"""Stop a long piece of work between two steps, not within one, when the user or the system asks for it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from types import FrameType
+
+NOTE = b"\nstopping after this step; press Ctrl-C once more to stop at once\n"
+
+
+class Stop:
+    """Whether to stop: `signal` is the number of the signal that asked for it, or None."""
+
+    def __init__(self) -> None:
+        self.signal: int | None = None
+
+    def ask(self, number: int, frame: FrameType | None) -> None:
+        """Handle a signal: the first is a wish, the second an order."""
+        if self.signal is not None:
+            raise KeyboardInterrupt
+        self.signal = number
+        os.write(2, NOTE)  # print may be in the middle of a line of its own
+
+    @property
+    def exit_status(self) -> int:
+        """What a shell expects of a program that a signal ended."""
+        return 128 + (self.signal or signal.SIGINT)
+
+
+@contextlib.contextmanager
+def stop_on_signals() -> Iterator[Stop]:
+    """Inside the block, Ctrl-C and SIGTERM are noted in the `Stop` instead of ending the program.
+
+    Python allows this in the main thread only; elsewhere nothing is changed.
+    """
+    stop = Stop()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    before = {}
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) is not signal.SIG_IGN:    # as of a shell's background job: leave it so
+            before[number] = signal.signal(number, stop.ask)
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,161 @@
+"""`npattn train`: train a Transformer on a task, in a folder that the run can be resumed from."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import shlex
+from pathlib import Path
+from typing import Any
+
+from npattn._speed import can_limit_blas, cores
+from npattn.commands.arguments import Parser
+from npattn.commands.console import Console, fields
+from npattn.commands.progress import ProgressTable
+from npattn.commands.stopping import stop_on_signals
+from npattn.commands.testing import test_scores
+from npattn.commands.train_options import add_options, task_options
+from npattn.runs import Run, Settings, read_description
+from npattn.tasks import TASKS, Task, load_task
+from npattn.transformer import TransformerConfig
+
+EXAMPLES = """\
+tasks:
+  dates        dates in many written forms, English and Chinese, into ISO 8601
+  g2p          English spelling into phonemes (needs the extra npattn[g2p])
+  FILE.tsv     pairs of your own, one "source<tab>target" on a line
+
+The defaults of sizes and schedule are the task's own.
+
+examples:
+  npattn train dates
+  npattn train g2p --steps 20000 --checkpoint-every 1000
+  npattn train g2p --resume                   go on after Ctrl-C, or a power cut
+  npattn train pairs.tsv --unit words --d-model 256 --layers 4
+"""
+
+
+def add_parser(commands: argparse._SubParsersAction[Parser], **kwargs: Any) -> None:
+    """Add the command and its options."""
+    parser = commands.add_parser(
+        "train", help="train a Transformer on dates, g2p or a .tsv file", epilog=EXAMPLES, **kwargs
+    )
+    parser.set_defaults(run=run)
+    add_options(parser)
+
+
+def run(args: argparse.Namespace, console: Console) -> int:
+    """Train, test, and say what to do next."""
+    folder = args.folder or Path("runs", Path(args.task).stem)
+    training = resumed(folder, args) if args.resume else started(folder, args)
+    describe(training, console)
+    command = f"{args.prog} train {shlex.quote(args.task)} --run {shlex.quote(str(folder))} --resume"
+    status = train(training, console)
+    if status:
+        console.line(f"Stopped after step {training.trainer.steps:,}; the checkpoint is written. Go on with")
+        console.line(f"  {command}")
+        return status
+    test_scores(folder, training.task, args.beam, console)
+    example = (training.task.test or training.task.validation)[0]
+    console.line()
+    console.line("Use it with")
+    console.line(f"  {args.prog} predict {shlex.quote(str(folder))} {shlex.quote(example.source)}")
+    return 0
+
+
+def train(run: Run, console: Console) -> int:
+    """Take the run to its end and return 0, or to where a signal stops it and return the status for that."""
+    table = ProgressTable(console, run.task.score_names, first=run.trainer.steps, seconds=run.seconds)
+    if run.trainer.steps < run.settings.steps:
+        table.heading()
+    with stop_on_signals() as stop:
+        try:
+            for progress in run.train():
+                table.show(progress)
+                if stop.signal is not None and progress.step < progress.steps:
+                    run.save()
+                    return stop.exit_status
+        except KeyboardInterrupt as error:
+            raise KeyboardInterrupt(f"stopped at once {where_it_stands(run)}") from error
+        except (ArithmeticError, ValueError) as error:        # a loss or a gradient that is not finite
+            raise ArithmeticError(f"{error}; stopped {where_it_stands(run)}") from error
+    return 0
+
+
+def where_it_stands(run: Run) -> str:
+    """Say what a run that broke off has left behind."""
+    last = run.folder / "last.npz"
+    kept = f"the last checkpoint stands in {last}" if last.exists() else "there is no checkpoint yet"
+    return f"after step {run.trainer.steps:,}; {kept}"
+
+
+def started(folder: Path, args: argparse.Namespace) -> Run:
+    """Begin the run that the arguments describe."""
+    if (folder / "run.json").exists():
+        raise FileExistsError(f"{folder} holds a run already: go on with --resume, or choose another --run")
+    task = load_task(args.task, **task_options(args))
+    given = {name: value for name, value in vars(args).items() if value is not None}
+    return new_run(folder, task, given)
+
+
+def new_run(folder: Path, task: Task, given: dict[str, Any]) -> Run:
+    """Begin a run with the defaults of the task, but for what is `given`."""
+    choices = dict(task.defaults) | given
+    if "layers" in given:
+        choices |= {"n_encoder_layers": given["layers"], "n_decoder_layers": given["layers"]}
+    if "d_model" in given and "d_ff" not in given:
+        choices["d_ff"] = 4 * given["d_model"]
+    tenth = max(1, choices["steps"] // 10)
+    choices = {"validate_every": min(1000, tenth)} | choices
+    if "warmup" not in given:
+        choices["warmup"] = min(choices["warmup"], tenth)
+    codec = task.codec
+    config = TransformerConfig(
+        len(codec.source_vocabulary), len(codec.target_vocabulary), **_fields(TransformerConfig, choices)
+    )
+    return Run.start(folder, task, config, Settings(**_fields(Settings, choices)))
+
+
+def resumed(folder: Path, args: argparse.Namespace) -> Run:
+    """Go on with a run; whatever the arguments say must be what it began with."""
+    description = read_description(folder)
+    began = description["task"]
+    if args.task != began and {args.task, began} & TASKS.keys():
+        raise ValueError(f"{folder}: this run is of the task {began}, not of {args.task}")
+    known = description["config"] | description["settings"] | description["options"]
+    known["layers"] = description["config"]["n_encoder_layers"]
+    for name, value in vars(args).items():
+        if value is not None and name in known and value != known[name]:
+            raise ValueError(f"{folder}: this run began with {name} = {known[name]}, it cannot go on with {value}")
+    return Run.resume(folder, load_task(args.task, **description["options"]))
+
+
+def describe(run: Run, console: Console, *, where: bool = True) -> None:
+    """Say what is trained on what, how, and `where`."""
+    task, c, s = run.task, run.config, run.settings
+    epochs = s.steps * s.batch_size / len(task.train)
+    workers = f"{run.trainer.workers} worker{'s' * (run.trainer.workers > 1)}"
+    if run.trainer.workers == 1 < cores() and not can_limit_blas():
+        workers += f" (pip install npattn[fast] to train in {cores()})"
+    console.line(console.style(f"{Path(task.name).stem}: {task.title}", "bold"))
+    data = f"{len(task.train):,} training pairs, {len(task.validation):,} validation and {len(task.test):,} test items"
+    model = (
+        f"{run.model.params.flat.size:,} parameters: {c.n_encoder_layers} + {c.n_decoder_layers} layers of width "
+        f"{c.d_model}, {c.n_heads} heads, feed-forward {c.d_ff}, {c.norm}-norm, dropout {c.dropout:g}"
+    )
+    training = (
+        f"{s.steps:,} steps of {s.batch_size} pairs ({epochs:.1f} epochs), highest rate {s.peak_rate:g}, "
+        f"seed {s.seed}, {workers}"
+    )
+    entries = [("data", data), ("model", model), ("training", training)]
+    if where:
+        entries.append(("folder", str(run.folder)))
+    if run.trainer.steps:
+        entries.append(("resumed", f"after step {run.trainer.steps:,}"))
+    console.lines(fields(entries))
+    console.line()
+
+
+def _fields(cls: Any, choices: dict[str, Any]) -> dict[str, Any]:
+    names = {field.name for field in dataclasses.fields(cls)}
+    return {name: value for name, value in choices.items() if name in names}
