@@ -12,7 +12,7 @@ and the running output O of each row:
 and in the end Y = O/ℓ. Each step changes the reference of what was summed before from m to m', so the result is exact.
 What backward needs of the softmax is one number a row, λ = m + log ℓ, since A_j = exp(E_j − λ).
 
-**Backward**  A_j is computed again, tile by tile, and the sum Σ_n A_n dA_n over all keys is known before the first tile:
+**Backward**  A_j is computed again, tile by tile; the sum Σ_n A_n dA_n over all keys is known before the first tile:
 
     Σ_n A_n dA_n = Σ_n A_n Σ_d dY_d V_nd = Σ_d dY_d Y_d                 one number a row, δ = rowsum(dY ⊙ Y)
     dV_j += A_jᵀ dY,   dE_j = A_j ⊙ (dY V_jᵀ − δ)
