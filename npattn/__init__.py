@@ -1,26 +1,31 @@
 """npattn: attention you can read, differentiate and trust, in NumPy alone.
 
 Every layer is a pair of pure functions: `forward(...)` returns `(output, cache)`, and `backward(gradient, cache)` the
-gradients in the order of forward's array arguments, derived and written by hand.
+gradients in the order of forward's floating arguments (masks and ids have none), derived and written by hand.
 
-**Notation**, kept to in every module:
+**Notation** of attention, kept to in every module that has to do with it:
 
-=========  ==================================================  ==========================================
-symbol     meaning                                             shape
-=========  ==================================================  ==========================================
-X          input vectors, one a row                            (…, N_X, D_X)
-q, Q       one query; stacked queries                          (…, D_Q); (…, N_Q, D_Q)
-K, V       keys, values                                        (…, N_X, D_Q), (…, N_X, D_V)
-e, E       similarities (scores)                               (…, N_X); (…, N_Q, N_X)
-a, A       attention weights, each row sums to 1               as e, E
-y, Y       output                                              (…, D_V); (…, N_Q, D_V)
-W_…, b_…   weights and biases of Q, K, V and the output O      (in, out), so code reads ``X @ W_K``; (out,)
-dZ         gradient of the loss with respect to Z              shape of Z
+=========  ======================================================  ==============================
+symbol     meaning                                                 shape
+=========  ======================================================  ==============================
+X          input vectors, one a row                                (…, N_X, D_X)
+q, Q       one query; stacked queries                              (…, D_Q); (…, N_Q, D_Q)
+K, V       keys, values                                            (…, N_X, D_Q), (…, N_X, D_V)
+e, E       similarities (scores)                                   (…, N_X); (…, N_Q, N_X)
+a, A       attention weights: rows sum to 1, or are 0 if masked    as e, E
+y, Y       output                                                  (…, D_V); (…, N_Q, D_V)
+W_…, b_…   weights and biases of Q, K, V and of the output O       (in, out), as in X W_K; (out,)
+dZ         gradient of the loss with respect to Z                  shape of Z
 H, D_E, B  heads; hidden width of version 1; batch
-=========  ==================================================  ==========================================
+X_Q, D_XQ  what version 7 makes its queries of                     (…, N_Q, D_XQ)
+Z, D_Z     output of version 7                                     (…, N_Q, D_Z)
+M          output of the encoder; N_S, N_T: source, target length  (B, N_S, D_X)
+=========  ======================================================  ==============================
 
-Lower case is one vector, upper case stacked rows. Leading axes … are batch axes and match exactly; only a mask may
-broadcast. In the words of "Attention Is All You Need", D_Q is d_k, D_V is d_v and D_X is d_model.
+Lower case is one vector, a row or a column as the product needs; upper case is stacked rows. Versions 1 to 4 read the
+inputs themselves, so D_V = D_X. Leading axes … are batch axes and match exactly; only a mask or an additive bias may
+broadcast. Where a module needs a letter for something else (V for the size of a vocabulary, H for a hidden layer), it
+says so where the letter stands. In the words of "Attention Is All You Need", D_Q is d_k, D_V is d_v and D_X is d_model.
 
 **Masks** are boolean, True = may attend. **dtypes**: float32 or float64, the same out as in.
 **Randomness** is an explicit `numpy.random.Generator`; handing one over is what switches dropout on.

@@ -4,9 +4,9 @@ Every public function states the shapes of its arguments once, on entry, in the 
 
     sizes = dims(Q=(Q, "... N_Q D_Q"), X=(X, "... N_X D_Q"))
 
-The first array that shows an axis binds its size, the later ones must agree. ``...`` stands for the batch axes,
-which must match exactly: nothing is broadcast, because a broadcast that nobody meant is a wrong answer that
-nobody notices. An array that is ``None`` (an optional bias) is passed over.
+The first array that shows an axis binds its size, the later ones must agree. ``...`` stands for the batch axes, which
+must match exactly: nothing but masks and biases is broadcast, because a broadcast that nobody meant is a wrong answer
+that nobody notices. An array that is ``None`` (an optional bias) is passed over.
 """
 
 from __future__ import annotations

@@ -2,8 +2,10 @@
 
     P[n, 2i] = sin(n / 10000^(2i/D)),    P[n, 2i+1] = cos(n / 10000^(2i/D))
 
-Each pair of columns turns at its own pace, with wavelengths from 2π to 10000·2π, so that P[n + k] is a fixed rotation
-of P[n] and the dot product P[n]·P[m] depends on n − m alone.
+for row n and columns 2i and 2i+1, all counted from 0, of width D.
+
+Each pair of columns turns at its own pace, with wavelengths from 2π to nearly 10000·2π. So, for an even D, P[n + k]
+is P[n] turned by angles that depend on k alone, and the dot product P[n]·P[m] depends on n − m alone.
 
 **Source**  Vaswani et al. (2017), arXiv:1706.03762, §3.5.
 

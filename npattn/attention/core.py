@@ -16,8 +16,11 @@
 bias (added to the scores) broadcast to (…, N_Q, N_X). `causal=True` lets query i see keys 0 … i, counted from the
 top left also when N_Q ≠ N_X.
 
+**Raises**  ValueError for shapes that don't fit, TypeError for dtypes that differ or a mask that is not boolean.
+
 **Source**  Vaswani et al. (2017), arXiv:1706.03762, §3.2.1, equation 1.
 
+>>> import numpy as np
 >>> Q, K, V = np.array([[0.0], [np.log(3.0)]]), np.array([[0.0], [1.0]]), np.array([[8.0], [4.0]])
 >>> Y, cache = scaled_dot_product_attention(Q, K, V)
 >>> Y                                                      # weights ½, ½ and ¼, ¾
@@ -87,7 +90,7 @@ def scaled_dot_product_attention_backward(dY: Array, cache: Cache) -> tuple[Arra
     dV = A.mT @ dY                                            # Y = A V
     dE = softmax_backward(dY @ V.mT, A)                       # Y = A V, A = softmax(E)
     dbias = None if bias_shape is None else sum_to_shape(dE, bias_shape)   # E = … + bias
-    dS = dE * s                                               # E = s Q Kᵀ + …
+    dS = dE * s                                               # E = s S + …, S = Q Kᵀ
     return dS @ K, dS.mT @ Q, dV, dbias
 
 

@@ -1,10 +1,10 @@
 """Scaled dot-product attention in tiles: the same mathematics as `npattn.attention.core`, in memory linear in N.
 
-The scores (…, N_Q, N_X) are never held whole. Queries and keys are cut into tiles of T rows, and one T × T tile of
-scores lives at a time.
+The scores (…, N_Q, N_X) are never held whole. Queries and keys are cut into tiles of T rows, and one tile of scores,
+(…, T, T), lives at a time.
 
-**Forward**  For one tile of queries, going through the tiles j of keys, with the running maximum m, the running sum ℓ
-and the running output O of each row:
+**Forward**  For one tile of queries Q, going through the tiles j of keys, with s as in the core, and with the running
+maximum m, the running sum ℓ and the running output O of each row:
 
     E_j = s Q K_jᵀ + bias_j,   m' = max(m, max E_j),   P_j = exp(E_j − m')
     ℓ ← ℓ exp(m − m') + Σ P_j,   O ← O exp(m − m') + P_j V_j,   m ← m'
@@ -16,9 +16,12 @@ What backward needs of the softmax is one number a row, λ = m + log ℓ, since 
 
     Σ_n A_n dA_n = Σ_n A_n Σ_d dY_d V_nd = Σ_d dY_d Y_d                 one number a row, δ = rowsum(dY ⊙ Y)
     dV_j += A_jᵀ dY,   dE_j = A_j ⊙ (dY V_jᵀ − δ)
-    dQ += s dE_j K_j,   dK_j += s dE_jᵀ Q,   dbias += dE_j
+    dQ += s dE_j K_j,   dK_j += s dE_jᵀ Q,   dbias_j += dE_j, summed over the axes it was broadcast on
 
 **Shapes**  As in `npattn.attention.core`. `tile` is T; it changes memory and speed, and the result by rounding only.
+
+**Raises**  ValueError for shapes that don't fit or a tile below 1, TypeError for dtypes that differ or a mask that is
+not boolean.
 
 **Source**  Milakov & Gimelshein, "Online normalizer calculation for softmax" (2018), arXiv:1805.02867; Rabe & Staats,
 "Self-attention does not need O(n²) memory" (2021), arXiv:2112.05682; Dao et al., "FlashAttention" (2022),

@@ -2,7 +2,9 @@
 
 **Forward**
 
-    H = tanh(q W_Q + X W_X)        query and input projected to D_E and added
+    p = q W_Q                      the query projected to D_E
+    P = p + X W_X                  and added to each projected input
+    H = tanh(P)
     e = H w                        one similarity for each input
     a = softmax(e)                 attention weights, Σ a = 1
     y = aᵀ X                       the weighted mean of the inputs
@@ -13,12 +15,12 @@
     a = softmax(e)                 de = a ⊙ (da − aᵀda)                           see npattn.layers.softmax
     e_n = Σ_j H_nj w_j             dH_nj = de_n w_j,  dw_j = Σ_n H_nj de_n        dH = de wᵀ,  dw = Hᵀ de
     H = tanh(P)                    dP = dH ⊙ (1 − H²)                             as tanh' = 1 − tanh²
-    P = X W_X + q W_Q              dW_X = Xᵀ dP,  dX += dP W_Xᵀ: X is used twice, so its gradients add
-                                   q reaches every row of P, so its gradient sums over the rows:
-                                   dp = Σ_n dP_n,  dW_Q = q dpᵀ,  dq = W_Q dp
+    P = p + X W_X                  dW_X = Xᵀ dP,  dX += dP W_Xᵀ: X is used twice, so its gradients add
+                                   p reaches every row of P, so its gradient sums over the rows: dp = Σ_n dP_n
+    p = q W_Q                      dW_Q = q dpᵀ,  dq = W_Q dp
 
-**Shapes**  q (…, D_Q), X (…, N_X, D_X), W_Q (D_Q, D_E), W_X (D_X, D_E), w (D_E,),
-e and a (…, N_X), y (…, D_X).
+**Shapes**  q (…, D_Q), X (…, N_X, D_X), W_Q (D_Q, D_E), W_X (D_X, D_E), w (D_E,), p (…, D_E),
+P and H (…, N_X, D_E), e and a (…, N_X), y (…, D_X). In every version the cache holds the weights as `A`.
 
 **Changed**  This is where it begins: attention as Bahdanau wrote it.
 
@@ -91,8 +93,9 @@ def backward(dy: Array, cache: Cache) -> tuple[Array, Array, Array, Array, Array
     de = softmax_backward(da, a)                              # a = softmax(e)
     dw = weight_gradient(H, de[..., None])[:, 0]              # e = H w
     dP = de[..., None] * w * (1 - H * H)                      # e = H w, H = tanh(P)
-    dW_X = weight_gradient(X, dP)                             # P = … + X W_X
-    dX += project(dP, W_X.T)                                  # P = … + X W_X: X is used twice, so add
-    dp = dP.sum(-2)                                           # P = q W_Q + …: every row
-    dW_Q = weight_gradient(q, dp)
-    return project(dp, W_Q.T), dX, dW_Q, dW_X, dw
+    dW_X = weight_gradient(X, dP)                             # P = p + X W_X
+    dX += project(dP, W_X.T)                                  # P = p + X W_X: X is used twice, so add
+    dp = dP.sum(-2)                                           # P = p + X W_X: every row
+    dW_Q = weight_gradient(q, dp)                             # p = q W_Q
+    dq = project(dp, W_Q.T)                                   # p = q W_Q
+    return dq, dX, dW_Q, dW_X, dw

@@ -17,7 +17,7 @@
 
 **Changed**  e = X q becomes e = X q / √D_Q. The dot product of two vectors whose D_Q entries are independent with
 mean 0 and variance 1 has variance D_Q, so its size grows with √D_Q. Large scores saturate the softmax: one weight is
-nearly 1, every product a_n (δ − a_m) in its Jacobian nearly 0, and the query learns nothing. Dividing keeps the
+nearly 1, every product a_n (δ_nm − a_m) in its Jacobian nearly 0, and the query learns nothing. Dividing keeps the
 variance at 1 for every width.
 
 **Raises**  ValueError for shapes that don't fit, TypeError for dtypes that differ or a mask that is not boolean.
@@ -69,7 +69,8 @@ def backward(dy: Array, cache: Cache) -> tuple[Array, Array]:
     q, X, a = cache
     da = (X @ dy[..., None])[..., 0]                          # y = aᵀ X
     dX = a[..., None] * dy[..., None, :]                      # y = aᵀ X
-    de = softmax_backward(da, a) / math.sqrt(q.shape[-1])     # a = softmax(e), e = … / √D_Q
+    de = softmax_backward(da, a)                              # a = softmax(e)
+    de /= math.sqrt(q.shape[-1])                              # e = … / √D_Q: from here on de/√D_Q
     dX += de[..., None] * q[..., None, :]                     # e = X q / √D_Q: X is used twice, so add
     dq = (de[..., None, :] @ X)[..., 0, :]                    # e = X q / √D_Q
     return dq, dX

@@ -73,7 +73,8 @@ def backward(dY: Array, cache: Cache) -> tuple[Array, Array]:
     Q, X, A = cache
     dA = dY @ X.mT                                            # Y = A X
     dX = A.mT @ dY                                            # Y = A X
-    dE = softmax_backward(dA, A) / math.sqrt(Q.shape[-1])     # A = softmax(E), E = … / √D_Q
+    dE = softmax_backward(dA, A)                              # A = softmax(E)
+    dE /= math.sqrt(Q.shape[-1])                              # E = … / √D_Q: from here on dE/√D_Q
     dX += dE.mT @ Q                                           # E = Q Xᵀ / √D_Q: X is used twice, so add
     dQ = dE @ X                                               # E = Q Xᵀ / √D_Q
     return dQ, dX

@@ -28,7 +28,7 @@ longer be what is read from it. The widths come apart: D_X and D_V are free, onl
 
 **Source**  Vaswani et al. (2017), arXiv:1706.03762, §3.2.1, equation 1; "encoder-decoder attention" in §3.2.3.
 
-By hand: W_K turns the inputs into version 4's keys, W_V into one number each, 8 and 4.
+By hand: W_K turns the inputs into those of version 4, now as keys, W_V into one number each, 8 and 4.
 
 >>> import numpy as np
 >>> Q, X = np.array([[0.0, 2 * np.log(3.0), 0.0, 0.0]]), np.array([[1.0, 0.0], [0.0, 1.0]])
@@ -88,7 +88,8 @@ def backward(dY: Array, cache: Cache) -> tuple[Array, Array, Array, Array]:
     Q, X, W_K, W_V, K, V, A = cache
     dA = dY @ V.mT                                            # Y = A V
     dV = A.mT @ dY                                            # Y = A V
-    dE = softmax_backward(dA, A) / math.sqrt(Q.shape[-1])     # A = softmax(E), E = … / √D_Q
+    dE = softmax_backward(dA, A)                              # A = softmax(E)
+    dE /= math.sqrt(Q.shape[-1])                              # E = … / √D_Q: from here on dE/√D_Q
     dK = dE.mT @ Q                                            # E = Q Kᵀ / √D_Q
     dQ = dE @ K                                               # E = Q Kᵀ / √D_Q
     dX = project(dV, W_V.T)                                   # V = X W_V

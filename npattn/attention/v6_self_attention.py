@@ -93,7 +93,8 @@ def backward(dY: Array, cache: Cache) -> tuple[Array, Array, Array, Array]:
     X, W_Q, W_K, W_V, Q, K, V, A = cache
     dA = dY @ V.mT                                            # Y = A V
     dV = A.mT @ dY                                            # Y = A V
-    dE = softmax_backward(dA, A) / math.sqrt(Q.shape[-1])     # A = softmax(E), E = … / √D_Q
+    dE = softmax_backward(dA, A)                              # A = softmax(E)
+    dE /= math.sqrt(Q.shape[-1])                              # E = … / √D_Q: from here on dE/√D_Q
     dK = dE.mT @ Q                                            # E = Q Kᵀ / √D_Q
     dQ = dE @ K                                               # E = Q Kᵀ / √D_Q
     dX = project(dV, W_V.T)                                   # V = X W_V

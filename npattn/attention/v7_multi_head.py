@@ -2,13 +2,15 @@
 
 **Forward**
 
-    Q = X_Q W_Q + b_Q              queries, split into H heads of width D_Q
-    K = X W_K + b_K                keys, split likewise
-    V = X W_V + b_V                values, split into H heads of width D_V
+    Q = split(X_Q W_Q + b_Q)       queries, in H heads of width D_Q
+    K = split(X W_K + b_K)         keys, likewise
+    V = split(X W_V + b_V)         values, in H heads of width D_V
     E = Q Kᵀ / √D_Q                one similarity for each head, query and key
     A = softmax(E)                 attention weights, each row sums to 1
     Y = A V                        each row a weighted mean of the values, one for each head
     Z = merge(Y) W_O + b_O         heads side by side again, mixed by the output projection
+
+split turns (…, N, H·D) into (…, H, N, D), merge back.
 
 **Backward**  Line by line, from the last to the first, with dZ = ∂L/∂Z:
 
@@ -17,12 +19,12 @@
     A = softmax(E)                 dE_i = A_i ⊙ (dA_i − A_iᵀ dA_i), row by row        see npattn.layers.softmax
     E_in = Σ_d Q_id K_nd / √D_Q    dQ_id = Σ_n dE_in K_nd / √D_Q                      dQ = (dE/√D_Q) K
                                    dK_nd = Σ_i dE_in Q_id / √D_Q                      dK = (dE/√D_Q)ᵀ Q
-    V = X W_V + b_V                dW_V = Xᵀ dV,  db_V = 1ᵀ dV,  dX = dV W_Vᵀ         see npattn.layers.linear
-    K = X W_K + b_K                dW_K = Xᵀ dK,  db_K = 1ᵀ dK,  dX += dK W_Kᵀ
-    Q = X_Q W_Q + b_Q              dW_Q = X_Qᵀ dQ,  db_Q = 1ᵀ dQ,  dX_Q = dQ W_Qᵀ
+    V = split(X W_V + b_V)         dW_V = Xᵀ merge(dV),  db_V = 1ᵀ merge(dV),  dX = merge(dV) W_Vᵀ
+    K = split(X W_K + b_K)         dW_K = Xᵀ merge(dK),  db_K = 1ᵀ merge(dK),  dX += merge(dK) W_Kᵀ
+    Q = split(X_Q W_Q + b_Q)       dW_Q = X_Qᵀ merge(dQ),  db_Q = 1ᵀ merge(dQ),  dX_Q = merge(dQ) W_Qᵀ
 
-split and merge move numbers without changing them, so each is the other's backward. In mathematics db_K is zero: b_K
-shifts all scores of a query alike, and the softmax does not see a shift.
+The last three are npattn.layers.linear. split and merge move numbers without changing them, so each is the other's
+backward. In mathematics db_K is zero: b_K shifts all scores of a query alike, and the softmax does not see a shift.
 
 **Shapes**  X_Q (…, N_Q, D_XQ), X (…, N_X, D_X), W_Q (D_XQ, H·D_Q), W_K (D_X, H·D_Q), W_V (D_X, H·D_V),
 W_O (H·D_V, D_Z), b_Q and b_K (H·D_Q,), b_V (H·D_V,), b_O (D_Z,), Q (…, H, N_Q, D_Q), K (…, H, N_X, D_Q),
@@ -30,9 +32,9 @@ V (…, H, N_X, D_V), E and A (…, H, N_Q, N_X), Y (…, H, N_Q, D_V), Z (…, 
 The mask broadcasts to (…, H, N_Q, N_X).
 
 **Changed**  Q, K and V are cut into H heads, and one softmax becomes H: a query can look at H places at once, where a
-single head could only average them. W_O mixes what the heads found. X_Q is separate from X again, so that one module
-is self-attention (pass X twice and add dX_Q and dX) and the decoder's cross-attention (X_Q from the decoder, X from
-the encoder).
+single head could only average them. W_O mixes what the heads found. The four projections may have biases, as in
+torch's nn.MultiheadAttention; the paper has none. X_Q is separate from X again, so that one module is self-attention
+(pass X twice and add dX_Q and dX) and the decoder's cross-attention (X_Q from the decoder, X from the encoder).
 
 **Raises**  ValueError for shapes that don't fit or widths that n_heads does not divide, TypeError for dtypes that
 differ or a mask that is not boolean.
@@ -120,7 +122,7 @@ def forward(
     V = split_heads(project(X, W_V, b_V), n_heads)            # (…, H, N_X, D_V)
     E = Q @ K.mT / math.sqrt(Q.shape[-1])                     # (…, H, N_Q, N_X)
     A = softmax(E, mask)                                      # (…, H, N_Q, N_X)
-    Y = merge_heads(A @ V)                                    # (…, N_Q, H·D_V)
+    Y = merge_heads(A @ V)                                    # (…, N_Q, H·D_V)  kept merged
     Z = project(Y, W_O, b_O)                                  # (…, N_Q, D_Z)
     biased = (b_Q is not None, b_K is not None, b_V is not None, b_O is not None)
     return Z, Cache(X_Q, X, W_Q, W_K, W_V, W_O, Q, K, V, A, Y, biased)
@@ -130,12 +132,13 @@ def backward(dZ: Array, cache: Cache) -> tuple[Array | None, ...]:
     """Return dX_Q, dX, dW_Q, dW_K, dW_V, dW_O, db_Q, db_K, db_V, db_O; None for a bias that was None."""
     X_Q, X, W_Q, W_K, W_V, W_O, Q, K, V, A, Y, biased = cache
     dW_O = weight_gradient(Y, dZ)                             # Z = merge(Y) W_O + b_O
-    dY = split_heads(project(dZ, W_O.T), A.shape[-3])         # Z = merge(Y) W_O + b_O
+    dY = split_heads(project(dZ, W_O.T), A.shape[-3])         # Z = merge(Y) W_O + b_O, one dY for each head
     dA = dY @ V.mT                                            # Y = A V
-    dV = merge_heads(A.mT @ dY)                               # Y = A V
-    dE = softmax_backward(dA, A) / math.sqrt(Q.shape[-1])     # A = softmax(E), E = … / √D_Q
-    dK = merge_heads(dE.mT @ Q)                               # E = Q Kᵀ / √D_Q
-    dQ = merge_heads(dE @ K)                                  # E = Q Kᵀ / √D_Q
+    dV = merge_heads(A.mT @ dY)                               # Y = A V, merged for W_V
+    dE = softmax_backward(dA, A)                              # A = softmax(E)
+    dE /= math.sqrt(Q.shape[-1])                              # E = … / √D_Q: from here on dE/√D_Q
+    dK = merge_heads(dE.mT @ Q)                               # E = Q Kᵀ / √D_Q, merged for W_K
+    dQ = merge_heads(dE @ K)                                  # E = Q Kᵀ / √D_Q, merged for W_Q
     dX = project(dV, W_V.T)                                   # V = X W_V + b_V
     dX += project(dK, W_K.T)                                  # K = X W_K + b_K: X is used twice, so add
     dX_Q = project(dQ, W_Q.T)                                 # Q = X_Q W_Q + b_Q

@@ -1,8 +1,9 @@
 """The layers a Transformer is made of, each a pure pair: `name` and `name_backward`.
 
-`name(...)` returns `(Y, cache)` and `name_backward(dY, cache)` the gradients in the order of the array arguments,
-`None` for one that was `None`. A single gradient comes bare. `softmax` is the one exception: its output is all that
-its backward needs, so it returns `A` alone and `softmax_backward(dA, A)` takes it as the cache.
+`name(...)` returns `(Y, cache)` and `name_backward(dY, cache)` the gradients in the order of the floating arguments
+(ids, targets and masks have none), `None` for one that was `None`. A single gradient comes bare. `softmax` is the one
+exception: its output is all that its backward needs, so it returns `A` alone and `softmax_backward(dA, A)` takes it
+as the cache.
 """
 
 from npattn.layers.activations import gelu, gelu_backward, relu, relu_backward

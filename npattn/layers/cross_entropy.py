@@ -3,7 +3,7 @@
 **Forward**  For one position with logits z over V classes, target t and p = softmax(z):
 
     q = (1 − ε) onehot(t) + ε/V                             the smoothed target, as in PyTorch
-    ℓ = −Σ_v q_v log p_v = lse(z) − (1 − ε) z_t − (ε/V) Σ_v z_v
+    ℓ = −Σ_v q_v log p_v = lse(z) − (1 − ε) z_t − (ε/V) Σ_v z_v,    lse(z) = log Σ_v exp z_v
 
 and L is the mean of ℓ over the n positions whose target is not `ignore_id`; 0 when there is none. The logarithm is
 taken of the sum of exponentials, never of a probability, so that 0 · log 0 cannot occur.
@@ -63,7 +63,7 @@ def cross_entropy(
     t = targets[counted]                                      # (n,)
     n = max(len(t), 1)
     z -= row_maximum(z)
-    # Shifted logits hold −z_t ≥ 0, so that the sums below cannot cancel.
+    # Every shifted logit is ≤ 0, so −aimed and log(total) are both ≥ 0: their sum cannot cancel.
     aimed = (1 - smoothing) * z[np.arange(len(t)), t].sum()
     if smoothing:                                             # 0 times a logit of −∞ would be NaN
         aimed += smoothing * (z / max(V, 1)).sum()

@@ -9,7 +9,8 @@ flag, handing over a generator is what switches dropout on.
 
 **Backward**  dX = dY ⊙ M, with the mask of that very forward call.
 
-**Shapes**  X, M, Y any shape. **Raises** ValueError unless 0 ≤ p < 1.
+**Shapes**  X, M, Y any shape. **Raises** ValueError unless 0 ≤ p < 1, TypeError for an
+rng that is no numpy.random.Generator.
 
 **Source**  Srivastava et al., "Dropout", JMLR 15 (2014).
 

@@ -23,7 +23,7 @@ since ∂μ/∂x_k = 1/D, ∂v/∂x_k = 2 (x_k − μ)/D and ∂r/∂v = −r³/
 γ stands inside both means. Outside them it would be right only when γ is the same everywhere, as it is on the
 first step of training and on no later one.
 
-**Shapes**  X, Y (…, D), γ (D,), β (D,) or None. A constant row gives β.
+**Shapes**  X, Y (…, D), γ (D,), β (D,) or None. A constant row gives β, as long as ε > 0.
 
 **Source**  Ba, Kiros & Hinton, "Layer Normalization" (2016), arXiv:1607.06450.
 

@@ -2,7 +2,7 @@
 
 **Forward**
 
-    Y = X W + b          W is stored (in, out), so the code reads like the formula
+    Y = X W + b          W is stored (in, out)
 
 **Backward**  With L the loss and dZ = ∂L/∂Z: Y_nj = Σ_i X_ni W_ij + b_j, hence
 

@@ -4,9 +4,9 @@
 
     A_ij = exp(E_ij − m_i) / Σ_k exp(E_ik − m_i),    m_i = max_k E_ik
 
-Subtracting the row's maximum changes nothing (it cancels) and keeps exp from overflowing. Where the mask is False
-the score counts as −∞ and the weight is exactly 0: a large finite number instead could be out-learned. A row that may
-attend to nothing, all of whose scores are −∞ by the mask or of themselves, gets weights 0, and so output 0 and
+Subtracting the row's maximum changes nothing (it cancels) and keeps exp from overflowing. Where the mask is False the
+score counts as −∞ and the weight is exactly 0: a large finite number instead could be out-learned. A row that may
+attend to nothing, all of whose scores are −∞ by the mask or of themselves, gets weights 0, and so A V = 0 and
 gradient 0, where a plain softmax would say 0/0.
 
 **Backward**  From ∂A_ij/∂E_ik = A_ij (δ_jk − A_ik):

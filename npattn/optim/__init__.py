@@ -2,8 +2,8 @@
 
 It works on any mapping of names to float32 or float64 arrays. `npattn.transformer.Parameters` keeps all of
 them in one buffer, `.flat`, and is then treated as one long vector; a plain dict is treated array by array.
-Both give the same numbers: every operation here is elementwise, apart from the one norm that clipping takes
-over all arrays.
+Both give the same numbers, but for rounding in the one norm that clipping takes over all arrays: everything
+else is elementwise.
 """
 
 from npattn.optim.adam import Adam, is_matrix

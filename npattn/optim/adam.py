@@ -7,8 +7,8 @@
     p ← (1 − lr·λ) p                 λ: weight decay, decoupled from the gradient
     p ← p − lr · m̂ / (√v̂ + ε)
 
-**Why the corrections.** m and v start at 0 and are sums of gradients whose weights add up to 1 − βᵗ; dividing
-by that makes them averages from the first step on.
+**Why the corrections.** m and v start at 0 and are sums of gradients, and of their squares, whose weights add up to 1
+− βᵗ; dividing by that makes them averages from the first step on.
 
 **As computed.** With c = √(1 − β₂ᵗ), so that √v̂ = √v / c, numerator and denominator are multiplied by c, and
 one pass over the memory is saved:

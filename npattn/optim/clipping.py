@@ -27,7 +27,7 @@ from npattn.optim._buffers import FLOATS, Tree, buffers, pieces, zeros_like
 def clip_gradients(grads: Tree, max_norm: float, *, in_place: bool = False) -> tuple[Tree, float]:
     """Return the gradients, no longer than `max_norm` together, and the norm they had before.
 
-    At or below `max_norm` nothing is computed and the very same `grads` come back. Above it they are a scaled
+    At or below `max_norm` nothing is scaled, and the very same `grads` come back. Above it they are a scaled
     copy, of the same class and dtypes; `in_place=True` scales the arrays of the caller instead, who must own
     them. `max_norm=math.inf` only measures.
 

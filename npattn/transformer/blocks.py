@@ -2,7 +2,7 @@
 
 **Forward**  A sub-layer f (self-attention, cross-attention or feed-forward) is wrapped as
 
-    post-norm    Y = norm(X + dropout(f(X)))        the paper
+    post-norm    S = X + dropout(f(X)),  Y = norm(S)        as in Vaswani et al.
     pre-norm     Y = X + dropout(f(norm(X)))
 
     encoder layer    self-attention, feed-forward
@@ -19,8 +19,8 @@ M serves every decoder layer and gathers a gradient from each.
 **Shapes**  X and Y (B, N, D_X), M (B, N_S, D_X). `p` holds a layer's parameters as nested dicts
 (`p["self_attention"]["W_Q"]`), and gradients come back under the same names.
 
-**Source**  Vaswani et al. (2017), arXiv:1706.03762, §3.1 and §3.3; Xiong et al., "On Layer Normalization in the
-Transformer Architecture" (2020), arXiv:2002.04745, for pre-norm.
+**Source**  Vaswani et al. (2017), arXiv:1706.03762, §3.1, §3.3 and, for dropout, §5.4; Xiong et al., "On Layer
+Normalization in the Transformer Architecture" (2020), arXiv:2002.04745, for pre-norm.
 """
 
 from __future__ import annotations

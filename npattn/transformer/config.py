@@ -10,7 +10,7 @@ CHOICES = {"norm": ("post", "pre"), "tie": ("output", "all", "none"), "activatio
 
 @dataclass(frozen=True)
 class TransformerConfig:
-    """Hyperparameters; the defaults are the paper's base model.
+    """Hyperparameters; the default sizes are those of the paper's base model, whose embeddings are tied with "all".
 
     - `src_vocab`, `tgt_vocab`: numbers of ids. `d_model` is D_X, `d_ff` the hidden width of the feed-forward layer.
     - `norm`: "post" as in the paper, Y = norm(X + f(X)), or "pre", Y = X + f(norm(X)).

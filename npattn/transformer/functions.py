@@ -3,9 +3,9 @@
 **Forward**
 
     S = dropout(√D_X W_E[src] + P)          embedded source and its positions
-    M = encoder layers of S                 the pad mask hides <pad>
+    M = encoder layers of S                 the pad mask hides <pad>; with a final norm, norm of that
     T = dropout(√D_X W_E[tgt] + P)
-    Y = decoder layers of T and M           pad mask and sequence mask on tgt, pad mask on M
+    Y = decoder layers of T and M           pad mask and sequence mask on tgt, pad mask on M; likewise
     logits = Y W_Eᵀ                         or Y W when the output is not tied
 
 **Backward**  In the reverse order. Decoder layers each add to dM, from which the encoder continues. A tied embedding is

@@ -2,14 +2,14 @@
 
 **Greedy**  At every position the token of the highest probability, until <eos>.
 
-**Beam**  Keep the k = `beam` best beginnings of each source and extend all of them by every token. One that <eos>
-places among the k best extensions has ended; with k = 1 and α = 0 this is greedy search. Ended hypotheses are ranked
-by the length-normalised score
+**Beam**  Keep the k = `beam` best beginnings of each source and extend all of them by every token. An extension
+by <eos> that is among the k best has ended; with k = 1 and α = 0 this is greedy search. Ended hypotheses are ranked by
+the length-normalised score
 
     score = log P(ids, <eos> | src) / ((5 + n) / 6)^α,    n tokens with <eos>, α = length_penalty
 
-A source is finished when no living beginning can overtake its `beam` best ended hypotheses: a beginning's score only
-falls, and at most to log P / ((5 + n_max)/6)^α.
+A source is finished when no living beginning can overtake its `beam` best ended hypotheses: log P only falls as a
+beginning grows, so that none of its continuations can score above log P / ((5 + n_max)/6)^α, n_max = max_len + 1.
 
 **Source**  Vaswani et al. (2017), arXiv:1706.03762, §6.1; the penalty is equation 14 of Wu et al. (2016),
 arXiv:1609.08144.
@@ -39,7 +39,8 @@ class Hypothesis(NamedTuple):
 def greedy_search(model: Transformer, src: Array, max_len: int) -> list[list[int]]:
     """Return the ids of one target for each row of src (B, N_S), without <bos> and <eos>, at most `max_len` each.
 
-    Raises ValueError for a src that is not (B, N_S) or a negative max_len, TypeError and IndexError for its ids.
+    Raises ValueError for a src that is not (B, N_S) or a negative max_len, TypeError and IndexError for its ids,
+    FloatingPointError when the model's logits are not finite.
     """
     check_search(model, src, max_len)
     config = model.config
@@ -50,7 +51,7 @@ def greedy_search(model: Transformer, src: Array, max_len: int) -> list[list[int
     for t in range(max_len):
         if not len(rows):
             break
-        logits = advance(state, ids, t)                       # (rows, V)
+        logits = next_logits(state, ids, t)                   # (rows, V)
         logits[:, [config.pad_id, config.bos_id]] = -np.inf
         ids = logits.argmax(-1)
         tokens[rows, t] = ids
@@ -103,7 +104,7 @@ def _extend(
     """Extend every beginning by one token, move those that end to `ended`, return the best of the others."""
     config, (B, k) = model.config, live.log_p.shape
     last = live.ids[:, :, t - 1].reshape(-1) if t else np.full(B * k, config.bos_id)
-    log_p = log_softmax(advance(live.state, last, t).astype(np.float64)).reshape(B, k, -1)
+    log_p = log_softmax(next_logits(live.state, last, t).astype(np.float64)).reshape(B, k, -1)
     log_p[:, :, [config.pad_id, config.bos_id]] = -np.inf
     if t == max_len:
         log_p[:, :, np.arange(log_p.shape[-1]) != config.eos_id] = -np.inf
@@ -136,6 +137,14 @@ def _is_finished(hypotheses: list[Hypothesis], beam: int, bound: float) -> bool:
     return bool(np.isneginf(bound)) or (len(hypotheses) == beam and hypotheses[-1].score >= bound)
 
 
+def next_logits(state: DecoderState, ids: Array, t: int) -> Array:
+    """`advance`, but a NaN, which every comparison would take for some token, is an error."""
+    logits = advance(state, ids, t)
+    if not np.isfinite(logits).all():
+        raise FloatingPointError(f"logits of position {t}: expected finite numbers, got some that are not")
+    return logits
+
+
 def penalty(n: int, alpha: float) -> float:
     """((5 + n)/6)^α, what the log-probability of n tokens is divided by."""
     return ((5 + n) / 6) ** alpha
@@ -148,7 +157,7 @@ def log_softmax(logits: Array) -> Array:
 
 
 def top(values: Array, k: int) -> Array:
-    """The indices (B, k) of the k greatest values (B, n) of each row, the greatest first, equals by their index."""
+    """The indices (B, k) of the k greatest values (B, n) of each row, the greatest first."""
     part = np.argpartition(-values, min(k, values.shape[1] - 1), axis=1)[:, :k]
     order = np.lexsort((part, -np.take_along_axis(values, part, 1)), axis=1)
     return np.take_along_axis(part, order, 1)
