@@ -71,6 +71,15 @@ def check_floating(symbol: str, array: Array) -> None:
         raise TypeError(f"{symbol}: expected float32 or float64, got {array.dtype}")
 
 
+def check_cotangent(symbol: str, given: Array, shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> None:
+    """Raise unless the gradient handed to a backward has shape and dtype of what forward returned."""
+    if not isinstance(given, np.ndarray) or given.dtype != dtype:
+        kind = given.dtype if isinstance(given, np.ndarray) else type(given).__name__
+        raise TypeError(f"{symbol}: expected an array of {dtype} like the output, got {kind}")
+    if given.shape != shape:
+        raise ValueError(f"{symbol}: expected {shape} like the output, got {given.shape}")
+
+
 def check_mask(mask: Array | None, scores: tuple[int, ...]) -> None:
     """Raise unless `mask` is boolean (True = may attend) and broadcasts to the shape of the scores."""
     if mask is None:

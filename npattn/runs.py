@@ -199,7 +199,8 @@ def read_description(folder: Path) -> dict[str, Any]:
     except (ValueError, AttributeError) as error:
         raise CheckpointError(f"{path}: no valid JSON of a run ({error})") from error
     if missing or description["format"] != FORMAT:
-        raise CheckpointError(f"{path}: expected format {FORMAT} with all its fields, missing {sorted(missing)}")
+        found = f"format {description.get('format')!r}" + (f" without {', '.join(sorted(missing))}" if missing else "")
+        raise CheckpointError(f"{path}: expected format {FORMAT} with all its fields, got {found}")
     return dict(description)
 
 
@@ -213,4 +214,10 @@ def load_run(folder: Path) -> tuple[Transformer, Codec, dict[str, Any]]:
         codec = Codec.from_json(description["codec"])
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"{folder / 'run.json'}: no valid codec ({error})") from error
-    return Transformer.load(path), codec, description
+    model = Transformer.load(path)
+    sizes = len(codec.source_vocabulary), len(codec.target_vocabulary)
+    if sizes != (model.config.src_vocab, model.config.tgt_vocab):
+        wanted = f"src_vocab={sizes[0]}, tgt_vocab={sizes[1]} as in run.json"
+        got = f"src_vocab={model.config.src_vocab}, tgt_vocab={model.config.tgt_vocab}"
+        raise CheckpointError(f"{path}: expected {wanted}, got {got}")
+    return model, codec, description

@@ -59,6 +59,7 @@ class Trainer:
     ) -> None:
         if workers is not None and workers < 1:
             raise ValueError(f"workers: expected 1 or more, got {workers}")
+        check_optimizer(model, optimizer)
         self.model, self.optimizer = model, optimizer
         self.smoothing, self.clip = smoothing, clip
         self.workers = workers or (cores() if can_limit_blas() else 1)
@@ -119,3 +120,10 @@ class Trainer:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from `state_dict`."""
         self.seed, self.steps = state["seed"], state["steps"]
+
+
+def check_optimizer(model: Transformer, optimizer: Adam) -> None:
+    """Raise unless the optimiser updates the very parameters of the model: another's would train nothing."""
+    for name, parameter in model.params.items():
+        if name not in optimizer.params or not np.shares_memory(parameter, optimizer.params[name]):
+            raise ValueError(f"optimizer: expected the optimiser of model.params, but {name} is not among its arrays")

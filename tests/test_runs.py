@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,10 +77,10 @@ def outcome(run: Run) -> dict[str, Any]:
 
 @pytest.mark.usefixtures("scripted")
 class TestResume:
-    @pytest.mark.parametrize("workers", [1, 2])
-    def test_stopped_after_any_step(self, tmp_path: Path, task: Task, workers: int) -> None:
+    @pytest.mark.parametrize(("workers", "stops"), [(1, range(8)), (2, (1, 3, 6))])
+    def test_stopped_after_any_step(self, tmp_path: Path, task: Task, workers: int, stops: Sequence[int]) -> None:
         undisturbed = outcome(finished(tmp_path / "whole", task, workers=workers))
-        for stop in range(SETTINGS.steps + 1):
+        for stop in stops:
             folder = tmp_path / f"stopped-{stop}"
             for _, _progress in zip(range(stop), start(folder, task, workers=workers).train(), strict=False):
                 pass

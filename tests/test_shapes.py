@@ -148,3 +148,19 @@ def test_check_ids_leaves_out_what_is_ignored() -> None:
     check_ids("ids", np.zeros((0, 3), int), 0)
     with pytest.raises(IndexError, match=r"^ids: expected ids from 0 to 4, got 5$"):
         check_ids("ids", np.array([0, 5, -1]), 5, ignore_id=-1)
+
+
+@pytest.mark.parametrize("name", sorted(PAIRS))
+def test_a_cotangent_of_another_shape_dtype_or_kind_is_refused(name: str) -> None:
+    """Broadcasting one would give wrong numbers silently."""
+    pair = PAIRS[name]
+    Y, cache = pair.call(Setting()).run()
+    backward = pair.backward
+    wrong: list[Any] = [np.ones((2, *np.shape(Y))), np.ones((3, *np.shape(Y)[1:])) if np.ndim(Y) else np.ones(3)]
+    for dY in wrong:
+        with pytest.raises(ValueError, match=r"^d\w+: expected .* got "):
+            backward(dY, cache)
+    if np.ndim(Y):
+        for dY in (np.ones_like(Y, dtype=np.float16), np.ones_like(Y, dtype=int), np.ones_like(Y).tolist()):
+            with pytest.raises(TypeError, match=r"^d\w+: expected .* got "):
+                backward(dY, cache)

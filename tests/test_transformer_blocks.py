@@ -72,9 +72,8 @@ class TestSubLayers:
         check_gradients(forward, blocks.self_attention_backward, args, method=method, rtol=bound)
 
     @pytest.mark.parametrize("norm", ["post", "pre"])
-    @pytest.mark.parametrize("dropout", [0.0, 0.4])
-    def test_residual(self, method: Any, bound: float, norm: Any, dropout: float) -> None:
-        config = block_config(norm=norm, dropout=dropout)
+    def test_residual(self, method: Any, bound: float, norm: Any) -> None:
+        config = block_config(norm=norm, dropout=0.4)
 
         def forward(X: Array, f: Any, norm: Any, rng: Any) -> Any:
             return blocks.residual(X, lambda I: blocks.feed_forward(I, f, "gelu"), norm, config, rng)

@@ -42,7 +42,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from npattn._shapes import check_mask, dims
+from npattn._shapes import check_cotangent, check_mask, dims
 from npattn._types import Array
 from npattn.layers.linear import sum_rows
 from npattn.layers.softmax import softmax, softmax_backward
@@ -87,6 +87,7 @@ def scaled_dot_product_attention(
 def scaled_dot_product_attention_backward(dY: Array, cache: Cache) -> tuple[Array, Array, Array, Array | None]:
     """Return dQ, dK, dV and dbias (None when there was no bias)."""
     Q, K, V, A, s, bias_shape = cache
+    check_cotangent("dY", dY, (*Q.shape[:-1], V.shape[-1]), V.dtype)
     dV = A.mT @ dY                                            # Y = A V
     dE = softmax_backward(dY @ V.mT, A)                       # Y = A V, A = softmax(E)
     dbias = None if bias_shape is None else sum_to_shape(dE, bias_shape)   # E = … + bias

@@ -45,7 +45,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from npattn._shapes import check_mask, dims
+from npattn._shapes import check_cotangent, check_mask, dims
 from npattn._types import Array
 from npattn.attention.core import check_bias, sum_to_shape
 from npattn.layers.softmax import row_sum
@@ -96,6 +96,7 @@ def tiled_attention(
 def tiled_attention_backward(dY: Array, cache: Cache) -> tuple[Array, Array, Array, Array | None]:
     """Return dQ, dK, dV and dbias (None when there was no bias)."""
     Q, K, V, Y, lam, _, bias, s, _, _ = cache
+    check_cotangent("dY", dY, Y.shape, Y.dtype)
     dQ, dK, dV = np.zeros_like(Q), np.zeros_like(K), np.zeros_like(V)
     dbias = None if bias is None else np.zeros_like(bias)
     delta = np.vecdot(Y, dY)[..., None]                       # (…, N_Q, 1)
@@ -117,7 +118,7 @@ def tiled_attention_backward(dY: Array, cache: Cache) -> tuple[Array, Array, Arr
 
 def _attend(cache: Cache, i: slice) -> tuple[Array, Array]:
     """Return Y and λ of one tile of queries."""
-    shape, V = cache.Q[..., i, :1].shape, cache.V
+    shape, V = cache.lam[..., i, :].shape, cache.V
     m = np.full(shape, -np.inf, cache.Q.real.dtype)           # (…, T, 1)
     total = np.zeros(shape, cache.Q.dtype)                    # (…, T, 1)  ℓ
     O = np.zeros((*shape[:-1], V.shape[-1]), cache.Q.dtype)   # (…, T, D_V)

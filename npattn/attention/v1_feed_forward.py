@@ -51,7 +51,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from npattn._shapes import dims
+from npattn._shapes import check_cotangent, dims
 from npattn._types import Array
 from npattn.layers.linear import project, weight_gradient
 from npattn.layers.softmax import softmax, softmax_backward
@@ -88,6 +88,7 @@ def forward(
 def backward(dy: Array, cache: Cache) -> tuple[Array, Array, Array, Array, Array]:
     """Return dq, dX, dW_Q, dW_X, dw."""
     q, X, W_Q, W_X, w, H, a = cache
+    check_cotangent("dy", dy, (*q.shape[:-1], X.shape[-1]), X.dtype)
     da = (X @ dy[..., None])[..., 0]                          # y = aᵀ X
     dX = a[..., None] * dy[..., None, :]                      # y = aᵀ X
     de = softmax_backward(da, a)                              # a = softmax(e)

@@ -41,7 +41,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from npattn._shapes import dims
+from npattn._shapes import check_cotangent, dims
 from npattn._types import Array
 from npattn.layers.softmax import softmax, softmax_backward
 
@@ -67,6 +67,7 @@ def forward(q: Array, X: Array, mask: Array | None = None) -> tuple[Array, Cache
 def backward(dy: Array, cache: Cache) -> tuple[Array, Array]:
     """Return dq, dX."""
     q, X, a = cache
+    check_cotangent("dy", dy, (*q.shape[:-1], X.shape[-1]), X.dtype)
     da = (X @ dy[..., None])[..., 0]                          # y = aᵀ X
     dX = a[..., None] * dy[..., None, :]                      # y = aᵀ X
     de = softmax_backward(da, a)                              # a = softmax(e)

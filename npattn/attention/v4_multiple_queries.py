@@ -45,7 +45,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from npattn._shapes import dims
+from npattn._shapes import check_cotangent, dims
 from npattn._types import Array
 from npattn.layers.softmax import softmax, softmax_backward
 
@@ -71,6 +71,7 @@ def forward(Q: Array, X: Array, mask: Array | None = None) -> tuple[Array, Cache
 def backward(dY: Array, cache: Cache) -> tuple[Array, Array]:
     """Return dQ, dX."""
     Q, X, A = cache
+    check_cotangent("dY", dY, (*Q.shape[:-1], X.shape[-1]), X.dtype)
     dA = dY @ X.mT                                            # Y = A X
     dX = A.mT @ dY                                            # Y = A X
     dE = softmax_backward(dA, A)                              # A = softmax(E)

@@ -49,7 +49,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from npattn._shapes import dims
+from npattn._shapes import check_cotangent, dims
 from npattn._types import Array
 from npattn.layers.linear import project, weight_gradient
 from npattn.layers.softmax import softmax, softmax_backward
@@ -86,6 +86,7 @@ def forward(
 def backward(dY: Array, cache: Cache) -> tuple[Array, Array, Array, Array]:
     """Return dQ, dX, dW_K, dW_V."""
     Q, X, W_K, W_V, K, V, A = cache
+    check_cotangent("dY", dY, (*Q.shape[:-1], W_V.shape[-1]), X.dtype)
     dA = dY @ V.mT                                            # Y = A V
     dV = A.mT @ dY                                            # Y = A V
     dE = softmax_backward(dA, A)                              # A = softmax(E)

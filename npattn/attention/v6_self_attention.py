@@ -52,7 +52,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from npattn._shapes import dims
+from npattn._shapes import check_cotangent, dims
 from npattn._types import Array
 from npattn.layers.linear import project, weight_gradient
 from npattn.layers.softmax import softmax, softmax_backward
@@ -91,6 +91,7 @@ def forward(
 def backward(dY: Array, cache: Cache) -> tuple[Array, Array, Array, Array]:
     """Return dX, dW_Q, dW_K, dW_V."""
     X, W_Q, W_K, W_V, Q, K, V, A = cache
+    check_cotangent("dY", dY, (*X.shape[:-1], W_V.shape[-1]), X.dtype)
     dA = dY @ V.mT                                            # Y = A V
     dV = A.mT @ dY                                            # Y = A V
     dE = softmax_backward(dA, A)                              # A = softmax(E)

@@ -67,7 +67,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from npattn._shapes import dims
+from npattn._shapes import check_cotangent, dims
 from npattn._types import Array
 from npattn.layers.linear import project, sum_rows, weight_gradient
 from npattn.layers.softmax import softmax, softmax_backward
@@ -131,6 +131,7 @@ def forward(
 def backward(dZ: Array, cache: Cache) -> tuple[Array | None, ...]:
     """Return dX_Q, dX, dW_Q, dW_K, dW_V, dW_O, db_Q, db_K, db_V, db_O; None for a bias that was None."""
     X_Q, X, W_Q, W_K, W_V, W_O, Q, K, V, A, Y, biased = cache
+    check_cotangent("dZ", dZ, (*X_Q.shape[:-1], W_O.shape[-1]), X.dtype)
     dW_O = weight_gradient(Y, dZ)                             # Z = merge(Y) W_O + b_O
     dY = split_heads(project(dZ, W_O.T), A.shape[-3])         # Z = merge(Y) W_O + b_O, one dY for each head
     dA = dY @ V.mT                                            # Y = A V

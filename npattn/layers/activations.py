@@ -34,7 +34,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from npattn._shapes import check_floating
+from npattn._shapes import check_cotangent, check_floating
 from npattn._types import Array
 
 
@@ -56,6 +56,7 @@ def relu(X: Array) -> tuple[Array, ReluCache]:
 
 def relu_backward(dY: Array, cache: ReluCache) -> Array:
     """Return dX."""
+    check_cotangent("dY", dY, cache.Y.shape, cache.Y.dtype)
     return dY * (cache.Y > 0)                                 # Y = max(0, X)
 
 
@@ -69,6 +70,7 @@ def gelu(X: Array) -> tuple[Array, GeluCache]:
 def gelu_backward(dY: Array, cache: GeluCache) -> Array:
     """Return dX."""
     X, Phi = cache
+    check_cotangent("dY", dY, X.shape, X.dtype)
     with np.errstate(over="ignore", under="ignore"):          # φ far out is exp(−∞) = 0
         phi = np.exp(X * X * -0.5) * (1 / math.sqrt(2 * math.pi))
         return dY * (Phi + X * phi)                           # Y = X Φ(X)

@@ -77,6 +77,8 @@ def cross_entropy(
 
 def cross_entropy_backward(dloss: Array | float, cache: Cache) -> Array:
     """Return dlogits."""
+    if np.ndim(dloss) != 0 or np.asarray(dloss).dtype.kind not in "fiu":
+        raise ValueError(f"dloss: expected a real number, as the loss is one, got {dloss!r}")
     P, targets, counted, smoothing = cache
     n, V = P.shape
     dz = P - smoothing / max(V, 1)                            # dz = p − q

@@ -28,12 +28,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from npattn._shapes import check_floating
+from npattn._shapes import check_cotangent, check_floating
 from npattn._types import Array
 
 
 class Cache(NamedTuple):
     M: Array | None  # as X; None when nothing was dropped
+    shape: tuple[int, ...]
+    dtype: np.dtype[np.generic]
 
 
 def dropout(X: Array, p: float, rng: np.random.Generator | None = None) -> tuple[Array, Cache]:
@@ -44,13 +46,14 @@ def dropout(X: Array, p: float, rng: np.random.Generator | None = None) -> tuple
     if rng is not None and not isinstance(rng, np.random.Generator):
         raise TypeError(f"rng: expected a numpy.random.Generator or None, got {type(rng).__name__}")
     if rng is None or p == 0:
-        return X.copy(), Cache(None)
+        return X.copy(), Cache(None, X.shape, X.dtype)
     # One comparison of random float32 numbers serves every dtype: 24 bits of p are plenty.
     M = np.greater_equal(rng.random(X.shape, np.float32), p).astype(X.real.dtype)
     M *= 1 / (1 - p)
-    return X * M, Cache(M)
+    return X * M, Cache(M, X.shape, X.dtype)
 
 
 def dropout_backward(dY: Array, cache: Cache) -> Array:
     """Return dX."""
+    check_cotangent("dY", dY, cache.shape, cache.dtype)
     return dY.copy() if cache.M is None else dY * cache.M     # Y = X ⊙ M

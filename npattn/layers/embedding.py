@@ -32,26 +32,27 @@ from typing import NamedTuple
 
 import numpy as np
 
-from npattn._shapes import check_ids, dims
+from npattn._shapes import check_cotangent, check_ids, dims
 from npattn._types import Array
 
 
 class Cache(NamedTuple):
     ids: Array  # (…)
-    V: int      # rows of the table
+    shape: tuple[int, int]  # (V, D), of the table
+    dtype: np.dtype[np.generic]
 
 
 def embedding(ids: Array, W_E: Array) -> tuple[Array, Cache]:
     """Return the rows W_E[ids] and the cache for `embedding_backward`."""
     V = dims(W_E=(W_E, "V D"))["V"]
     check_ids("ids", ids, V)
-    return W_E[ids], Cache(ids, V)
+    return W_E[ids], Cache(ids, W_E.shape, W_E.dtype)
 
 
 def embedding_backward(dY: Array, cache: Cache) -> Array:
     """Return dW_E, (V, D)."""
-    ids, V = cache
-    D = dY.shape[-1]
+    ids, (V, D), dtype = cache
+    check_cotangent("dY", dY, (*ids.shape, D), dtype)
     dW_E = np.zeros((V, D), dY.dtype)
     # Sorting brings equal ids together, so that each row of the table is one sum: faster than np.add.at.
     order = np.argsort(ids, axis=None, kind="stable")

@@ -45,7 +45,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from npattn._shapes import dims
+from npattn._shapes import check_cotangent, dims
 from npattn._types import Array
 from npattn.layers.linear import sum_rows
 from npattn.layers.softmax import row_sum
@@ -76,6 +76,7 @@ def layer_norm(X: Array, gamma: Array, beta: Array | None = None, eps: float = 1
 def layer_norm_backward(dY: Array, cache: Cache) -> tuple[Array, Array, Array | None]:
     """Return dX, dgamma and dbeta (None when there was no beta)."""
     X_hat, r, gamma, has_beta = cache
+    check_cotangent("dY", dY, X_hat.shape, X_hat.dtype)
     D = max(X_hat.shape[-1], 1)
     dbeta = sum_rows(dY) if has_beta else None                # Y = … + β
     dgamma = sum_rows(dY * X_hat)                             # Y = γ ⊙ x̂

@@ -36,7 +36,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from npattn._shapes import dims
+from npattn._shapes import check_cotangent, dims
 from npattn._types import Array
 
 
@@ -55,6 +55,7 @@ def linear(X: Array, W: Array, b: Array | None = None) -> tuple[Array, Cache]:
 def linear_backward(dY: Array, cache: Cache) -> tuple[Array, Array, Array | None]:
     """Return dX, dW and db (None when there was no b)."""
     X, W, has_bias = cache
+    check_cotangent("dY", dY, (*X.shape[:-1], W.shape[1]), X.dtype)
     db = sum_rows(dY) if has_bias else None                   # Y = … + b
     dW = weight_gradient(X, dY)                               # Y = X W
     return project(dY, W.T), dW, db                           # Y = X W

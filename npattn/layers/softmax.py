@@ -36,7 +36,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from npattn._shapes import check_mask, dims
+from npattn._shapes import check_cotangent, check_mask, dims
 from npattn._types import Array
 
 
@@ -57,6 +57,7 @@ def softmax(E: Array, mask: Array | None = None) -> Array:
 
 def softmax_backward(dA: Array, A: Array) -> Array:
     """Return dE from dA and the weights that `softmax` returned."""
+    check_cotangent("dA", dA, A.shape, A.dtype)
     dE = dA - np.vecdot(A, dA)[..., None]                     # A = softmax(E)
     dE *= A
     return dE

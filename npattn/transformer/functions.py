@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from npattn._shapes import check_ids
+from npattn._shapes import check_cotangent, check_ids
 from npattn._types import Array, Params
 from npattn.layers import dropout, dropout_backward, embedding, embedding_backward
 from npattn.layers.linear import project, weight_gradient
@@ -99,6 +99,7 @@ def forward(
 def backward(dlogits: Array, cache: TransformerCache) -> dict[str, Array]:
     """Return the gradient of every parameter, by name."""
     c_encoder, c_decoder, Y, W_out, config = cache
+    check_cotangent("dlogits", dlogits, (*Y.shape[:-1], config.tgt_vocab), Y.dtype)
     if config.tie == "none":
         dY = project(dlogits, W_out.T)                        # logits = Y W
     else:

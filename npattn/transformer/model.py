@@ -22,7 +22,8 @@ class Transformer:
     """The encoder–decoder Transformer; see `npattn.transformer.functions` for the formulas.
 
     Its one state is `params`. Calls keep theirs in the cache that they return, so that a model may be used from
-    several threads, and several caches may wait for their backward.
+    several threads, and several caches may wait for their backward. A cache refers to the parameters, so take its
+    backward before you change them.
 
     `rng` draws the initial parameters: an integer seed or a numpy.random.Generator. Matrices are uniform within
     ±√(6/(in + out)) (Glorot & Bengio 2010), each a fresh draw; embeddings normal with standard deviation 1/√D_X, so
