@@ -200,6 +200,18 @@ def test_all_gradients_of_a_scaled_loss_zero(rng, method):
     assert set(verdicts.values()) == {"wrong"}
 
 
+def test_gradient_of_an_argument_that_hardly_matters(rng):
+    """Its effect on the loss is 1e-12 of the other's, and it is held to its own size all the same."""
+    args = rng.standard_normal((3, 4)), rng.standard_normal((3, 4))
+    forward = lambda x, w: (x**2 + 1e-12 * w**3, (x, w))  # noqa: E731
+    right = check_gradients(forward, lambda dy, c: (2 * dy * c[0], 3e-12 * dy * c[1] ** 2), args)
+    assert right["w"].verdict == "ok" and right["w"].error <= 1e-12
+    for factor in (0.0, 2.0, 1.001):
+        backward = lambda dy, c, factor=factor: (2 * dy * c[0], factor * 3e-12 * dy * c[1] ** 2)  # noqa: E731
+        report = report_on_wrong(forward, backward, args)
+        assert [a.verdict for a in report.arguments] == ["ok", "wrong"]
+
+
 def test_wrong_sign_transposition_and_order(rng):
     W, V = rng.standard_normal((3, 3)), rng.standard_normal((3, 3))
     forward = lambda W, V: (W @ V, (W, V))  # noqa: E731

@@ -75,7 +75,7 @@ def layer_norm_gamma_outside(dY: Array, cache: Any) -> tuple[Array, ...]:
 
 
 def embedding_without_repeats(dY: Array, cache: Any) -> Array:
-    dW_E = np.zeros((cache.V, dY.shape[-1]))
+    dW_E = np.zeros(cache.shape)
     dW_E[cache.ids] += dY
     return dW_E
 

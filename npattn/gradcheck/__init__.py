@@ -70,10 +70,11 @@ def check_gradients(
     central differences, with a note that says why. `rtol` replaces the tolerance.
 
     Up to 1,000 numbers, every entry of every gradient is compared; beyond, each gradient along three random
-    directions, which a single wrong entry cannot escape, and in some entries. Errors are relative to the largest
-    |gradient| of the array, whatever its size: nothing passes for being small. Only what is lost in rounding noise
-    counts as zero: see `npattn.gradcheck.noise`. Arguments that sit on a kink (relu at 0, a tie of max) are noticed,
-    and the check is made 0.1 % beside it. Arrays that are not float64 are checked in float64.
+    directions, shared by several arrays when there are many, which a wrong entry cannot escape, and in some entries.
+    Errors are relative to the largest |gradient| of the array, or along a direction to its norm, whatever its size:
+    nothing passes for being small. Only what is lost in rounding noise counts as zero: see `npattn.gradcheck.noise`.
+    Arguments that sit on a kink (relu at 0, a tie of max) are noticed, and the check is made 0.1 % beside it. Arrays
+    that are not float64 are checked in float64.
 
     **Also checked**, with the arguments as they are: shape and dtype of each gradient; that arguments, dy, cache and
     y stay as they were, byte by byte; that backward gives the same bits when called again, also after another call

@@ -23,7 +23,7 @@ def row(trial: Trial, finding: Finding, beside_kink: bool, locate: bool) -> Argu
         probes = _located(trial, finding) if locate else probes
         hint = _value_hint(trial, finding.leaf, probes)
     elif verdict == "noisy":
-        hint = f"rounding in forward hides {finding.noise:.0e} of it; rtol={finding.noise:.0e} would let that pass"
+        hint = f"cannot be judged: rounding in forward hides {finding.noise:.0e} of it"
     described = replace(
         _blank(trial, finding.leaf, verdict, hint),
         error=finding.error,

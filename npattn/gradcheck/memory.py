@@ -52,7 +52,9 @@ def overlaps(one: Tree, other: Tree) -> bool:
 
 
 def _attributes(thing: object) -> list[tuple[str, Tree]]:
-    return [(f".{key}", child) for key, child in getattr(thing, "__dict__", {}).items()]
+    slots = getattr(type(thing), "__slots__", ())
+    names = [*getattr(thing, "__dict__", ()), *((slots,) if isinstance(slots, str) else slots)]
+    return [(f".{name}", getattr(thing, name)) for name in names if hasattr(thing, name)]
 
 
 def _bits(leaf: Tree) -> Hashable:

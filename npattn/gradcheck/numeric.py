@@ -9,8 +9,9 @@ Source: Squire and Trapp (1998), doi:10.1137/S003614459631241X.
 
 **Central difference.** D(h) = (L(x + h) − L(x − h)) / 2h = L′ + c₂h² + c₄h⁴ + …; Richardson's extrapolation over h,
 h/2 and h/4 removes c₂, then c₄. What is left of the error is smaller than the difference of the two values without
-c₂, plus rounding, which grows as 1/h.
-Source: Ridders (1982), doi:10.1016/S0141-1195(82)80057-0, for the choice of the step by the error estimate.
+c₂, plus rounding, which grows as 1/h, plus the difference of the slopes on either side that does not vanish with h,
+if a kink is within reach. The step is chosen for the smallest sum.
+Source: Ridders (1982), doi:10.1016/S0141-1195(82)80057-0, for extrapolation with a choice of the step.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import numpy as np
 
 from npattn._types import Array
 from npattn.gradcheck.pair import Pair
-from npattn.gradcheck.trees import ravel
+from npattn.gradcheck.trees import numbers, ravel
 
 Direction: TypeAlias = Mapping[int, Array]  # position of the leaf → displacement
 
@@ -60,13 +61,13 @@ class Loss:
         self.y, self.cache = pair.at(self.values)
         self.terms = cotangent * ravel(self.y)
         self.size = max(float(np.linalg.norm(self.terms)), usual_size)
-        self.rounding = float(np.finfo(np.float64).eps) * self.size
+        self.rounding = max(float(np.finfo(np.asarray(leaf).dtype).eps) for leaf in numbers(self.y)) * self.size
         self.came_back_real = False
 
     def gradients(self) -> list[Array]:
         """Return what backward says, and zeros where it says None."""
         returned = self.pair.gradients(self.y, self.cache, self.cotangent)
-        return [np.zeros_like(v) if g is None else g for v, g in zip(self.values, returned, strict=True)]
+        return [np.zeros_like(v) if g is None else g.copy() for v, g in zip(self.values, returned, strict=True)]
 
     def complex_slope(self, direction: Direction) -> Slope:
         """Return Im L(x + ih·direction) / h, or raise NotComplexSafe if forward refuses complex numbers."""
@@ -84,22 +85,25 @@ class Loss:
     def rough_slope(self, direction: Direction) -> Slope:
         """Return a plain central difference, cheap and good to about nine digits where all is smooth."""
         h = ROUGH_STEP * self._unit(direction)
-        return Slope(self._change(direction, -h, h) / (2 * h), 4 * self.rounding / h)
+        return Slope((self._change(direction, h) - self._change(direction, -h)) / (2 * h), 4 * self.rounding / h)
 
     def central_slope(self, direction: Direction, scale: float = 0.0) -> Slope:
         """Return the central difference of least doubt; a doubt of 1e-9 of the slope or of `scale` will do.
 
         If rounding spoils the first step, longer ones are tried as long as they help; if it is curvature, a kink
-        nearby or the end of the domain, shorter ones.
+        nearby or the end of the domain, shorter ones, down to what is small for the smallest number moved.
         """
         h = STEP * self._unit(direction)
         best = self._richardson(direction, h)
         longer = 4 * self.rounding / h > best.doubt / 2
+        factor = LONGER if longer else min(SHORTER, (STEP * self._finest(direction) / h) ** (1 / (TRIES - 1)))
         for _ in range(1, TRIES):
             if best.doubt <= 1e-9 * max(abs(best.value), scale):
                 break
-            h *= LONGER if longer else SHORTER
+            h *= factor
             slope = self._richardson(direction, h)
+            if slope.value == 0 and abs(best.value) > 2 * best.doubt:  # too short to change a bit
+                break
             if slope.doubt < best.doubt or np.isnan(best.doubt):
                 best = slope
             elif longer:
@@ -110,33 +114,42 @@ class Loss:
         """Say whether the slopes on either side differ, by an amount that does not shrink with the step."""
         gaps = []
         for step in KINK_STEPS:
-            h = step * self._unit(direction)
-            right, left = (self._change(direction, 0.0, t) / t for t in (h, -h))
+            h = step * self._finest(direction)  # so short that it does not reach a kink nearby
+            right, left = (self._change(direction, t) / t for t in (h, -h))
             gaps.append(right - left)
         noise = max(50 * self.rounding / h, 1e-5 * max(abs(right), abs(left)))
         return abs(gaps[1]) > noise and abs(gaps[1] - gaps[0]) < 0.2 * abs(gaps[1])
 
     def _richardson(self, direction: Direction, h: float) -> Slope:
-        d = [self._change(direction, -t, t) / (2 * t) for t in (h, h / 2, h / 4)]
-        once = [(4 * d[1] - d[0]) / 3, (4 * d[2] - d[1]) / 3]
+        """Extrapolate from h, h/2 and h/4; the doubt includes the kinks that the steps have reached."""
+        steps = np.array([h, h / 2, h / 4])
+        right = np.array([self._change(direction, t) for t in steps]) / steps
+        left = np.array([self._change(direction, -t) for t in steps]) / -steps
+        d, gap = (right + left) / 2, right - left
+        once = (4 * d[1:] - d[:-1]) / 3
         twice = (16 * once[1] - once[0]) / 15
-        return Slope(twice, abs(once[1] - once[0]) + 4 * self.rounding / h)
+        kink = 2 * gap[2] - gap[1]  # the gap is proportional to h where L is smooth, constant at a kink
+        return Slope(float(twice), float(abs(once[1] - once[0]) + abs(kink)) + 4 * self.rounding / h)
 
-    def _change(self, direction: Direction, start: float, end: float) -> float:
-        """Return L at `end` less L at `start`, subtracted before summing to keep digits."""
-        before = self.terms if start == 0.0 else self._terms_at(direction, start)
-        return float(np.sum(self._terms_at(direction, end) - before))
-
-    def _terms_at(self, direction: Direction, t: float) -> Array:
+    def _change(self, direction: Direction, t: float) -> float:
+        """Return L(x + t·direction) − L(x), subtracted before summing to keep digits."""
         values = list(self.values)
         for i, displacement in direction.items():
             values[i] = np.asarray(values[i] + t * displacement)
-        return np.asarray(self.cotangent * self.pair.output(values))
+        return float(np.sum(self.cotangent * self.pair.output(values) - self.terms))
 
     def _unit(self, direction: Direction) -> float:
         """Return the t at which the direction moves some leaf by as much as its own size."""
         moves = [float(np.max(np.abs(v), initial=0.0)) / self.sizes[i] for i, v in direction.items()]
         return 1 / (max(moves) or 1.0)
+
+    def _finest(self, direction: Direction) -> float:
+        """Return the t at which the direction moves some number, but for zeros, by as much as itself."""
+        finest = self._unit(direction)
+        for i, displacement in direction.items():
+            moves = (displacement != 0) & (self.values[i] != 0)
+            finest = min(finest, np.min(np.abs(self.values[i][moves] / displacement[moves]), initial=finest))
+        return float(finest)
 
 
 def size_of(value: Array) -> float:
@@ -145,11 +158,12 @@ def size_of(value: Array) -> float:
 
 
 def nudged(values: Sequence[Array], amount: float, rng: np.random.Generator) -> list[Array]:
-    """Move every number at random: relative to itself, or to the size of its array where it is zero."""
+    """Move every number up or down, by ½ to 1 `amount` of itself, or of the size of its array where it is zero."""
     moved = []
     for value in values:
         size = np.where(value == 0, size_of(value), np.where(np.isfinite(value), value, 0))
-        moved.append(np.asarray(value + amount * size * rng.uniform(-1, 1, value.shape), value.dtype))
+        steps = rng.uniform(0.5, 1, value.shape) * rng.choice([-1.0, 1.0], value.shape)
+        moved.append(np.asarray(value + amount * size * steps, value.dtype))
     return moved
 
 

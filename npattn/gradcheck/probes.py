@@ -1,8 +1,8 @@
 """Slopes to compare: every entry of a small gradient, random directions and some entries of a large one.
 
-A direction moves every number of an array up or down by 1/‖gradient‖, so that the slope is about 1 and its error is
-relative to the whole gradient; a single wrong entry shows in every direction. When there are many arrays, several
-share a direction, and its error is the root of the sum of squares of their errors.
+A direction moves every number of an array up or down by about 1/‖gradient‖, so that the slope is about 1 and its
+error is relative to the whole gradient; a single wrong entry shows in every direction. When there are many arrays,
+several share a direction, and its error is the root of the sum of squares of their errors.
 """
 
 from __future__ import annotations
@@ -90,14 +90,18 @@ class Prober:
         """Move each array by 1/‖gradient‖, or in proportion to its own size where the gradient is zero."""
         norms = {i: float(np.linalg.norm(self.gradients[i])) for i in group}
         steps = {i: 1 / norm if 0 < norm < np.inf else self.loss.sizes[i] for i, norm in norms.items()}
-        return {i: step * self.rng.choice([-1.0, 1.0], self.gradients[i].shape) for i, step in steps.items()}
+        return {i: step * self._random(self.gradients[i].shape) for i, step in steps.items()}
+
+    def _random(self, shape: tuple[int, ...]) -> Array:
+        """Steps up or down of different sizes: with equal ones, two opposite errors cancel every other time."""
+        return self.rng.choice([-1.0, 1.0], shape) * self.rng.uniform(0.5, 1.5, shape)
 
     def worst_entry(self, leaf: int) -> Probe:
         """Find a wrong entry of a large gradient by halving: follow the half whose slope is further off."""
         gradient = self.gradients[leaf]
         broken = np.flatnonzero(~np.isfinite(gradient))
         low, high = (int(broken[0]), int(broken[0]) + 1) if broken.size else (0, gradient.size)
-        displacement = self.rng.choice([-1.0, 1.0], gradient.size)
+        displacement = self._random((gradient.size,))
         while high - low > 1:
             middle = (low + high) // 2
             if self._gap(leaf, displacement, low, middle) >= self._gap(leaf, displacement, middle, high):

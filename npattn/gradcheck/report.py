@@ -115,15 +115,21 @@ def _line(cells: tuple[str, ...]) -> str:
 
 def _cells(argument: ArgumentReport) -> tuple[str, ...]:
     index = "direction" if argument.index is None else "(" + ", ".join(map(str, argument.index)) + ")"
-    slopes = ("–" if x is None else f"{x:.3e}" for x in (argument.analytic, argument.numeric))
+    slopes = ("–" if x is None else _number(x, 3, 10) for x in (argument.analytic, argument.numeric))
     return (
         _elided(argument.name, 21),
         argument.method.partition("-")[0],
-        f"{argument.error:.1e}",
+        _number(argument.error, 1, 7),
         "–" if argument.analytic is None else _elided(index, 11),
         *slopes,
         argument.verdict,
     )
+
+
+def _number(x: float, digits: int, width: int) -> str:
+    """Give up a digit for an exponent of three."""
+    text = f"{x:.{digits}e}"
+    return text if len(text) <= width else f"{x:.{digits - 1}e}"
 
 
 def _elided(text: str, width: int) -> str:

@@ -15,13 +15,15 @@ from npattn._types import Array
 from npattn.gradcheck.noise import Replicas
 from npattn.gradcheck.numeric import Direction, Loss, NotComplexSafe, Slope
 from npattn.gradcheck.probes import DIRECTIONS, Probe, Prober
-from npattn.gradcheck.report import PASSING, Method, Verdict
+from npattn.gradcheck.report import Method, Verdict
 
 ENTRYWISE = 1000  # numbers in all arguments up to which every entry is compared
 GROUPS = 12  # beyond, arrays share random directions in about so many groups
 OPINIONS = 4  # groups for the second opinion, which only has to tell 1 from 1 + 1e-6
 AGREEMENT = 1e-6
+NEAR: dict[Method, float] = {"complex-step": 1e-7, "central-difference": 1e-5}  # distance of replicas
 SUSPECTS = 4  # probes with the largest errors that are held against rounding noise
+SHARED_NOISE = 1e-10  # more of it in a shared direction might be the noise of one and hide an error of another
 
 
 class OnKink(Exception):
@@ -62,7 +64,7 @@ class Trial:
         self.loss, self.method, self.rtol = loss, method, rtol
         self.gradients = loss.gradients() if gradients is None else list(gradients)
         self.prober = Prober(loss, self._measure, self.gradients, rng)
-        self.replicas = Replicas(loss, self._measure, self.gradients, rng)
+        self.replicas = Replicas(loss, self._measure, self.gradients, NEAR[method], rng)
         self.entrywise = sum(value.size for value in loss.values) <= ENTRYWISE
         largest = [float(np.max(np.abs(gradient), initial=0.0)) for gradient in self.gradients]
         effects = [g * size for g, size in zip(largest, loss.sizes, strict=True) if np.isfinite(g)]
@@ -80,16 +82,17 @@ class Trial:
         for group in self._groups(leaves, OPINIONS):
             direction = self.prober.direction(group)
             slope = self.loss.complex_slope(direction)
-            if _agree(slope, self.loss.rough_slope(direction)) or _agree(slope, self.loss.central_slope(direction)):
+            if _agree(slope, self.loss.rough_slope(direction)):
                 continue
-            kinks += [i for i in group if check_kinks and self.loss.has_kink({i: direction[i]})]
-            if not kinks:
+            at_kink = [i for i in group if check_kinks and self.loss.has_kink({i: direction[i]})]
+            if not at_kink and not _agree(slope, self.loss.central_slope(direction)):
                 raise self._disagreement(group)
+            kinks += at_kink
         if kinks:
             raise OnKink(kinks)
 
     def second_look(self, finding: Finding, check_kinks: bool, check_method: bool) -> None:
-        """Before a gradient is called wrong: raise if a kink or the complex step is to blame."""
+        """Before a gradient is called wrong or noisy: raise if a kink or the complex step is to blame."""
         probe = finding.worst
         if probe is None or not np.isfinite(probe.analytic):
             return
@@ -110,7 +113,7 @@ class Trial:
         if self.entrywise or len(leaves) <= GROUPS:
             return [[i] for i in leaves]
         zero = [i for i in leaves if not self.gradients[i].any()]
-        noise = [i for i in leaves if i not in zero and self.replicas.looks_like_noise(i)]
+        noise = [i for i in leaves if i not in zero and self.replicas.look_like_noise([i])]
         rest = [i for i in leaves if i not in zero and i not in noise]
         rest.sort(key=lambda i: float(np.linalg.norm(self.gradients[i])) * self.loss.sizes[i])
         shares = (list(map(int, share)) for share in np.array_split(rest, limit))
@@ -124,8 +127,9 @@ class Trial:
         verdict, noise = self._verdict(probes)
         if len(group) == 1:
             return [Finding(group[0], verdict, self._error(probes, verdict), noise, coverage, tuple(probes))]
-        if verdict not in PASSING:  # one of them is to blame
-            return [finding for i in group for finding in self._judge([i])]
+        all_right = verdict == "ok" and noise <= SHARED_NOISE
+        if not all_right and not (verdict == "zero" and self.replicas.look_like_noise(group)):
+            return [finding for i in group for finding in self._judge([i])]  # one of them may be to blame
         coverage = f"{DIRECTIONS} directions of {len(group)} arguments"
         own = {i: tuple(probe for probe in probes if i in probe.direction) for i in group}
         return [Finding(i, verdict, self._error(own[i], verdict), noise, coverage, own[i]) for i in group]
