@@ -71,6 +71,14 @@ def check_floating(symbol: str, array: Array) -> None:
         raise TypeError(f"{symbol}: expected float32 or float64, got {array.dtype}")
 
 
+def check_size(symbol: str, size: int, least: int = 0) -> None:
+    """Raise unless `size` is an integer, Python's or NumPy's, of `least` or more."""
+    if isinstance(size, bool) or not isinstance(size, int | np.integer):
+        raise TypeError(f"{symbol}: expected an integer, got {size!r}")
+    if size < least:
+        raise ValueError(f"{symbol}: expected {least} or more, got {size}")
+
+
 def check_cotangent(symbol: str, given: Array, shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> None:
     """Raise unless the gradient handed to a backward has shape and dtype of what forward returned."""
     if not isinstance(given, np.ndarray) or given.dtype != dtype:

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from npattn._shapes import check_size
 from npattn._types import Array
 
 
@@ -27,7 +28,7 @@ def causal_mask(N_Q: int, N_X: int | None = None, offset: int = 0) -> Array:
     It is aligned at the top left, also when N_Q ≠ N_X; N_X is N_Q unless given. `offset` is the number of keys that
     came before the first query, as when decoding with a cache.
 
-    Raises ValueError for negative sizes.
+    Raises ValueError for negative sizes, TypeError for what is no integer.
 
     >>> causal_mask(2, 4, offset=1)
     array([[ True,  True, False, False],
@@ -35,8 +36,7 @@ def causal_mask(N_Q: int, N_X: int | None = None, offset: int = 0) -> Array:
     """
     N_X = N_Q if N_X is None else N_X
     for symbol, size in (("N_Q", N_Q), ("N_X", N_X)):
-        if size < 0:
-            raise ValueError(f"{symbol}: expected a size of 0 or more, got {size}")
+        check_size(symbol, size)
     return np.arange(N_X) <= np.arange(N_Q)[:, None] + offset
 
 
@@ -50,6 +50,8 @@ def padding_mask(lengths_or_ids: Array, N_X: int | None = None, *, pad_id: int |
     Raises TypeError for arrays that are no integers, ValueError for a shape or a length that does not fit.
     """
     given = lengths_or_ids
+    if N_X is not None:
+        check_size("N_X", N_X)
     if not isinstance(given, np.ndarray) or not np.issubdtype(given.dtype, np.integer):
         kind = given.dtype if isinstance(given, np.ndarray) else type(given).__name__
         raise TypeError(f"lengths_or_ids: expected an integer array, got {kind}")

@@ -19,14 +19,15 @@ from __future__ import annotations
 
 import numpy as np
 
+from npattn._shapes import check_size
 from npattn._types import Array
 
 
 def sinusoidal_positions(N: int, D: int) -> Array:
-    """Return P (N, D) in float64; an odd D ends on a sine. Raises ValueError for negative sizes."""
+    """Return P (N, D) in float64; an odd D ends on a sine. Raises ValueError for negative sizes, TypeError for what is
+    no integer."""
     for symbol, size in (("N", N), ("D", D)):
-        if size < 0:
-            raise ValueError(f"{symbol}: expected a size of 0 or more, got {size}")
+        check_size(symbol, size)
     pair = np.arange(D) // 2                                  # (D,)  i of each column
     angle = np.arange(N)[:, None] * 10000.0 ** (-2 * pair / max(D, 1))   # (N, D)
     return np.where(np.arange(D) % 2, np.cos(angle), np.sin(angle))

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from npattn._shapes import check_size
 from npattn._speed import can_limit_blas, cores, one_blas_thread
 from npattn._types import Array
 from npattn.optim import Adam, clip_gradients
@@ -57,8 +58,8 @@ class Trainer:
         workers: int | None = None,
         rng: np.random.Generator | int | None = None,
     ) -> None:
-        if workers is not None and workers < 1:
-            raise ValueError(f"workers: expected 1 or more, got {workers}")
+        if workers is not None:
+            check_size("workers", workers, least=1)
         check_optimizer(model, optimizer)
         self.model, self.optimizer = model, optimizer
         self.smoothing, self.clip = smoothing, clip

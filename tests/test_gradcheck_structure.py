@@ -213,6 +213,12 @@ def test_single_argument_that_is_a_sequence(X, container, bare):
     assert len(report.arguments) == 2
 
 
+def test_gradient_of_one_of_two_arguments_is_not_taken_for_all(X):
+    forward = lambda pair, Z: (pair[0] * pair[1] * Z, (*pair, Z))  # noqa: E731
+    problem = misalignment(forward, lambda dY, c: (dY * c[1] * c[2], dY * c[0] * c[2]), ((X, X + 1), X + 2))
+    assert problem == "gradient of pair: expected a list or tuple, got ndarray"
+
+
 def test_argument_used_twice_under_two_names(X):
     """Each is differentiated by itself, though both are the same array."""
     report = check_gradients(lambda X, Z: (X * Z, (X, Z)), lambda dY, c: (dY * c[1], dY * c[0]), (X, X))

@@ -60,7 +60,7 @@ def test_masks_combine() -> None:
 
 @pytest.mark.parametrize(
     ("sizes", "message"),
-    [((-1,), "^N_Q: expected a size of 0 or more, got -1$"), ((2, -3), "^N_X: expected a size of 0 or more, got -3$")],
+    [((-1,), "^N_Q: expected 0 or more, got -1$"), ((2, -3), "^N_X: expected 0 or more, got -3$")],
 )
 def test_bad_sizes(sizes: tuple[int, ...], message: str) -> None:
     with pytest.raises(ValueError, match=message):

@@ -42,5 +42,5 @@ def test_the_rows_of_a_longer_table_are_the_same() -> None:
 @pytest.mark.parametrize("sizes", [(-1, 4), (4, -1)])
 def test_bad_sizes(sizes: tuple[int, int]) -> None:
     symbol = "N" if sizes[0] < 0 else "D"
-    with pytest.raises(ValueError, match=f"^{symbol}: expected a size of 0 or more, got -1$"):
+    with pytest.raises(ValueError, match=f"^{symbol}: expected 0 or more, got -1$"):
         sinusoidal_positions(*sizes)

@@ -11,7 +11,14 @@ import numpy as np
 import pytest
 
 from calls import Setting
-from npattn import layers, scaled_dot_product_attention
+from npattn import (
+    causal_mask,
+    layers,
+    padding_mask,
+    scaled_dot_product_attention,
+    sinusoidal_positions,
+    tiled_attention,
+)
 from npattn._shapes import check_ids, dims
 from npattn._types import Array
 from npattn.attention import (
@@ -164,3 +171,20 @@ def test_a_cotangent_of_another_shape_dtype_or_kind_is_refused(name: str) -> Non
         for dY in (np.ones_like(Y, dtype=np.float16), np.ones_like(Y, dtype=int), np.ones_like(Y).tolist()):
             with pytest.raises(TypeError, match=r"^d\w+: expected .* got "):
                 backward(dY, cache)
+
+
+@pytest.mark.parametrize(
+    ("symbol", "call"),
+    [
+        ("N_Q", lambda size: causal_mask(size)),
+        ("N_X", lambda size: causal_mask(2, size)),
+        ("N_X", lambda size: padding_mask(np.array([1, 2]), size)),
+        ("N", lambda size: sinusoidal_positions(size, 4)),
+        ("D", lambda size: sinusoidal_positions(2, size)),
+        ("tile", lambda size: tiled_attention(*(np.ones((2, 2)) for _ in range(3)), tile=size)),
+    ],
+)
+@pytest.mark.parametrize("size", [2.5, "2", True, [2]])
+def test_a_size_that_is_no_integer_is_refused(symbol: str, call: Callable[[Any], Any], size: Any) -> None:
+    with pytest.raises(TypeError, match=rf"^{symbol}: expected an integer, got {re.escape(repr(size))}$"):
+        call(size)

@@ -45,7 +45,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from npattn._shapes import check_cotangent, check_mask, dims
+from npattn._shapes import check_cotangent, check_mask, check_size, dims
 from npattn._types import Array
 from npattn.attention.core import check_bias, sum_to_shape
 from npattn.layers.softmax import row_sum
@@ -82,8 +82,7 @@ def tiled_attention(
     check_mask(mask, scores)
     if bias is not None:
         check_bias(bias, scores, Q.dtype)
-    if tile < 1:
-        raise ValueError(f"tile: expected 1 or more, got {tile}")
+    check_size("tile", tile, least=1)
     s = float(scale) if scale is not None else 1 / math.sqrt(max(sizes["D_Q"], 1))
     Y = np.zeros((*Q.shape[:-1], sizes["D_V"]), Q.dtype)
     lam = np.full((*Q.shape[:-1], 1), np.inf, Q.dtype)

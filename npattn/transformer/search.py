@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from npattn._shapes import check_ids
+from npattn._shapes import check_ids, check_size
 from npattn._types import Array
 from npattn.layers.softmax import row_maximum
 from npattn.transformer.incremental import DecoderState, advance, start
@@ -70,8 +70,7 @@ def beam_search(
     below 1 or a negative length_penalty.
     """
     check_search(model, src, max_len)
-    if beam < 1:
-        raise ValueError(f"beam: expected 1 or more, got {beam}")
+    check_size("beam", beam, least=1)
     if length_penalty < 0:
         raise ValueError(f"length_penalty: expected 0 or more, got {length_penalty}")
     ended: list[list[Hypothesis]] = [[] for _ in src]
@@ -168,5 +167,4 @@ def check_search(model: Transformer, src: Array, max_len: int) -> None:
     check_ids("src", src, model.config.src_vocab)
     if src.ndim != 2:
         raise ValueError(f"src: expected ids (B, N_S), got {src.shape}")
-    if max_len < 0:
-        raise ValueError(f"max_len: expected 0 or more, got {max_len}")
+    check_size("max_len", max_len)
