@@ -296,6 +296,13 @@ def test_saturated_softmax(rng):
             assert check_gradients(*pairs.random_pair("cross_entropy", rng, scale)).ok
 
 
+def test_rounding_that_does_not_vary_nearby():
+    """A ≈ 1 − 1e-13 in the first row is a multiple of eps, and so is the error; it varies only further away."""
+    E = np.array([[-159.37, 85.4, 16.97, 55.52], [163.26, 152.25, -10.97, -41.83]])
+    for seed in range(30):
+        assert check_gradients(pairs.softmax, pairs.softmax_backward, (E,), rng=seed)["E"].verdict == "ok"
+
+
 # ---- large arguments ------------------------------------------------------------------------------------------
 
 
