@@ -39,20 +39,24 @@ def dims(**arrays: tuple[Array | None, str]) -> dict[str, int]:
     Traceback (most recent call last):
     ValueError: W_K: expected (D_X=64, D_Q), got (32, 64)
     """
+    for symbol, (array, _) in arrays.items():
+        if array is not None:
+            check_floating(symbol, array)
+    # A training step asks the same questions a thousand times over, so their answers are kept.
+    asked = ((symbol, pattern, a.shape, a.dtype) for symbol, (a, pattern) in arrays.items() if a is not None)
+    return dict(_bind(tuple(asked)))
+
+
+@lru_cache(maxsize=4096)
+def _bind(arrays: tuple[tuple[str, str, tuple[int, ...], np.dtype[np.generic]], ...]) -> dict[str, int]:
     sizes: dict[str, int] = {}
     batch: tuple[int, ...] | None = None
-    dtype: np.dtype[np.generic] | None = None
-    first = ""
-    for symbol, (array, pattern) in arrays.items():
-        if array is None:
-            continue
-        check_floating(symbol, array)
-        if dtype is None:
-            dtype, first = array.dtype, symbol
-        elif array.dtype != dtype:
-            raise TypeError(f"{symbol}: expected {dtype} like {first}, got {array.dtype}")
+    first, dtype = arrays[0][0], arrays[0][3]
+    for symbol, pattern, shape, given in arrays:
+        if given != dtype:
+            raise TypeError(f"{symbol}: expected {dtype} like {first}, got {given}")
         has_batch, names = _axes(pattern)
-        shape, known = array.shape, dict(sizes)
+        known = dict(sizes)
         lead = len(shape) - len(names)
         fits = lead == 0 or (has_batch and lead > 0)
         if fits and has_batch:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -78,9 +79,11 @@ def test_no_real_token_at_all(dtype: str, smoothing: float) -> None:
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_huge_scores(dtype: str) -> None:
     """Huge scores ±1e4 … 1e300: cross-entropy of such logits exact: loss 2e4, gradient [1, 0, −1]."""
-    loss, cache = cross_entropy(np.array([[1e4, 0.0, -1e4]], dtype), np.array([2]))
+    with np.errstate(all="raise"):
+        loss, cache = cross_entropy(np.array([[1e4, 0.0, -1e4]], dtype), np.array([2]))
+        dlogits = cross_entropy_backward(1.0, cache)
     assert float(loss) == 2e4
-    assert cross_entropy_backward(1.0, cache).tolist() == [[1, 0, -1]]
+    assert dlogits.tolist() == [[1, 0, -1]]
 
 
 @pytest.mark.parametrize("magnitude", [1e100, 1e300])
@@ -112,6 +115,15 @@ def test_a_class_that_is_ruled_out() -> None:
     assert np.isnan(cross_entropy(np.array([[np.nan, 0.0]]), np.array([1]))[0])
 
 
+@pytest.mark.parametrize("smoothing", [0.0, 0.3])
+def test_one_class_or_none(smoothing: float) -> None:
+    """The only class is certain: loss 0, zero gradient. A vocabulary of none has no targets."""
+    loss, cache = cross_entropy(np.array([[7.0], [-2.0]]), np.array([0, 0]), smoothing)
+    np.testing.assert_allclose(cross_entropy_backward(1.0, cache), [[0], [0]], atol=1e-15)
+    nothing, empty = cross_entropy(np.zeros((0, 0)), np.zeros(0, int), smoothing)
+    assert loss == nothing == 0 and cross_entropy_backward(1.0, empty).shape == (0, 0)
+
+
 @pytest.mark.parametrize(
     ("targets", "options", "error", "message"),
     [
@@ -130,3 +142,25 @@ def test_a_class_that_is_ruled_out() -> None:
 def test_bad_input_is_named(targets, options, error, message) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(error, match=message):
         cross_entropy(np.zeros((2, 3)), targets, **options)
+
+
+def test_targets_of_another_shape() -> None:
+    with pytest.raises(ValueError, match=r"^targets: expected \(2, 5\) like the logits, got \(5, 2\)$"):
+        cross_entropy(np.zeros((2, 5, 3)), np.zeros((5, 2), int))
+
+
+@pytest.mark.parametrize(
+    ("dloss", "shown"),
+    [(np.ones(1), r"array\(\[1.\]\)"), (np.ones((1, 1)), r"array\(\[\[1.\]\]\)"), (1j, "1j"), ("1", "'1'"),
+     (True, "True"), (None, "None")],
+)  # fmt: skip
+def test_a_cotangent_that_is_no_real_number(dloss: Any, shown: str) -> None:
+    _, cache = cross_entropy(np.zeros((2, 3)), np.array([0, 1]))
+    with pytest.raises(ValueError, match=f"^dloss: expected a real number, as the loss is one, got {shown}$"):
+        cross_entropy_backward(dloss, cache)
+
+
+@pytest.mark.parametrize("one", [1, 1.0, np.float32(1), np.array(1.0), np.array(1, np.uint8)])
+def test_a_cotangent_of_any_real_kind(one: Any) -> None:
+    _, cache = cross_entropy(np.zeros((1, 2)), np.array([0]))
+    assert cross_entropy_backward(one, cache).tolist() == [[-0.5, 0.5]]

@@ -56,14 +56,21 @@ def test_identity_without_a_generator(p: float) -> None:
         assert (Y == X).all() and (dX == X).all()
 
 
+def test_nothing_to_drop_leaves_the_generator_alone() -> None:
+    """p = 0 in one layer does not change which entries the next layer drops."""
+    rng = np.random.default_rng(0)
+    dropout(np.ones(5), 0.0, rng)
+    assert rng.bit_generator.state == np.random.default_rng(0).bit_generator.state
+
+
 @pytest.mark.parametrize("p", [1.0, -0.1, 1.5, np.nan])
 def test_p_must_be_a_probability_below_one(p: float) -> None:
     """p = 1: 0 ≤ p < 1 or ValueError, also when nothing would be dropped."""
-    with pytest.raises(ValueError, match=r"^p: expected a probability 0 ≤ p < 1, got "):
+    with pytest.raises(ValueError, match=f"^p: expected a probability 0 ≤ p < 1, got {p}$"):
         dropout(np.ones(3), p)
 
 
 @pytest.mark.parametrize("rng", [0, np.random.RandomState(0), True])
 def test_the_generator_must_be_one(rng: object) -> None:
-    with pytest.raises(TypeError, match=r"^rng: expected a numpy.random.Generator or None, got "):
+    with pytest.raises(TypeError, match=f"^rng: expected a numpy.random.Generator or None, got {type(rng).__name__}$"):
         dropout(np.ones(3), 0.5, rng)  # type: ignore[arg-type]

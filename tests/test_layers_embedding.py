@@ -30,6 +30,11 @@ def test_every_repeat_counts(seed: int, n: int, V: int, kind: str) -> None:
     np.testing.assert_allclose(embedding_backward(dY, cache), expected, rtol=1e-13, atol=1e-14)
 
 
+def test_a_table_of_rows_without_entries() -> None:
+    Y, cache = embedding(np.array([[1, 0, 1]]), np.zeros((2, 0)))
+    assert Y.shape == (1, 3, 0) and embedding_backward(Y, cache).shape == (2, 0)
+
+
 @pytest.mark.parametrize("bad", [-1, 5, 127])
 def test_an_id_out_of_range(bad: int) -> None:
     """id −1 or ≥ V is an IndexError: Python's −1 for "last" has no meaning here."""

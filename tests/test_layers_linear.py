@@ -79,6 +79,7 @@ def test_every_bias_gradient_takes_that_sum() -> None:
 def test_sum_rows_at_the_seams_of_its_chunks(n: int, batch: tuple[int, ...]) -> None:
     dY = np.random.default_rng(n).integers(-9, 9, size=(*batch, n, 3)).astype(np.float64)
     assert sum_rows(dY).tolist() == dY.reshape(-1, 3).sum(0).tolist()
+    assert sum_rows(dY.astype(np.float32)).dtype == np.float32
 
 
 @pytest.mark.parametrize("shape", [(0, 3), (4, 0, 3), (0, 2, 3)])

@@ -12,6 +12,7 @@ from hypothesis import given
 from calls import Setting, cotangent, examples, settings
 from npattn._types import Array
 from npattn.layers import softmax_backward
+from npattn.layers.softmax import row_maximum, row_sum
 from pairs import PAIRS as ALL
 from pairs import softmax
 
@@ -153,3 +154,13 @@ def test_a_bad_mask_of_a_single_row_names_its_axis() -> None:
 def test_a_score_alone_is_named() -> None:
     with pytest.raises(ValueError, match=r"^E: expected \(…, N_X\), got \(\)$"):
         softmax(np.array(1.0))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_what_the_softmax_is_made_of(dtype: str) -> None:
+    """What is subtracted of a row is its maximum, but 0 where there is none; and sums keep the dtype."""
+    E = np.array([[3.0, -1.0], [-np.inf, -np.inf], [-np.inf, -2.0]], dtype)
+    top, total = row_maximum(E), row_sum(np.exp(E))
+    assert top.dtype == total.dtype == dtype
+    assert top.tolist() == [[3], [0], [-2]] and row_maximum(E[:, :0]).tolist() == [[0], [0], [0]]
+    np.testing.assert_allclose(total[:, 0], [math.exp(3) + math.exp(-1), 0, math.exp(-2)], rtol=1e-6)

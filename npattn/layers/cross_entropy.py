@@ -31,7 +31,7 @@ array([[ 0.25, -0.5 ,  0.25]])
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -59,20 +59,26 @@ def cross_entropy(
         raise ValueError(f"smoothing: expected 0 ≤ smoothing < 1, got {smoothing}")
     smoothing = float(smoothing)                              # np.float64 would promote float32
     counted = np.full(targets.shape, True) if ignore_id is None else targets != ignore_id
-    z = logits[counted]                                       # (n, V)
     t = targets[counted]                                      # (n,)
-    n = max(len(t), 1)
+    z = logits[counted]                                       # (n, V)
+    loss = loss_in_place(z, t, smoothing)
+    return np.asarray(loss), Cache(z, t, counted, smoothing)
+
+
+def loss_in_place(z: Array, t: Array, smoothing: float) -> Any:
+    """Return the mean loss of logits z (n, V) against targets t (n,), and turn z into the probabilities."""
+    n, V = max(len(z), 1), max(z.shape[1], 1)
     z -= row_maximum(z)
     # Every shifted logit is ≤ 0, so −aimed and log(total) are both ≥ 0: their sum cannot cancel.
     aimed = (1 - smoothing) * z[np.arange(len(t)), t].sum()
     if smoothing:                                             # 0 times a logit of −∞ would be NaN
-        aimed += smoothing * (z / max(V, 1)).sum()
+        aimed += smoothing * (z / V).sum()
     with np.errstate(under="ignore"):
         np.exp(z, out=z)
     total = row_sum(z)                                        # (n, 1)
     loss = (np.log(total).sum() - aimed) / n
     z /= total
-    return np.asarray(loss), Cache(z, t, counted, smoothing)
+    return loss
 
 
 def cross_entropy_backward(dloss: Array | float, cache: Cache) -> Array:
@@ -80,10 +86,18 @@ def cross_entropy_backward(dloss: Array | float, cache: Cache) -> Array:
     if np.ndim(dloss) != 0 or np.asarray(dloss).dtype.kind not in "fiu":
         raise ValueError(f"dloss: expected a real number, as the loss is one, got {dloss!r}")
     P, targets, counted, smoothing = cache
-    n, V = P.shape
-    dz = P - smoothing / max(V, 1)                            # dz = p − q
-    dz[np.arange(n), targets] -= 1 - smoothing
-    dz *= np.asarray(dloss, P.dtype) / max(n, 1)
-    dlogits = np.zeros((*counted.shape, V), P.dtype)
+    dz = P.copy()
+    gradient_in_place(dz, targets, smoothing, np.asarray(dloss, P.dtype))
+    if len(dz) == counted.size:                               # nothing was ignored: no need to copy
+        return dz.reshape(*counted.shape, P.shape[1])
+    dlogits = np.zeros((*counted.shape, P.shape[1]), P.dtype)
     dlogits[counted] = dz
     return dlogits
+
+
+def gradient_in_place(P: Array, t: Array, smoothing: float, dloss: Array | float) -> None:
+    """Turn the probabilities P (n, V) that `loss_in_place` left into the gradient of the logits."""
+    n, V = P.shape
+    P -= smoothing / max(V, 1)                                # dz = p − q
+    P[np.arange(n), t] -= 1 - smoothing
+    P *= dloss / max(n, 1)

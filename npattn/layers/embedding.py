@@ -56,7 +56,7 @@ def embedding_backward(dY: Array, cache: Cache) -> Array:
     dW_E = np.zeros((V, D), dY.dtype)
     # Sorting brings equal ids together, so that each row of the table is one sum: faster than np.add.at.
     order = np.argsort(ids, axis=None, kind="stable")
-    rows = dY.reshape(-1, D)[order]                           # (n, D)
+    rows = dY.reshape(ids.size, D)[order]                     # (n, D)
     used, starts = np.unique(ids.ravel()[order], return_index=True)
     if len(used):
         dW_E[used] = np.add.reduceat(rows, starts, axis=0)    # Y = W_E[ids]

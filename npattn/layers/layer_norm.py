@@ -64,7 +64,7 @@ def layer_norm(X: Array, gamma: Array, beta: Array | None = None, eps: float = 1
     D = max(X.shape[-1], 1)
     X_hat = X - X[..., :1]                                    # (…, D)  the shift keeps the digits of rows far from 0
     X_hat -= row_sum(X_hat) / D
-    v = np.einsum("...d,...d->...", X_hat, X_hat) / D
+    v = np.vecdot(X_hat.conj(), X_hat) / D                    # vecdot conjugates once more: Σ x², also when complex
     r = (1 / np.sqrt(v + eps))[..., None]                     # (…, 1)
     X_hat *= r
     Y = X_hat * gamma

@@ -32,6 +32,7 @@ array([1., 0., 2.])
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -88,7 +89,15 @@ def sum_rows(dY: Array) -> Array:
     flat = rows(dY)                                           # (rows, D)
     n, D = flat.shape
     if n <= CHUNK:
-        return np.ones(n, flat.dtype) @ flat
+        return ones(n, flat.dtype) @ flat
     whole = n // CHUNK * CHUNK
-    chunks = np.ones(CHUNK, flat.dtype) @ flat[:whole].reshape(n // CHUNK, CHUNK, D)   # (chunks, D)
+    chunks = ones(CHUNK, flat.dtype) @ flat[:whole].reshape(n // CHUNK, CHUNK, D)   # (chunks, D)
     return sum_rows(chunks) + sum_rows(flat[whole:])
+
+
+@lru_cache(maxsize=64)
+def ones(n: int, dtype: np.dtype[np.generic]) -> Array:
+    """A read-only vector of ones: every layer of a model sums rows of the same few lengths."""
+    vector = np.ones(n, dtype)
+    vector.flags.writeable = False
+    return vector

@@ -38,6 +38,7 @@ import numpy as np
 
 from npattn._shapes import check_cotangent, check_mask, dims
 from npattn._types import Array
+from npattn.layers.linear import ones
 
 
 def softmax(E: Array, mask: Array | None = None) -> Array:
@@ -72,4 +73,4 @@ def row_maximum(E: Array) -> Array:
 
 def row_sum(A: Array) -> Array:
     """Σ over the last axis, (…, 1): for short rows a product with ones is three times as fast as `.sum(-1)`."""
-    return A @ np.ones((A.shape[-1], 1), A.dtype)
+    return A @ ones(A.shape[-1], A.dtype)[:, None]
