@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -86,6 +87,23 @@ def test_flat_and_named_parameters_give_the_same_bits(seed: int, dtype: Any) -> 
         assert all(np.array_equal(p, buffer[name]) for buffer in buffers)
 
 
+def test_matrices_side_by_side_meet_their_own_gradients() -> None:
+    """Parameters whose matrices share a block, with gradients that lie one behind the other, and the reverse."""
+    rng = np.random.default_rng(4)
+    shapes = {"W_Q": (3, 2), "W_K": (3, 2), "b": (2,)}
+    start, gradient = ({name: rng.normal(size=shape) for name, shape in shapes.items()} for _ in range(2))
+    layouts: list[dict[str, tuple[str, ...]]] = [{}, {"W": ("W_Q", "W_K")}]
+    expected = {name: p.copy() for name, p in start.items()}
+    Adam(expected).step(gradient)
+    for side_by_side, other in itertools.product(layouts, layouts):
+        params = Parameters(shapes, np.float64, side_by_side)
+        grads = Parameters(shapes, np.float64, other)
+        for name in shapes:
+            params[name], grads[name] = start[name], gradient[name]
+        Adam(params).step(grads)
+        assert same(params, expected)
+
+
 @pytest.mark.parametrize("shape", [(3, 4), (CHUNK // 64 + 1, 129)])
 def test_updates_any_memory_layout_in_place(shape: tuple[int, int]) -> None:
     rng = np.random.default_rng(5)
@@ -133,6 +151,21 @@ def test_decays_matrices_only_and_apart_from_the_gradient() -> None:
     assert (params["W"] == 4 * (1 - 0.5 * 0.1)).all() and (params["b"] == 4).all() and (params["gamma"] == 4).all()
 
 
+def test_decays_what_the_caller_chooses_by_name() -> None:
+    params = {"W": np.full((2, 2), 4.0), "b": np.full(2, 4.0)}
+    adam = Adam(params, lr=0.5, weight_decay=0.1, decay=lambda name, parameter: name == "b")
+    adam.step({name: np.zeros_like(p) for name, p in params.items()})
+    assert (params["W"] == 4).all() and (params["b"] == 4 * (1 - 0.5 * 0.1)).all()
+
+
+def test_a_gradient_that_may_only_be_read() -> None:
+    """One number shown as a matrix, say, as a sum hands its gradient back."""
+    params, same_for_all = {"W": np.zeros((2, 3))}, {"W": np.full((2, 3), -2.0)}
+    Adam(params).step({"W": np.broadcast_to(np.array(5.0), (2, 3))})
+    Adam(same_for_all).step({"W": np.full((2, 3), 5.0)})
+    np.testing.assert_allclose(params["W"], same_for_all["W"] + 2, rtol=1e-12)
+
+
 def test_a_rate_for_one_step() -> None:
     params = {"w": np.zeros(1)}
     adam = Adam(params, lr=0.5)
@@ -173,6 +206,14 @@ def test_goes_on_from_its_state_with_the_same_bits(flatten: bool) -> None:
         second.step(grads)
     assert second.t == 4
     assert same(whole, interrupted)
+
+
+def test_a_state_of_before_the_first_step() -> None:
+    """m and v of 0 and t = 0, as after a gradient of 0: nothing is wrong with them."""
+    fresh, used = Adam({"w": np.ones(2)}), Adam({"w": np.ones(2)})
+    used.step({"w": np.ones(2)})
+    used.load_state_dict(fresh.state_dict())
+    assert used.t == 0 and same(used.state_dict(), fresh.state_dict())
 
 
 def test_a_state_is_a_copy() -> None:

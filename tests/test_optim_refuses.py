@@ -55,6 +55,14 @@ def test_but_not_gradients_whose_sum_of_squares_overflows() -> None:
     np.testing.assert_allclose(params["w"], -1, rtol=1e-6)
 
 
+def test_nor_the_largest_gradient_whose_square_is_a_number() -> None:
+    root = np.sqrt(np.finfo(np.float64).max)
+    params = {"w": np.zeros(2)}
+    Adam(params, lr=1.0).step({"w": np.full(2, root)})
+    np.testing.assert_allclose(params["w"], -1, rtol=1e-6)
+    refused(ValueError, "overflows", draw(np.random.default_rng(0)) | {"b": np.full(4, np.nextafter(root, np.inf))})
+
+
 @pytest.mark.parametrize("grads", [{"W": [1.0]}, [np.ones(2)], np.ones(2), None])
 def test_what_is_no_mapping_of_arrays(grads: Any) -> None:
     refused(TypeError, "gradients: ", grads)

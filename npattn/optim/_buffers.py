@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any, TypeVar, cast
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 
@@ -14,6 +14,18 @@ from npattn._types import Array, Params
 #: pieces pay for Python at every ufunc, longer ones gain little and would fall out of a smaller cache.
 CHUNK = 1 << 16
 
+#: The same for threads that share the work. They hand Python's lock to one another at every ufunc, so their pieces
+#: have to be longer: Adam over 48 M parameters in two threads took 115 ms with 64 k, 118 with 128 k, 77 with 256 k
+#: and 79 with 1 M, where one thread took 114, 107, 134 and 125.
+SHARED_CHUNK = 1 << 18
+
+#: Elements that one thread of a pool takes at a time: 20 M parameters make 20 tasks.
+SPAN = 1 << 20
+
+if TYPE_CHECKING:                                             # `import npattn` is to be quick
+    from concurrent.futures import Executor
+
+T = TypeVar("T")
 Tree = TypeVar("Tree", bound=Params)
 
 #: The dtypes that can be trained.
@@ -21,24 +33,61 @@ FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
 
 def buffers(*trees: Params) -> Iterator[tuple[Array, ...]]:
-    """Yield corresponding arrays: the flat buffer of each tree if all have one order, else name by name."""
+    """Yield corresponding arrays: flat buffers or contiguous blocks if all trees have the same, else name by name."""
+    layouts = [(list(tree), getattr(tree, "side_by_side", None)) for tree in trees]
+    alike = all(layout == layouts[0] for layout in layouts)
     flats: list[Any] = [getattr(tree, "flat", None) for tree in trees]
-    names = list(trees[0])
-    if all(flat is not None for flat in flats) and all(list(tree) == names for tree in trees[1:]):
+    blocks: list[Any] = [getattr(tree, "blocks", None) for tree in trees]
+    if alike and all(flat is not None for flat in flats):
         yield tuple(flats)
+    elif alike and all(block is not None for block in blocks):
+        yield from (tuple(block[name] for block in blocks) for name in blocks[0])
     else:
-        yield from (tuple(tree[name] for tree in trees) for name in names)
+        yield from (tuple(tree[name] for tree in trees) for name in trees[0])
 
 
-def pieces(arrays: Sequence[Array], write: Sequence[bool]) -> Iterator[tuple[Array, ...]]:
-    """Yield 1-D pieces of arrays of one shape, at most CHUNK long; `write` tells which arrays are written to.
+def spans(*trees: Params) -> Iterator[tuple[Array, ...]]:
+    """Yield what `buffers` yields, what is contiguous flat and in runs of at most SPAN: work for several threads."""
+    for arrays in buffers(*trees):
+        if all(array.flags.c_contiguous for array in arrays):
+            flats = [array.reshape(-1) for array in arrays]
+            yield from (tuple(flat[i : i + SPAN] for flat in flats) for i in range(0, flats[0].size, SPAN))
+        else:
+            yield arrays
 
-    `np.nditer` hands out views wherever the memory allows it. Where it does not (one array in Fortran order,
-    say, and its gradient in C order), it copies the piece, and copies it back if it is to be written.
+
+def spread(pool: Executor | None, task: Callable[..., T], work: Iterable[tuple[Any, ...]]) -> list[T]:
+    """Return task(*arrays) for all of `work`, in its order, from the threads of the pool if there is one.
+
+    A thread takes SPAN elements at a time, be it a part of one array or many small arrays.
     """
+    shares: list[list[tuple[Any, ...]]] = [[]]
+    for arrays in work:
+        if sum(taken[0].size for taken in shares[-1]) >= SPAN:
+            shares.append([])
+        shares[-1].append(arrays)
+
+    def run(share: list[tuple[Any, ...]]) -> list[T]:
+        return [task(*arrays) for arrays in share]
+
+    done = map(run, shares) if pool is None or len(shares) < 2 else pool.map(run, shares)
+    return [result for results in done for result in results]
+
+
+def pieces(arrays: Sequence[Array], write: Sequence[bool], length: int = CHUNK) -> Iterator[tuple[Array, ...]]:
+    """Yield 1-D pieces of arrays of one shape, at most `length` long; `write` tells which arrays are written to.
+
+    They are views where all arrays are in C order. Elsewhere `np.nditer` hands out views wherever the memory allows
+    it. Where it does not (one array in Fortran order, say, and its gradient in C order), it copies the piece, and
+    copies it back if it is to be written.
+    """
+    if all(array.flags.c_contiguous for array in arrays):
+        flats = [array.reshape(-1) for array in arrays]
+        yield from (tuple(flat[i : i + length] for flat in flats) for i in range(0, flats[0].size, length))
+        return
     access = [["readwrite"] if writable else ["readonly"] for writable in write]
     flags = ["external_loop", "buffered", "zerosize_ok"]
-    with np.nditer(arrays, flags, access, buffersize=CHUNK) as walk:  # type: ignore[arg-type, call-overload, unused-ignore]
+    with np.nditer(arrays, flags, access, buffersize=length) as walk:  # type: ignore[arg-type, call-overload, unused-ignore]
         for piece in walk:
             yield piece if isinstance(piece, tuple) else (piece,)
 

@@ -15,21 +15,27 @@ Algorithm 1.
 from __future__ import annotations
 
 import math
+from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from npattn._layout import layout_of
 from npattn._types import Array, Params
-from npattn.optim._buffers import FLOATS, Tree, buffers, pieces, zeros_like
+from npattn.optim._buffers import FLOATS, Tree, buffers, pieces, spans, spread, zeros_like
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
 
 
-@np.errstate(under="ignore")  # what is too small for its dtype may fade to 0
-def clip_gradients(grads: Tree, max_norm: float, *, in_place: bool = False) -> tuple[Tree, float]:
+def clip_gradients(
+    grads: Tree, max_norm: float, *, in_place: bool = False, pool: Executor | None = None
+) -> tuple[Tree, float]:
     """Return the gradients, no longer than `max_norm` together, and the norm they had before.
 
     At or below `max_norm` nothing is scaled, and the very same `grads` come back. Above it they are a scaled
     copy, of the same class and dtypes; `in_place=True` scales the arrays of the caller instead, who must own
-    them. `max_norm=math.inf` only measures.
+    them. `max_norm=math.inf` only measures. The threads of `pool`, if given, share the work; same bits.
 
     A tied parameter has one name and counts once. ValueError: `max_norm` is not above 0, or a gradient holds
     NaN or inf (the message names the parameter: scaling would spread it to all). TypeError: not float32 or
@@ -46,23 +52,29 @@ def clip_gradients(grads: Tree, max_norm: float, *, in_place: bool = False) -> t
     for name, (_, dtype) in layout_of("gradients", grads).items():
         if dtype not in FLOATS:
             raise TypeError(f"gradient of {name!r}: expected float32 or float64, got {dtype}")
-    unit, length = _norm(grads)
+    unit, length = _norm(grads, pool)
     if unit * length <= max_norm:
         return grads, unit * length
     clipped = grads if in_place else zeros_like(grads)
-    for array, out in buffers(grads, clipped):
-        scaled = array if unit == 1 else np.divide(array, unit, dtype=np.float64)
-        np.multiply(scaled, float(max_norm) / length, out=out)
+    spread(pool, partial(_scale, unit=unit, factor=float(max_norm) / length), spans(grads, clipped))
     return clipped, unit * length
 
 
-def sum_of_squares(grads: Params) -> float:
-    """Return Σ gᵢ² over all arrays; not finite if an entry or its square is not."""
-    total = 0.0
-    with np.errstate(over="ignore", invalid="ignore"):
-        for (array,) in buffers(grads):  # summed up in float64: a float32 sum of ones ends at 2²⁴
-            total += sum(float(np.dot(g, g)) for (g,) in pieces([array], [False]))
-    return total
+def _scale(array: Array, out: Array, unit: float, factor: float) -> None:
+    with np.errstate(under="ignore"):  # what is too small for its dtype may fade to 0
+        scaled = array if unit == 1 else np.divide(array, unit, dtype=np.float64)
+        np.multiply(scaled, factor, out=out)
+
+
+def sum_of_squares(grads: Params, pool: Executor | None = None) -> float:
+    """Return Σ gᵢ² over all arrays, from the threads of the pool; not finite if an entry or its square is not."""
+    return sum(spread(pool, _squares, spans(grads)))
+
+
+def _squares(array: Array) -> float:
+    with np.errstate(over="ignore", under="ignore"):
+        # Summed up in float64: a float32 sum of ones ends at 2²⁴.
+        return sum(float(np.dot(g, g)) for (g,) in pieces([array], [False]))
 
 
 def require_finite(grads: Params) -> None:
@@ -82,9 +94,9 @@ def largest(array: Array) -> float:
     return float(np.maximum(array.max(initial=0), -array.min(initial=0)))
 
 
-def _norm(grads: Params) -> tuple[float, float]:
+def _norm(grads: Params, pool: Executor | None) -> tuple[float, float]:
     """Return (unit, length), both well inside the range of float64, whose product is the norm."""
-    squares = sum_of_squares(grads)
+    squares = sum_of_squares(grads, pool)
     if _lost_to_underflow(grads) < squares < math.inf:
         return 1.0, math.sqrt(squares)
     require_finite(grads)
@@ -92,10 +104,11 @@ def _norm(grads: Params) -> tuple[float, float]:
     if unit == 0:
         return 1.0, 0.0
     total = 0.0
-    for (array,) in buffers(grads):
-        for (g,) in pieces([array], [False]):
-            scaled = np.divide(g, unit, dtype=np.float64)
-            total += float(np.dot(scaled, scaled))
+    with np.errstate(under="ignore"):  # beside the largest entry a small one may fade to 0
+        for (array,) in buffers(grads):
+            for (g,) in pieces([array], [False]):
+                scaled = np.divide(g, unit, dtype=np.float64)
+                total += float(np.dot(scaled, scaled))
     return unit, math.sqrt(total)
 
 
