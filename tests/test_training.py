@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import ctypes
 import sys
 import threading
 from typing import Any
@@ -13,13 +12,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from npattn import Adam, Trainer, Transformer, _speed, clip_gradients
+import npattn
+from npattn import Adam, Trainer, Transformer, _speed, clip_gradients, training
 from npattn._types import Array
+from npattn.transformer import functions
 from transformer_toys import deviation, toy_model
 
 # Three rows of 3, 1 and 2 real target tokens: shards of very different weight.
 SRC = np.array([[4, 5, 4, 8], [6, 6, 7, 0], [5, 0, 0, 0]])
 TGT = np.array([[1, 7, 7, 2], [1, 2, 0, 0], [1, 9, 2, 0]])
+
+
+@pytest.fixture(autouse=True)
+def every_step_is_worth_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Toy batches are far below what threads pay for; TestThreads says where that is."""
+    monkeypatch.setattr(training, "WORTHWHILE", 0.0)
 
 
 def trainer(model: Transformer | None = None, **options: Any) -> Trainer:
@@ -61,8 +68,8 @@ class TestShards:
         shares = [3 / 6, 1 / 6, 2 / 6]
         loss, grads = trainer(model, workers=workers).loss_and_gradients(SRC, TGT)
         assert loss == pytest.approx(sum(share * row[0] for share, row in zip(shares, rows, strict=True)), rel=1e-12)
-        expected = sum(share * row[1].flat for share, row in zip(shares, rows, strict=True))
-        np.testing.assert_allclose(grads.flat, expected, rtol=1e-9, atol=1e-13)
+        expected = {name: sum(s * row[1][name] for s, row in zip(shares, rows, strict=True)) for name in grads}
+        assert deviation(grads, expected) < 1e-13
 
     def test_a_shard_of_nothing_but_pads(self) -> None:
         tgt = TGT.copy()
@@ -79,39 +86,42 @@ class TestShards:
         for src, targets in ((SRC, tgt), (SRC[:0], tgt[:0])):
             loss, grads = trainer(workers=workers).loss_and_gradients(src, targets)
             assert loss == 0
-            assert not grads.flat.any()
+            assert not any(gradient.any() for gradient in grads.values())
 
     def test_every_row_is_in_one_shard(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        calls = record(monkeypatch, it := trainer(workers=4))
+        it = trainer(workers=4)
+        calls = record(monkeypatch)
         it.loss_and_gradients(SRC, TGT)                       # fewer rows than workers
         assert sorted(len(call["src"]) for call in calls) == [1, 1, 1]
         np.testing.assert_array_equal(sorted(call["src"][0].tolist() for call in calls), sorted(SRC.tolist()))
 
     def test_workers_are_threads(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        calls = record(monkeypatch, it := trainer(workers=2))
+        it = trainer(workers=2)
+        calls = record(monkeypatch)
         it.loss_and_gradients(SRC, TGT)
         assert all(call["thread"].startswith("npattn") for call in calls)
-        calls = record(monkeypatch, it := trainer(workers=1))
+        it = trainer(workers=1)
+        calls = record(monkeypatch)
         it.loss_and_gradients(SRC, TGT)
         assert [call["thread"] for call in calls] == [threading.current_thread().name]
 
     def test_float32_stays(self) -> None:
         it = trainer(small_model(dtype=np.float32), workers=2)
-        assert it.loss_and_gradients(SRC, TGT)[1].flat.dtype == np.float32
+        assert {gradient.dtype for gradient in it.loss_and_gradients(SRC, TGT)[1].values()} == {np.dtype(np.float32)}
 
 
-def record(monkeypatch: pytest.MonkeyPatch, it: Trainer, extra: Any = lambda: None) -> list[dict[str, Any]]:
-    """Note the arguments of every call of the model's loss_and_gradients, and what `extra` returns meanwhile."""
+def record(monkeypatch: pytest.MonkeyPatch, extra: Any = lambda: None) -> list[dict[str, Any]]:
+    """Note what every shard is called with from now on, and what `extra` returns meanwhile."""
     calls: list[dict[str, Any]] = []
-    inner = it.model.loss_and_gradients
+    inner = functions.loss_and_gradients
 
-    def outer(src: Array, tgt: Array, smoothing: float, rng: np.random.Generator | None) -> Any:
+    def outer(params: Any, src: Array, tgt: Array, config: Any, smoothing: float, rng: Any, share: float) -> Any:
         number = None if rng is None else copy.deepcopy(rng).random()
         thread = threading.current_thread().name
         calls.append({"src": src, "smoothing": smoothing, "number": number, "thread": thread, "extra": extra()})
-        return inner(src, tgt, smoothing, rng)
+        return inner(params, src, tgt, config, smoothing, rng, share)
 
-    monkeypatch.setattr(it.model, "loss_and_gradients", outer)
+    monkeypatch.setattr(functions, "loss_and_gradients", outer)
     return calls
 
 
@@ -127,7 +137,8 @@ class TestDropout:
         assert ends[0] != ends[2]
 
     def test_each_shard_of_each_step_has_numbers_of_its_own(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        calls = record(monkeypatch, it := trainer(small_model(dropout=0.4), workers=3, rng=0))
+        it = trainer(small_model(dropout=0.4), workers=3, rng=0)
+        calls = record(monkeypatch)
         for _ in range(3):
             it.step(SRC, TGT)
         assert len({call["number"] for call in calls}) == len(calls) == 9
@@ -171,10 +182,12 @@ class TestStep:
         assert it.steps == 2
 
     def test_smoothing_reaches_the_loss(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        calls = record(monkeypatch, it := trainer(workers=2, smoothing=0.35))
+        it = trainer(workers=2, smoothing=0.35)
+        calls = record(monkeypatch)
         it.step(SRC, TGT)
         assert [call["smoothing"] for call in calls] == [0.35, 0.35]
-        calls = record(monkeypatch, it := trainer())
+        it = trainer()
+        calls = record(monkeypatch)
         it.step(SRC, TGT)
         assert [call["smoothing"] for call in calls] == [0.1]
 
@@ -198,9 +211,9 @@ class TestStep:
         it.step(SRC, TGT)
         np.testing.assert_array_equal(it.model.params.flat, twin.params.flat)
         seen = []
-        it.optimizer.step = lambda grads, lr=None: seen.append(grads.flat.copy())  # type: ignore[method-assign]
+        it.optimizer.step = lambda grads, lr=None, pool=None: seen.append(dict(grads))  # type: ignore[method-assign]
         it.step(SRC, TGT)
-        assert np.linalg.norm(seen[0]) == pytest.approx(0.01, rel=1e-12)
+        assert np.sqrt(sum((gradient**2).sum() for gradient in seen[0].values())) == pytest.approx(0.01, rel=1e-12)
 
     @pytest.mark.parametrize("workers", [1, 2])
     def test_a_toy_task_is_learnt(self, workers: int) -> None:
@@ -238,11 +251,13 @@ class TestFailures:
         assert snapshot(it) == before
 
     @pytest.mark.parametrize("clip", [None, 1.0])
-    def test_a_gradient_that_is_not_finite_changes_nothing(self, clip: float | None) -> None:
+    def test_a_gradient_that_is_not_finite_changes_nothing(
+        self, clip: float | None, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         it = trainer(clip=clip)
         grads = it.model.params.like()
         grads["encoder.0.norm_1.gamma"][4] = np.inf
-        it.model.loss_and_gradients = lambda *args: (1.0, grads.copy())  # type: ignore[method-assign]
+        monkeypatch.setattr(functions, "loss_and_gradients", lambda *args: (1.0, iter(grads.blocks.items())))
         before = snapshot(it)
         with pytest.raises(ValueError, match=r"gradient of 'encoder\.0\.norm_1\.gamma'.*\(4,\)"):
             it.step(SRC, TGT)
@@ -282,7 +297,8 @@ class TestThreads:
         threadpoolctl = pytest.importorskip("threadpoolctl")
         with threadpoolctl.threadpool_limits(3, user_api="blas"):
             before = self.blas()
-            calls = record(monkeypatch, it := trainer(workers=2), extra=self.blas)
+            it = trainer(workers=2)
+            calls = record(monkeypatch, extra=self.blas)
             it.step(SRC, TGT)
             assert self.blas() == before
             assert all(set(call["extra"]) <= {1} for call in calls)
@@ -293,9 +309,21 @@ class TestThreads:
     def test_one_worker_leaves_blas_as_it_is(self, monkeypatch: pytest.MonkeyPatch) -> None:
         threadpoolctl = pytest.importorskip("threadpoolctl")
         with threadpoolctl.threadpool_limits(3, user_api="blas"):
-            calls = record(monkeypatch, it := trainer(workers=1), extra=self.blas)
+            it = trainer(workers=1)
+            calls = record(monkeypatch, extra=self.blas)
             it.step(SRC, TGT)
             assert calls[0]["extra"] == self.blas()
+
+    def test_short_steps_take_one_worker(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """3 operations for each parameter and real token, below which threads would wait for each other."""
+        it = trainer(workers=2)
+        calls = record(monkeypatch)
+        operations = 3 * it.model.params.flat.size * int((SRC != 0).sum() + (TGT[:, 1:] != 0).sum())
+        for worthwhile, shards in ((operations, 2), (operations + 1, 1)):
+            monkeypatch.setattr(training, "WORTHWHILE", worthwhile)
+            calls.clear()
+            it.step(SRC, TGT)
+            assert len(calls) == shards
 
     def test_one_worker_for_each_core(self, monkeypatch: pytest.MonkeyPatch) -> None:
         pytest.importorskip("threadpoolctl")
@@ -324,23 +352,41 @@ class TestSpeed:
         monkeypatch.setattr("os.cpu_count", lambda: None)
         assert _speed.cores() == 1
 
-    def test_keep_memory(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """It calls mallopt of the C library, and says whether that took every setting."""
-        calls: list[tuple[int, int]] = []
+    def test_keep_and_return_memory(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Both call mallopt of the C library, and say whether that took every setting."""
+        calls: list[Any] = []
 
         class Library:
             def mallopt(self, option: int, value: int) -> int:
                 calls.append((option, value))
-                return int(value > 0)
+                return 1
+
+            def malloc_trim(self, pad: int) -> int:
+                calls.append("trim")
+                return 1
 
         monkeypatch.setattr(sys, "platform", "linux")
-        monkeypatch.setattr(ctypes, "CDLL", lambda name: Library())
-        assert _speed.keep_memory() is True
-        assert calls == [(-3, 2**30), (-1, 2**31 - 1), (-2, 2**26)]
+        monkeypatch.setattr(_speed, "_libc", Library)
+        assert npattn.keep_memory() is True
+        assert calls == [(-3, 2**30), (-1, 2**31 - 1), (-2, 2**26), (-8, 1)]
+        calls.clear()
+        assert npattn.return_memory() is True
+        assert calls == [(-3, 2**17), (-1, 2**17), (-2, 2**17), (-8, 0), "trim"]
+        calls.clear()
         monkeypatch.setattr(Library, "mallopt", lambda self, option, value: int(option != -1))
-        assert _speed.keep_memory() is False
-        monkeypatch.setattr(ctypes, "CDLL", lambda name: object())
-        assert _speed.keep_memory() is False
+        assert npattn.keep_memory() is npattn.return_memory() is False
+        monkeypatch.setattr(_speed, "_libc", object)
+        assert npattn.keep_memory() is npattn.return_memory() is False
         monkeypatch.setattr(sys, "platform", "darwin")
-        monkeypatch.setattr(ctypes, "CDLL", None)
-        assert _speed.keep_memory() is False
+        monkeypatch.setattr(_speed, "_libc", None)
+        assert npattn.keep_memory() is npattn.return_memory() is False
+        assert calls == []
+
+    @pytest.mark.parametrize("asked", [True, False])
+    def test_a_trainer_keeps_memory_unless_told_otherwise(self, asked: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+        calls: list[str] = []
+        monkeypatch.setattr(training, "keep_memory", lambda: calls.append("kept"))
+        it = trainer(keep_memory=asked)
+        assert calls == []                                    # not before it trains
+        it.step(SRC, TGT)
+        assert calls == ["kept"] * asked

@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from npattn import TransformerConfig, causal_mask, check_gradients
+from npattn import TransformerConfig, check_gradients
 from npattn._types import Array
 from npattn.layers import layer_norm
-from npattn.transformer import blocks
+from npattn.transformer import attention, blocks
 from npattn.transformer.parameters import nested
+from npattn.transformer.tokens import Tokens
 from transformer_toys import toy_params
 
 METHODS = [("complex-step", 1e-12), ("central-difference", 1e-7)]
@@ -23,6 +24,27 @@ def block_config(**options: Any) -> TransformerConfig:
     return TransformerConfig(5, 5, **sizes | {"dropout": 0.0} | options)
 
 
+def named(config: TransformerConfig, seed: int = 1) -> dict[str, Any]:
+    """Nested parameters, each once: from a plain dict nothing stands side by side."""
+    return nested(dict(toy_params(config, seed)))
+
+
+def by_name(backward: Any) -> Any:
+    """`backward` with the gradients of W_Q, W_K and W_V, which come side by side, under their own names."""
+
+    def split(grads: Any) -> Any:
+        if not isinstance(grads, dict):
+            return grads
+        out = {name: split(gradient) for name, gradient in grads.items() if not name.endswith("_QKV")}
+        for kind in "Wb":
+            if f"{kind}_QKV" in grads:
+                parts = np.split(grads[f"{kind}_QKV"], 3, -1)
+                out |= {f"{kind}_{which}": part for which, part in zip("QKV", parts, strict=True)}
+        return out
+
+    return lambda dY, cache: tuple(split(each) for each in backward(dY, cache))
+
+
 def parts(config: TransformerConfig, seed: int = 1) -> dict[str, Any]:
     return nested(toy_params(config, seed))
 
@@ -31,11 +53,10 @@ def draw(seed: int, *shape: int) -> Array:
     return np.random.default_rng(seed).normal(size=shape)
 
 
-MASK = np.random.default_rng(3).random((B, 1, N, N)) < 0.7
-MASK[1, 0, 2] = False                                         # a query that may attend to nothing
-MASK_M = np.ones((B, 1, 1, N_S), bool)
-MASK_M[0, ..., 4:] = False
-MASK_M[2] = False                                             # a source that is nothing but pads
+SRC = np.array([[3, 4, 3, 4, 0, 0, 0], [3, 3, 4, 4, 3, 4, 3], [0, 0, 0, 0, 0, 0, 0]])   # (B, N_S), one of pads alone
+TGT = np.array([[1, 3, 4, 3, 3], [1, 4, 0, 0, 0], [1, 3, 3, 0, 0]])                       # (B, N)
+TOKENS_M, TOKENS = Tokens.of(SRC, 0), Tokens.of(TGT, 0, causal=True)
+n_M, n = int((SRC != 0).sum()), int((TGT != 0).sum())
 
 LAYER_OPTIONS: dict[str, dict[str, Any]] = {
     "post": {},
@@ -60,16 +81,17 @@ class TestSubLayers:
 
     @pytest.mark.parametrize("bias", [True, False])
     def test_cross_attention(self, method: Any, bound: float, bias: bool) -> None:
-        p = parts(block_config(bias=bias))["decoder"]["0"]["cross_attention"]
-        args, kwargs = (draw(0, B, N, D), draw(1, B, N_S, D), p, MASK_M), {"n_heads": 2}
-        check_gradients(blocks.attention, blocks.cross_attention_backward, args, kwargs, method=method, rtol=bound)
+        p = named(block_config(bias=bias))["decoder"]["0"]["cross_attention"]
+        args, kwargs = (draw(0, n, D), draw(1, n_M, D), p), {"n_heads": 2, "tokens": TOKENS, "tokens_M": TOKENS_M}
+        backward = by_name(attention.cross_attention_backward)
+        check_gradients(attention.cross_attention, backward, args, kwargs, method=method, rtol=bound)
 
-    def test_self_attention(self, method: Any, bound: float) -> None:
-        def forward(X: Array, p: Any) -> Any:
-            return blocks.attention(X, X, p, MASK, 2)
-
-        args = (draw(0, B, N, D), parts(block_config(bias=False))["encoder"]["0"]["self_attention"])
-        check_gradients(forward, blocks.self_attention_backward, args, method=method, rtol=bound)
+    @pytest.mark.parametrize("tokens", [TOKENS_M, TOKENS])
+    def test_self_attention(self, method: Any, bound: float, tokens: Tokens) -> None:
+        rows = int(tokens.places.size)
+        args = (draw(0, rows, D), named(block_config(bias=False))["encoder"]["0"]["self_attention"])
+        kwargs, backward = {"n_heads": 2, "tokens": tokens}, by_name(attention.self_attention_backward)
+        check_gradients(attention.self_attention, backward, args, kwargs, method=method, rtol=bound)
 
     @pytest.mark.parametrize("norm", ["post", "pre"])
     def test_residual(self, method: Any, bound: float, norm: Any) -> None:
@@ -104,15 +126,16 @@ class TestLayers:
         self.check_decoder_layer(config, "central-difference", 1e-7)
 
     def check_encoder_layer(self, config: TransformerConfig, method: Any, bound: float) -> None:
-        args = (draw(0, B, N, D), parts(config)["encoder"]["0"], MASK)
-        kwargs = {"config": config, "rng": generator(config)}
-        check_gradients(blocks.encoder_layer, blocks.encoder_layer_backward, args, kwargs, method=method, rtol=bound)
+        args = (draw(0, n_M, D), named(config)["encoder"]["0"])
+        kwargs = {"tokens": TOKENS_M, "config": config, "rng": generator(config)}
+        backward = by_name(blocks.encoder_layer_backward)
+        check_gradients(blocks.encoder_layer, backward, args, kwargs, method=method, rtol=bound)
 
     def check_decoder_layer(self, config: TransformerConfig, method: Any, bound: float) -> None:
-        p = parts(config)["decoder"]["0"]
-        args = (draw(0, B, N, D), draw(1, B, N_S, D), p, causal_mask(N) & MASK, MASK_M)
-        kwargs = {"config": config, "rng": generator(config)}
-        check_gradients(blocks.decoder_layer, blocks.decoder_layer_backward, args, kwargs, method=method, rtol=bound)
+        args = (draw(0, n, D), draw(1, n_M, D), named(config)["decoder"]["0"])
+        kwargs = {"tokens": TOKENS, "tokens_M": TOKENS_M, "config": config, "rng": generator(config)}
+        backward = by_name(blocks.decoder_layer_backward)
+        check_gradients(blocks.decoder_layer, backward, args, kwargs, method=method, rtol=bound)
 
 
 class TestResidual:
@@ -152,12 +175,10 @@ def test_dead_queries_read_nothing() -> None:
     """A row whose source is nothing but pads gets b_O from cross-attention, whatever M holds."""
     config = block_config()
     p = parts(config)["decoder"]["0"]["cross_attention"]
-    M = draw(1, B, N_S, D)
-    Z, cache = blocks.attention(draw(0, B, N, D), M, p, MASK_M, 2)
-    np.testing.assert_array_equal(Z[2], np.broadcast_to(p["b_O"], (N, D)))
+    M = draw(1, n_M, D)
+    Z, cache = attention.cross_attention(draw(0, n, D), M, p, 2, TOKENS, TOKENS_M)
+    np.testing.assert_array_equal(TOKENS.unpack(Z)[2, :3], np.broadcast_to(p["b_O"], (3, D)))
     assert not cache.A[2].any()
-    dX_Q, dM, _ = blocks.cross_attention_backward(draw(2, B, N, D), cache)
-    assert not dX_Q[2].any()
-    assert not dM[2].any()
-    assert not dM[0, 4:].any()
-    assert dM[0, :4].all()
+    dX_Q, dM, _ = attention.cross_attention_backward(draw(2, n, D), cache)
+    assert not TOKENS.unpack(dX_Q)[2].any()
+    assert dM.all()

@@ -97,6 +97,7 @@ class TestErrors:
             ({"n_encoder_layers": -1}, "n_encoder_layers: expected 0 or more, got -1"),
             ({"n_decoder_layers": 0}, "n_decoder_layers: expected 1 or more, got 0"),
             ({"pad_id": -1}, "pad_id: expected 0 or more, got -1"),
+            ({"src_vocab": 3, "pad_id": 3}, "pad_id: expected an id below src_vocab=3, got 3"),
             ({"bos_id": 0}, "pad_id, bos_id, eos_id: expected three different ids below 11, got 0, 0, 2"),
             ({"eos_id": 11}, "pad_id, bos_id, eos_id: expected three different ids below 11, got 0, 1, 11"),
             ({"dropout": 1.0}, "dropout: expected 0 ≤ dropout < 1, got 1.0"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -28,12 +28,14 @@ def numbered(dtype: Any = np.float32) -> Parameters:
 
 
 def is_whole(params: Parameters) -> bool:
-    """Tell whether the views are, one after the other, all of the buffer."""
+    """Tell whether the blocks are, one after the other, all of the buffer, and the views share it out among them."""
     before = params.flat.copy()
     params.flat[:] = np.arange(params.flat.size)
-    pieces = [view.ravel() for view in params.values()]
+    pieces = [block.ravel() for block in params.blocks.values()]
     shared = all(not view.size or np.shares_memory(view, params.flat) for view in params.values())
     whole = np.array_equal(np.concatenate(pieces), np.arange(params.flat.size)) and shared
+    names = np.concatenate([view.ravel() for view in params.values()])
+    whole = whole and np.array_equal(np.sort(names), np.arange(params.flat.size))
     params.flat[:] = before
     return bool(whole)
 
@@ -160,3 +162,28 @@ class TestTrees:
 
     def test_dotted_leaves_out_what_is_not_there(self) -> None:
         assert dict(dotted({"a": {"W": 1, "b": None}, "c": {}})) == {"a.W": 1}  # type: ignore[dict-item]
+
+
+class TestSideBySide:
+    SHAPES: ClassVar = {"c": (2,), "W_Q": (3, 2), "W_O": (3, 3), "W_K": (3, 1)}
+
+    def test_one_block_strided_views(self) -> None:
+        params = Parameters(self.SHAPES, np.float64, {"W_QK": ("W_Q", "W_K")})
+        assert list(params) == list(self.SHAPES)
+        assert is_whole(params)
+        params["W_Q"], params["W_K"] = np.full((3, 2), 1.0), np.full((3, 1), 2.0)
+        np.testing.assert_array_equal(params.blocks["W_QK"], [[1, 1, 2]] * 3)
+        assert nested(params)["W_QK"] is params.blocks["W_QK"]
+        assert "W_QK" not in params
+
+    def test_copies_keep_it(self) -> None:
+        params = Parameters(self.SHAPES, np.float64, {"W_QK": ("W_Q", "W_K")})
+        params.flat[:] = np.arange(params.flat.size)
+        for other in (params.copy(), copy.deepcopy(params), pickle.loads(pickle.dumps(params))):
+            assert other.side_by_side == params.side_by_side
+            assert all(np.array_equal(other[name], params[name]) for name in params)
+        assert params.like().blocks.keys() == params.blocks.keys()
+
+    def test_rows_must_match(self) -> None:
+        with pytest.raises(ValueError, match=r"^W_Q, W_K: expected the same number of rows side by side, got "):
+            Parameters({"W_Q": (3, 2), "W_K": (2, 2)}, np.float64, {"W_QK": ("W_Q", "W_K")})

@@ -16,8 +16,9 @@
 
 M serves every decoder layer and gathers a gradient from each.
 
-**Shapes**  X and Y (B, N, D_X), M (B, N_S, D_X). `p` holds a layer's parameters as nested dicts
-(`p["self_attention"]["W_Q"]`), and gradients come back under the same names.
+**Shapes**  X and Y (n, D_X), M (n_S, D_X): rows of tokens, see `npattn.transformer.tokens`.
+`p` holds a layer's parameters as nested dicts (`p["self_attention"]["W_Q"]`), and gradients come back under the same
+names.
 
 **Source**  Vaswani et al. (2017), arXiv:1706.03762, §3.1, §3.3 and, for dropout, §5.4; Xiong et al., "On Layer
 Normalization in the Transformer Architecture" (2020), arXiv:2002.04745, for pre-norm.
@@ -31,7 +32,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from npattn._types import Array
-from npattn.attention import v7_multi_head
 from npattn.layers import (
     dropout,
     dropout_backward,
@@ -39,12 +39,18 @@ from npattn.layers import (
     gelu_backward,
     layer_norm,
     layer_norm_backward,
-    linear,
-    linear_backward,
     relu,
     relu_backward,
 )
+from npattn.layers.linear import project, sum_rows, weight_gradient
+from npattn.transformer.attention import (
+    cross_attention,
+    cross_attention_backward,
+    self_attention,
+    self_attention_backward,
+)
 from npattn.transformer.config import TransformerConfig
+from npattn.transformer.tokens import Tokens
 
 Tree = dict[str, Any]
 
@@ -67,10 +73,11 @@ class ResidualCache(NamedTuple):
 
 
 class FeedForwardCache(NamedTuple):
-    linear_1: Any
-    activation: Any
-    linear_2: Any
-    name: str     # of the activation
+    X: Array         # (n, D_X)
+    H: Array         # (n, d_ff)  φ(…)
+    activation: Any  # its cache
+    p: Tree
+    name: str        # of the activation
 
 
 class EncoderLayerCache(NamedTuple):
@@ -84,41 +91,22 @@ class DecoderLayerCache(NamedTuple):
     feed_forward: ResidualCache
 
 
-def attention(X_Q: Array, X: Array, p: Tree, mask: Array | None, n_heads: int) -> tuple[Array, Any]:
-    """Multi-head attention from X_Q to X, see `npattn.attention.v7_multi_head`."""
-    weights = (p[f"W_{which}"] for which in "QKVO")
-    biases = (p.get(f"b_{which}") for which in "QKVO")
-    return v7_multi_head.forward(X_Q, X, *weights, *biases, n_heads=n_heads, mask=mask)
-
-
-def cross_attention_backward(dZ: Array, cache: Any) -> tuple[Array, Array, Tree]:
-    """Return dX_Q, dX and the gradients of the parameters."""
-    dX_Q, dX, dW_Q, dW_K, dW_V, dW_O, db_Q, db_K, db_V, db_O = v7_multi_head.backward(dZ, cache)
-    assert dX_Q is not None and dX is not None
-    grads = {"W_Q": dW_Q, "b_Q": db_Q, "W_K": dW_K, "b_K": db_K, "W_V": dW_V, "b_V": db_V, "W_O": dW_O, "b_O": db_O}
-    return dX_Q, dX, grads
-
-
-def self_attention_backward(dZ: Array, cache: Any) -> tuple[Array, Tree]:
-    """Return dX and the gradients of the parameters: X came in twice, so its gradients add."""
-    dX_Q, dX, grads = cross_attention_backward(dZ, cache)
-    return dX_Q + dX, grads
-
-
 def feed_forward(X: Array, p: Tree, activation: str) -> tuple[Array, FeedForwardCache]:
     """F = φ(X W_1 + b_1) W_2 + b_2."""
-    H, c_1 = linear(X, p["W_1"], p.get("b_1"))                # (B, N, d_ff)
-    H, c_phi = ACTIVATIONS[activation][0](H)                  # (B, N, d_ff)
-    F, c_2 = linear(H, p["W_2"], p.get("b_2"))                # (B, N, D_X)
-    return F, FeedForwardCache(c_1, c_phi, c_2, activation)
+    H, c_phi = ACTIVATIONS[activation][0](project(X, p["W_1"], p.get("b_1")))   # (n, d_ff)
+    F = project(H, p["W_2"], p.get("b_2"))                    # (n, D_X)
+    return F, FeedForwardCache(X, H, c_phi, p, activation)
 
 
 def feed_forward_backward(dF: Array, cache: FeedForwardCache) -> tuple[Array, Tree]:
     """Return dX and the gradients of the parameters."""
-    dH, dW_2, db_2 = linear_backward(dF, cache.linear_2)      # F = H W_2 + b_2
-    dH = ACTIVATIONS[cache.name][1](dH, cache.activation)     # H = φ(…)
-    dX, dW_1, db_1 = linear_backward(dH, cache.linear_1)      # … = X W_1 + b_1
-    return dX, {"W_1": dW_1, "b_1": db_1, "W_2": dW_2, "b_2": db_2}
+    X, H, c_phi, p, name = cache
+    grads = {"W_2": weight_gradient(H, dF)}                   # F = H W_2 + b_2
+    dH = ACTIVATIONS[name][1](project(dF, p["W_2"].T), c_phi)   # F = H W_2 + b_2, H = φ(…)
+    grads["W_1"] = weight_gradient(X, dH)                     # … = X W_1 + b_1
+    if "b_1" in p:
+        grads |= {"b_2": sum_rows(dF), "b_1": sum_rows(dH)}
+    return project(dH, p["W_1"].T), grads                     # … = X W_1 + b_1
 
 
 def residual(
@@ -130,10 +118,14 @@ def residual(
 ) -> tuple[Array, ResidualCache]:
     """Y = norm(X + dropout(f(X))), or X + dropout(f(norm(X))) with pre-norm."""
     post = config.norm == "post"
-    I, c_norm = (X, None) if post else normalise(X, norm)     # (B, N, D_X)  what f reads
+    I, c_norm = (X, None) if post else normalise(X, norm)     # (n, D_X)  what f reads
     F, c_f = f(I)
-    F, c_dropout = dropout(F, config.dropout, rng)
-    Y = X + F
+    if rng is not None:
+        F, c_dropout = dropout(F, config.dropout, rng)
+    else:
+        c_dropout = None
+    F += X                                                    # ours: f and dropout return arrays of their own
+    Y = F
     if post:
         Y, c_norm = normalise(Y, norm)
     return Y, ResidualCache(c_f, c_dropout, c_norm, post)
@@ -143,11 +135,12 @@ def residual_backward(dY: Array, cache: ResidualCache, f_backward: Callable[...,
     """Return dX, what `f_backward` returns after its first gradient, and the gradients of γ and β."""
     c_f, c_dropout, c_norm, post = cache
     dS, d_norm = normalise_backward(dY, c_norm) if post else (dY, {})   # Y = norm(S), or Y = S
-    dF = dropout_backward(dS, c_dropout)                      # S = X + dropout(F)
+    dF = dS if c_dropout is None else dropout_backward(dS, c_dropout)   # S = X + dropout(F)
     dI, *rest = f_backward(dF, c_f)                           # F = f(I)
     if not post:
         dI, d_norm = normalise_backward(dI, c_norm)           # I = norm(X)
-    return dS + dI, *rest, d_norm                             # X reaches S and I, so add
+    dI += dS                                                  # X reaches S and I, so add
+    return dI, *rest, d_norm
 
 
 def normalise(X: Array, norm: Tree) -> tuple[Array, Any]:
@@ -162,12 +155,14 @@ def normalise_backward(dY: Array, cache: Any) -> tuple[Array, Tree]:
 
 
 def encoder_layer(
-    X: Array, p: Tree, mask: Array | None, config: TransformerConfig, rng: np.random.Generator | None = None
+    X: Array, p: Tree, tokens: Tokens, config: TransformerConfig, rng: np.random.Generator | None = None
 ) -> tuple[Array, EncoderLayerCache]:
     """Self-attention and feed-forward, each with its residual sum."""
-    X, c_1 = residual(
-        X, lambda I: attention(I, I, p["self_attention"], mask, config.n_heads), p["norm_1"], config, rng
-    )
+
+    def attend(I: Array) -> tuple[Array, Any]:
+        return self_attention(I, p["self_attention"], config.n_heads, tokens)
+
+    X, c_1 = residual(X, attend, p["norm_1"], config, rng)
     X, c_2 = residual(X, lambda I: feed_forward(I, p["feed_forward"], config.activation), p["norm_2"], config, rng)
     return X, EncoderLayerCache(c_1, c_2)
 
@@ -185,18 +180,21 @@ def decoder_layer(
     X: Array,
     M: Array,
     p: Tree,
-    mask: Array | None,
-    mask_M: Array | None,
+    tokens: Tokens,
+    tokens_M: Tokens,
     config: TransformerConfig,
     rng: np.random.Generator | None = None,
 ) -> tuple[Array, DecoderLayerCache]:
     """Self-attention, cross-attention to M and feed-forward, each with its residual sum."""
-    X, c_1 = residual(
-        X, lambda I: attention(I, I, p["self_attention"], mask, config.n_heads), p["norm_1"], config, rng
-    )
-    X, c_2 = residual(
-        X, lambda I: attention(I, M, p["cross_attention"], mask_M, config.n_heads), p["norm_2"], config, rng
-    )
+
+    def attend(I: Array) -> tuple[Array, Any]:
+        return self_attention(I, p["self_attention"], config.n_heads, tokens)
+
+    def attend_to_M(I: Array) -> tuple[Array, Any]:
+        return cross_attention(I, M, p["cross_attention"], config.n_heads, tokens, tokens_M)
+
+    X, c_1 = residual(X, attend, p["norm_1"], config, rng)
+    X, c_2 = residual(X, attend_to_M, p["norm_2"], config, rng)
     X, c_3 = residual(X, lambda I: feed_forward(I, p["feed_forward"], config.activation), p["norm_3"], config, rng)
     return X, DecoderLayerCache(c_1, c_2, c_3)
 

@@ -67,6 +67,8 @@ class TransformerConfig:
         if len(set(ids)) < 3 or max(ids) >= self.tgt_vocab:
             wanted = f"three different ids below {self.tgt_vocab}"
             raise ValueError(f"pad_id, bos_id, eos_id: expected {wanted}, got {', '.join(map(str, ids))}")
+        if self.pad_id >= self.src_vocab:
+            raise ValueError(f"pad_id: expected an id below src_vocab={self.src_vocab}, got {self.pad_id}")
         if self.tie == "all" and self.src_vocab != self.tgt_vocab:
             raise ValueError(
                 f'tie="all": expected one vocabulary, got src_vocab={self.src_vocab}, tgt_vocab={self.tgt_vocab}'
@@ -113,6 +115,16 @@ class TransformerConfig:
         if self.tie == "none":
             shapes["output.W"] = (D, self.tgt_vocab)
         return shapes
+
+    def side_by_side(self) -> dict[str, tuple[str, ...]]:
+        """Return which parameters stand side by side, so that one product projects to queries, keys and values."""
+        attentions = [name.removesuffix("W_O") for name in self.shapes() if name.endswith("W_O")]
+        kinds = ("W", "b") if self.bias else ("W",)
+        return {
+            f"{name}{kind}_QKV": tuple(f"{name}{kind}_{which}" for which in "QKV")
+            for name in attentions
+            for kind in kinds
+        }
 
     def _attention(self, name: str) -> dict[str, tuple[int, ...]]:
         D = self.d_model

@@ -11,7 +11,6 @@ import numpy as np
 
 from npattn._types import Array
 from npattn.checkpoint import CheckpointError, load_arrays, save_arrays
-from npattn.layers import cross_entropy, cross_entropy_backward
 from npattn.transformer import functions
 from npattn.transformer.config import TransformerConfig
 from npattn.transformer.functions import TransformerCache
@@ -79,12 +78,12 @@ class Transformer:
         `tgt` is <bos> … <eos> and then pads; the decoder reads it without its last column and is asked for it without
         its first. Pads count neither in the loss nor in its mean.
         """
-        functions.check_batch(src, tgt, self.config)
-        if tgt.shape[1] < 2:
-            raise ValueError(f"tgt: expected ids (B, N_T) from <bos> to <eos>, at least two, got {tgt.shape}")
-        logits, cache = self.forward(src, tgt[:, :-1], rng)
-        loss, c_loss = cross_entropy(logits, tgt[:, 1:], smoothing, ignore_id=self.config.pad_id)
-        return float(loss), self.backward(cross_entropy_backward(1.0, c_loss), cache)
+        functions.check_pairs(src, tgt, self.config)
+        grads = self.params.like()
+        loss, gradients = functions.loss_and_gradients(self.params, src, tgt, self.config, smoothing, rng)
+        for name, gradient in gradients:
+            grads.blocks[name] += gradient
+        return loss, grads
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write configuration and parameters to `path`, an .npz file; an existing file is replaced as a whole."""
@@ -103,6 +102,9 @@ class Transformer:
     @classmethod
     def from_arrays(cls, config: TransformerConfig, arrays: dict[str, Array], origin: str = "arrays") -> Transformer:
         """Build a model around given parameters, whose names, shapes and dtype must be those of the configuration."""
+        layers = config.n_encoder_layers + config.n_decoder_layers
+        if layers > len(arrays):                              # a forged file may ask for a billion
+            raise CheckpointError(f"{origin}: expected parameters of {layers} layers, got {len(arrays)} arrays")
         wanted, given = config.shapes(), {name: array.shape for name, array in arrays.items()}
         wrong = sorted(name for name in wanted.keys() | given.keys() if wanted.get(name) != given.get(name))
         if wrong:
@@ -120,7 +122,7 @@ class Transformer:
 
 def initial_parameters(config: TransformerConfig, rng: np.random.Generator, dtype: Any) -> Parameters:
     """Draw the parameters that a new model starts from."""
-    params = Parameters(config.shapes(), dtype)
+    params = Parameters(config.shapes(), dtype, config.side_by_side())
     for name, view in params.items():
         if name.endswith(".W_E"):
             view[...] = rng.normal(0, config.d_model**-0.5, view.shape)

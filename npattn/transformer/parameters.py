@@ -15,8 +15,38 @@ import numpy as np
 from npattn._types import Array
 
 
-class Parameters(Mapping[str, Array]):
-    """A mapping from names to views of one flat array, with fixed names and shapes.
+class Blocks(Mapping[str, Array]):
+    """A mapping from names to views of a few contiguous arrays, its `blocks`, with fixed names and shapes.
+
+    Most names have a block of their own. Matrices that read the same rows may stand `side_by_side` in one, given as
+    {"W_QK": ("W_Q", "W_K")}: then one product serves them all, and their views are strided.
+    """
+
+    def __init__(
+        self,
+        shapes: Mapping[str, tuple[int, ...]],
+        side_by_side: Mapping[str, tuple[str, ...]],
+        blocks: Mapping[str, Array],
+    ) -> None:
+        self.shapes, self.side_by_side, self.blocks = dict(shapes), dict(side_by_side), dict(blocks)
+        views = dict(self.blocks)
+        for union, names in self.side_by_side.items():
+            ends = np.cumsum([self.shapes[name][-1] for name in names])
+            views |= zip(names, np.split(self.blocks[union], ends[:-1], -1), strict=True)
+        self._views: dict[str, Array] = {name: views[name] for name in self.shapes}
+
+    def __getitem__(self, name: str) -> Array:
+        return self._views[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._views)
+
+    def __len__(self) -> int:
+        return len(self._views)
+
+
+class Parameters(Blocks):
+    """Blocks that lie behind one another in one flat array, `.flat`.
 
     `params[name] = value` copies into the view; it never replaces it, so that `.flat` and the views stay one.
 
@@ -29,18 +59,20 @@ class Parameters(Mapping[str, Array]):
     ValueError: W: expected (2, 2), got (3,)
     """
 
-    def __init__(self, shapes: Mapping[str, tuple[int, ...]], dtype: Any = np.float32) -> None:
-        self.shapes = dict(shapes)
-        self.flat: Array = np.zeros(sum(map(math.prod, self.shapes.values())), dtype)
-        self._views: dict[str, Array] = {}
-        start = 0
-        for name, shape in self.shapes.items():
+    def __init__(
+        self,
+        shapes: Mapping[str, tuple[int, ...]],
+        dtype: Any = np.float32,
+        side_by_side: Mapping[str, tuple[str, ...]] | None = None,
+    ) -> None:
+        self.flat: Array = np.zeros(sum(map(math.prod, shapes.values())), dtype)
+        blocks, start = {}, 0
+        for name, shape in block_shapes(shapes, side_by_side or {}).items():
             size = math.prod(shape)
-            self._views[name] = self.flat[start : start + size].reshape(shape)
+            blocks[name] = self.flat[start : start + size].reshape(shape)
             start += size
-
-    def __getitem__(self, name: str) -> Array:
-        return self._views[name]
+        super().__init__(shapes, side_by_side or {}, blocks)
+        self._tree = _nest(self._views | blocks)
 
     def __setitem__(self, name: str, value: Array) -> None:
         view = self._views[name]
@@ -50,18 +82,12 @@ class Parameters(Mapping[str, Array]):
             raise ValueError(f"{name}: expected {view.shape}, got {np.shape(value)}")
         view[...] = value
 
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._views)
-
-    def __len__(self) -> int:
-        return len(self._views)
-
     def __repr__(self) -> str:
         return f"<Parameters: {self.flat.size:,} numbers of {self.flat.dtype} under {len(self)} names>"
 
     def like(self) -> Parameters:
         """Return zeros under the same names."""
-        return Parameters(self.shapes, self.flat.dtype)
+        return Parameters(self.shapes, self.flat.dtype, self.side_by_side)
 
     def copy(self) -> Parameters:
         """Return the same values in a buffer of their own."""
@@ -71,17 +97,40 @@ class Parameters(Mapping[str, Array]):
 
     # Views would be copied one by one, and cease to be views, when pickled or deep-copied.
     def __reduce__(self) -> tuple[Any, ...]:
-        return _restore, (self.shapes, self.flat)
+        return _restore, (self.shapes, self.flat, self.side_by_side)
 
 
-def _restore(shapes: Mapping[str, tuple[int, ...]], flat: Array) -> Parameters:
-    params = Parameters(shapes, flat.dtype)
+def _restore(
+    shapes: Mapping[str, tuple[int, ...]], flat: Array, side_by_side: Mapping[str, tuple[str, ...]]
+) -> Parameters:
+    params = Parameters(shapes, flat.dtype, side_by_side)
     params.flat[:] = flat
     return params
 
 
+def block_shapes(
+    shapes: Mapping[str, tuple[int, ...]], side_by_side: Mapping[str, tuple[str, ...]]
+) -> dict[str, tuple[int, ...]]:
+    """Return the shape of each block by its name: what stands side by side first, then what stands alone."""
+    blocks: dict[str, tuple[int, ...]] = {}
+    for union, names in side_by_side.items():
+        parts = [shapes[name] for name in names]
+        if len({shape[:-1] for shape in parts}) != 1:
+            raise ValueError(f"{', '.join(names)}: expected the same number of rows side by side, got {parts}")
+        blocks[union] = (*parts[0][:-1], sum(shape[-1] for shape in parts))
+    together = {name for names in side_by_side.values() for name in names}
+    return blocks | {name: shape for name, shape in shapes.items() if name not in together}
+
+
 def nested(params: Mapping[str, Array]) -> dict[str, Any]:
-    """Turn dotted names into nested dicts: {"encoder.0.norm_1.gamma": γ} → {"encoder": {"0": {"norm_1": …}}}."""
+    """Turn dotted names into nested dicts: {"encoder.0.norm_1.gamma": γ} → {"encoder": {"0": {"norm_1": …}}}.
+
+    Those that stand side by side are in it twice, also under the name of their union.
+    """
+    return params._tree if isinstance(params, Parameters) else _nest(params)
+
+
+def _nest(params: Mapping[str, Array]) -> dict[str, Any]:
     tree: dict[str, Any] = {}
     for name, array in params.items():
         *path, leaf = name.split(".")
