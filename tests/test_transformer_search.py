@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,12 +16,12 @@ from hypothesis import strategies as st
 
 from npattn import Hypothesis, Transformer, beam_search, greedy_search
 from npattn._types import Array
-from npattn.transformer import search
-from npattn.transformer.incremental import advance, start
-from npattn.transformer.search import log_softmax, top
+from npattn.transformer import search, shards
+from npattn.transformer.beams import log_softmax, top
+from npattn.transformer.incremental import Decoder
+from npattn.transformer.shards import LEAST, in_shards
 from transformer_toys import OPTIONS, SRC, toy_model
 
-every_option = pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS.keys())
 SEED = st.integers(0, 2**32)
 PAD, BOS, EOS = 0, 1, 2
 
@@ -75,54 +78,6 @@ def assert_alike(found: list[Hypothesis], expected: list[Hypothesis], tolerance:
         assert one.score == pytest.approx(other.score, abs=tolerance)
 
 
-class TestCaches:
-    @every_option
-    def test_token_by_token_equals_forward(self, options: dict[str, Any]) -> None:
-        model = toy_model(**options | {"dropout": 0.0})
-        tgt = np.random.default_rng(0).integers(3, 11, (4, 6))
-        tgt[:, 0] = BOS
-        logits, _ = model.forward(SRC, tgt)
-        state = start(model.params, SRC, model.config, 6)
-        for t in range(6):
-            np.testing.assert_allclose(advance(state, tgt[:, t], t), logits[:, t], rtol=1e-12, atol=1e-12)
-
-    @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-    @every_option
-    def test_dtype(self, options: dict[str, Any], dtype: Any) -> None:
-        model = toy_model(dtype=dtype, **options)
-        state = start(model.params, SRC, model.config, 2)
-        assert advance(state, np.full(4, BOS), 0).dtype == dtype
-        assert {buffer.dtype for layer in state.layers for buffer in layer} == {np.dtype(dtype)}
-
-    def test_selected_rows_go_on_alone(self) -> None:
-        """Rows may be repeated or left out, and a selection does not share buffers with its origin."""
-        model = toy_model()
-        rows = np.array([3, 0, 0])
-        whole, apart = (start(model.params, SRC, model.config, 3) for _ in range(2))
-        for state in (whole, apart):
-            advance(state, np.full(4, BOS), 0)
-        chosen = whole.select(rows)
-        advance(chosen, np.array([7, 8, 9]), 1)
-        for ids, t in (([5, 4, 3, 7], 1), ([6, 6, 6, 6], 2)):
-            expected = advance(apart, np.array(ids), t)
-            np.testing.assert_array_equal(advance(whole, np.array(ids), t), expected)
-        np.testing.assert_allclose(advance(chosen, np.array([6, 6, 6]), 2)[0], expected[3], rtol=1e-12)
-
-    def test_copies_of_a_row(self) -> None:
-        model = toy_model()
-        one, three = (start(model.params, SRC, model.config, 1, copies) for copies in (1, 3))
-        logits = advance(one, np.full(4, BOS), 0)
-        repeated = advance(three, np.full(12, BOS), 0)
-        np.testing.assert_allclose(repeated, np.repeat(logits, 3, axis=0), rtol=1e-12, atol=1e-13)
-
-    def test_parameters_are_not_written_to(self) -> None:
-        model = toy_model()
-        model.params.flat.setflags(write=False)
-        for view in model.params.values():
-            view.setflags(write=False)
-        beam_search(model, SRC, beam=3, max_len=4)
-
-
 class TestGreedy:
     @given(st.sampled_from(list(OPTIONS)), SEED, st.integers(0, 6))
     def test_takes_the_best_token_at_every_step(self, name: str, seed: int, max_len: int) -> None:
@@ -153,10 +108,9 @@ class TestGreedy:
 
     @pytest.mark.parametrize("seed", range(5))
     def test_finished_rows_leave(self, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
-        model, batches = talker(seed), Recorder()
-        monkeypatch.setattr(search, "advance", batches)
+        model, sizes = talker(seed), recorded(monkeypatch)
         found = greedy_search(model, SRC, 9)
-        assert batches.sizes == [n for t in range(9) if (n := sum(len(ids) >= t for ids in found))]
+        assert sizes == [n for t in range(9) if (n := sum(len(ids) >= t for ids in found))]
 
     def test_other_special_ids(self) -> None:
         model = toy_model(tie="none", norm="pre", pad_id=7, bos_id=8, eos_id=9)
@@ -168,16 +122,19 @@ class TestGreedy:
         assert greedy_search(model, SRC, 6) == [[], [], [], []]
 
 
-class Recorder:
-    """`advance` that notes the rows of each call."""
+def recorded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Return a list to which every step of the searches from now on adds the number of its rows."""
+    sizes = []
 
-    def __init__(self) -> None:
-        self.sizes: list[int] = []
+    class Recorder(Decoder):
+        def step(self, ids: Array) -> Array:
+            sizes.append(len(ids))
+            assert len(ids) == len(self) * self.beam
+            assert all(len(layer.KV) == len(layer.KV_M) == len(self) for layer in self.layers)
+            return super().step(ids)
 
-    def __call__(self, state: Any, ids: Array, t: int) -> Array:
-        self.sizes.append(len(ids))
-        assert all(len(buffer) == len(ids) for layer in state.layers for buffer in layer)
-        return advance(state, ids, t)
+    monkeypatch.setattr(search, "Decoder", Recorder)
+    return sizes
 
 
 class TestBeam:
@@ -249,7 +206,7 @@ class TestBeam:
 
     def test_log_probabilities_of_float32_logits_are_float64(self) -> None:
         model = talker(0, dtype=np.float32)
-        logits = advance(start(model.params, SRC, model.config, 1), np.full(4, BOS), 0)
+        logits = Decoder(model.params, SRC, model.config).step(np.full(4, BOS))
         expected = log_softmax(logits.astype(np.float64))[:, EOS]
         found = [hypotheses[0].log_probability for hypotheses in beam_search(model, SRC, 1, 0)]
         np.testing.assert_allclose(found, expected, rtol=1e-14)
@@ -268,12 +225,12 @@ class TestBeam:
         for seed in range(8):
             model, steps = talker(seed), []
             for row in SRC:
-                monkeypatch.setattr(search, "advance", recorder := Recorder())
+                sizes = recorded(monkeypatch)
                 beam_search(model, row[None], 2, 9, alpha)
-                steps.append(len(recorder.sizes))
-            monkeypatch.setattr(search, "advance", recorder := Recorder())
+                steps.append(len(sizes))
+            sizes = recorded(monkeypatch)
             beam_search(model, SRC, 2, 9, alpha)
-            assert recorder.sizes == [2 * n for t in range(10) if (n := sum(steps_ > t for steps_ in steps))]
+            assert sizes == [2 * n for t in range(10) if (n := sum(steps_ > t for steps_ in steps))]
             early += sum(steps_ < 10 for steps_ in steps)
         assert early >= 8
 
@@ -324,11 +281,63 @@ class TestEdges:
             with pytest.raises(FloatingPointError, match=r"^logits of position 0: expected finite numbers"):
                 call()
 
+    @pytest.mark.parametrize(("workers", "error"), [(0, ValueError), (-1, ValueError), (1.0, TypeError)])
+    def test_bad_workers(self, workers: Any, error: type[Exception]) -> None:
+        for call in (greedy_search, beam_search):
+            with pytest.raises(error, match=r"^workers: expected "):
+                call(talker(0), SRC, 3, workers=workers)
+
     def test_bad_beams(self) -> None:
         with pytest.raises(ValueError, match=r"^beam: expected 1 or more, got 0$"):
             beam_search(talker(0), SRC, 0)
         with pytest.raises(ValueError, match=r"^length_penalty: expected 0 or more, got -0\.1$"):
             beam_search(talker(0), SRC, 2, length_penalty=-0.1)
+
+
+class TestWorkers:
+    @given(SEED, st.integers(1, 7), st.integers(1, 9))
+    def test_rows_come_back_in_their_order(self, seed: int, workers: int, rows: int) -> None:
+        model, src = talker(seed), np.random.default_rng(seed).integers(0, 9, (rows, 5))
+        assert greedy_search(model, src, 6, workers=workers) == greedy_search(model, src, 6, workers=1)
+        together, alone = (beam_search(model, src, 3, 6, workers=n) for n in (workers, 1))
+        for found, expected in zip(together, alone, strict=True):
+            assert_alike(found, expected)
+
+    @pytest.mark.parametrize(("workers", "threads"), [(1, 1), (2, 2), (3, 3), (9, 4)])
+    def test_every_worker_has_a_shard(self, monkeypatch: pytest.MonkeyPatch, workers: int, threads: int) -> None:
+        """Each takes its first step before any takes its second, hence all run at once."""
+        barrier = threading.Barrier(threads)
+
+        class Waiting(Decoder):
+            def step(self, ids: Array) -> Array:
+                if self.t == 0:
+                    barrier.wait(timeout=20)
+                return super().step(ids)
+
+        monkeypatch.setattr(search, "Decoder", Waiting)
+        greedy_search(talker(0), SRC, 2, workers=workers)
+        assert not barrier.broken
+
+    def test_few_rows_stay_in_this_thread(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(shards, "cores", lambda: 2)
+        monkeypatch.setattr(shards, "can_limit_blas", lambda: True)
+        monkeypatch.setattr(shards, "one_blas_thread", contextlib.nullcontext)
+        names = {n: set(in_shards(thread_names, np.zeros((n, 1)))) for n in (1, LEAST, 2 * LEAST - 1, 2 * LEAST)}
+        assert [len(each) for each in names.values()] == [1, 1, 1, 2]
+        assert len(set(in_shards(thread_names, np.zeros((LEAST // 4, 1)), beam=8))) == 2
+        monkeypatch.setattr(shards, "can_limit_blas", lambda: False)
+        assert set(in_shards(thread_names, np.zeros((4 * LEAST, 1)))) == {threading.current_thread().name}
+
+    def test_errors_come_through(self) -> None:
+        model = talker(0)
+        model.params["output.W"][2, 3] = np.nan
+        with pytest.raises(FloatingPointError, match=r"^logits of position 0: "):
+            greedy_search(model, SRC, 3, workers=2)
+
+
+def thread_names(src: Array) -> list[str]:
+    time.sleep(0.01)                                          # long enough for the other thread to take its own
+    return [threading.current_thread().name] * len(src)
 
 
 class TestHelpers:

@@ -1,9 +1,17 @@
 """The decoder one token at a time, with key/value caches: what greedy and beam search run on.
 
 A decoder layer at position t needs the keys and values of positions 0 … t, and those of earlier positions do not
-change, because the sequence mask lets no position see a later one. So they are kept: the buffers are allocated once,
-for the longest sequence, and each step writes one position. Keys and values of the encoder's output M are computed
-once. A step costs the same work for every t but for the t + 1 scores of each head.
+change, because the sequence mask lets no position see a later one. So they are kept, in buffers that double when they
+are full, and each step writes one position. Keys and values of the encoder's output M are computed once. A step costs
+the same work for every t but for the scores of each head.
+
+**Beams**  k beginnings of one source form a group. Its k beams keep their keys and values side by side,
+
+    slot t·k + j    of the group's cache: position t of what was beam j at that time
+
+and attend to the slots of their own past alone. When beams are reordered it is this mask of pasts that follows them,
+and no key or value is ever moved. The scores are k times as many, but one matrix product for each group and head
+yields them, and the beams share the keys and values of their source.
 
 Inference only: there is no backward, and dropout is off.
 """
@@ -11,97 +19,130 @@ Inference only: there is no backward, and dropout is off.
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
 
 import numpy as np
 
 from npattn._types import Array, Params
-from npattn.attention.v7_multi_head import merge_heads, split_heads
-from npattn.layers import softmax
-from npattn.layers.linear import project
 from npattn.positions import sinusoidal_positions
-from npattn.transformer.blocks import Tree, feed_forward, normalise, residual
+from npattn.transformer.blocks import Tree
 from npattn.transformer.config import TransformerConfig
-from npattn.transformer.functions import encode, pad_mask
+from npattn.transformer.inference import Layer, Norm, Projection, encode
 from npattn.transformer.parameters import nested
 
-
-class LayerState(NamedTuple):
-    K: Array    # (B, H, N_max, D_H)  keys of the positions so far
-    V: Array    # (B, H, N_max, D_H)
-    K_M: Array  # (B, H, N_S, D_H)    keys of the encoder's output
-    V_M: Array  # (B, H, N_S, D_H)
+#: Positions for which the caches have room at first.
+ROOM = 16
 
 
-class DecoderState(NamedTuple):
-    """All that one decoding needs. `advance` writes position t into its buffers, and nothing else."""
+class Decoder:
+    """The decoder between two tokens: B sources (`len(decoder)`) with `beam` beginnings each, all of t tokens.
 
-    p: Tree
-    config: TransformerConfig
-    layers: tuple[LayerState, ...]
-    mask_M: Array | None  # (B, 1, 1, N_S)
-    positions: Array      # (N_max, D_X)
+    Buffers belong to the decoder and are written in place; parameters are read only.
+    """
 
-    def select(self, rows: Array) -> DecoderState:
-        """Return a state of the given rows, repeated or left out as `rows` says, in buffers of its own."""
-        layers = tuple(LayerState(*(buffer[rows] for buffer in layer)) for layer in self.layers)
-        return self._replace(layers=layers, mask_M=None if self.mask_M is None else self.mask_M[rows])
+    def __init__(self, params: Params, src: Array, config: TransformerConfig, beam: int = 1) -> None:
+        """Encode src (B, N_S)."""
+        p = nested(params)
+        if not src.shape[1]:
+            src = np.full((len(src), 1), config.pad_id)       # an empty source is like one of pads
+        with np.errstate(under="ignore"):                     # a weight below the smallest number is 0
+            M, self.pads, dead = encode(p, src, config)       # (B·N_S, D_X), (B, 1, 1, N_S), (B,)
+        group, leaf = config.target_embedding.split(".")
+        self.W_E = p[group][leaf]                             # (V, D_X)
+        self.W_out = p["output"]["W"] if config.tie == "none" else self.W_E.T
+        self.norm = Norm(p["decoder"]["norm"]) if config.has_final_norm else None
+        self.layers = [DecoderLayer(p["decoder"][str(i)], M, dead, config) for i in range(config.n_decoder_layers)]
+        self.config, self.beam, self.t, self.room = config, beam, 0, 0
+        self.pasts = np.zeros((len(src), 1, beam, 0), M.dtype)   # (B, 1, k, room·k)  0 for its own past, else −∞
+        self.apart = np.where(np.eye(beam), 0, -np.inf)          # (k, k)  the same for the newest position
+
+    def __len__(self) -> int:
+        return len(self.pasts)
+
+    def step(self, ids: Array) -> Array:
+        """Read the tokens ids (B·k,) at position t; return the logits (B·k, V) of the next ones."""
+        if self.t == self.room:
+            self._double()
+        start, stop = self.t * self.beam, (self.t + 1) * self.beam
+        self.pasts[..., start:stop] = self.apart
+        pasts = self.pasts[..., :stop] if self.beam > 1 else None
+        with np.errstate(under="ignore"):
+            X = self.W_E[ids]                                 # (B·k, D_X)
+            X *= math.sqrt(self.config.d_model)
+            X += self.positions[self.t]
+            for layer in self.layers:
+                X = layer.step(X, slice(start, stop), pasts, self.pads)
+            logits: Array = (X if self.norm is None else self.norm(X)) @ self.W_out
+        self.t += 1
+        return logits
+
+    def reorder(self, parents: Array) -> None:
+        """Let beam j of group b go on from what was beam parents[b, j]; parents (B, k)."""
+        if (parents != np.arange(self.beam)).any():
+            pasts = self.pasts[..., : self.t * self.beam]     # (B, 1, k, t·k)
+            pasts[...] = np.take_along_axis(pasts, parents[:, None, :, None], 2)
+
+    def keep(self, groups: Array) -> Array:
+        """Go on with the given groups alone, in ascending order; return which of them stands where from now on.
+
+        Groups move only to fill the places of those that leave, so that a whole search moves no more than B of them.
+        """
+        n = len(groups)
+        order, is_kept = np.arange(n), np.zeros(len(self), bool)
+        is_kept[groups] = True
+        holes, movers = np.flatnonzero(~is_kept[:n]), groups[groups >= n]
+        order[holes] = movers
+        slots = self.t * self.beam
+        for layer in self.layers:
+            layer.KV[holes, ..., :slots, :] = layer.KV[movers, ..., :slots, :]
+            layer.KV_M[holes] = layer.KV_M[movers]
+            layer.KV, layer.KV_M = layer.KV[:n], layer.KV_M[:n]
+        self.pasts[holes, ..., :slots] = self.pasts[movers, ..., :slots]
+        self.pads[holes] = self.pads[movers]
+        self.pasts, self.pads = self.pasts[:n], self.pads[:n]
+        return order
+
+    def _double(self) -> None:
+        self.room = max(2 * self.room, ROOM)
+        self.positions = sinusoidal_positions(self.room, self.config.d_model).astype(self.W_E.dtype)
+        self.pasts = longer(self.pasts, self.room * self.beam, axis=-1)
+        for layer in self.layers:
+            layer.KV = longer(layer.KV, self.room * self.beam, axis=-2)
 
 
-def start(params: Params, src: Array, config: TransformerConfig, N_max: int, copies: int = 1) -> DecoderState:
-    """Encode src (B, N_S) and return the state before the first token, each row `copies` times."""
-    p = nested(params)
-    M, _ = encode(p, src, config)                             # (B, N_S, D_X)
-    mask_M = pad_mask(src, config)
-    H, D_H = config.n_heads, config.d_model // config.n_heads
-    layers = []
-    for i in range(config.n_decoder_layers):
-        cross = p["decoder"][str(i)]["cross_attention"]
-        K_M = split_heads(project(M, cross["W_K"], cross.get("b_K")), H)
-        V_M = split_heads(project(M, cross["W_V"], cross.get("b_V")), H)
-        K, V = (np.zeros((len(src) * copies, H, N_max, D_H), M.dtype) for _ in range(2))
-        layers.append(LayerState(K, V, np.repeat(K_M, copies, axis=0), np.repeat(V_M, copies, axis=0)))
-    positions = sinusoidal_positions(N_max, config.d_model).astype(M.dtype)
-    if mask_M is not None:
-        mask_M = np.repeat(mask_M, copies, axis=0)
-    return DecoderState(p, config, tuple(layers), mask_M, positions)
+class DecoderLayer(Layer):
+    """One decoder layer with its caches."""
+
+    def __init__(self, p: Tree, M: Array, dead: Array, config: TransformerConfig) -> None:
+        super().__init__(p, config)
+        B, H = len(dead), config.n_heads
+        self.QKV = Projection(p["self_attention"], "QKV", H)
+        self.Q = Projection(p["cross_attention"], "Q", H)
+        self.KV_M = np.ascontiguousarray(Projection(p["cross_attention"], "KV", H)(M, B))   # (B, 2, H, N_S, D_H)
+        self.KV_M[dead, 1] = 0                                # nothing to attend to: Y = 0
+        self.KV = np.zeros((B, 2, H, 0, config.d_model // H), M.dtype)                      # (B, 2, H, room·k, D_H)
+
+    def step(self, X: Array, slots: slice, pasts: Array | None, pads: Array) -> Array:
+        """`npattn.transformer.blocks.decoder_layer` for X (B·k, D_X), the newest position of every beam."""
+
+        def self_attention(I: Array) -> Array:
+            QKV = self.QKV(I, len(self.KV))                   # (B, 3, H, k, D_H)
+            self.KV[..., slots, :] = QKV[:, 1:]
+            K, V = self.KV[:, 0, :, : slots.stop], self.KV[:, 1, :, : slots.stop]
+            return self.attention(QKV[:, 0], K, V, pasts, "self_attention")
+
+        def cross_attention(I: Array) -> Array:
+            Q = self.Q(I, len(self.KV))[:, 0]                 # (B, H, k, D_H)
+            return self.attention(Q, self.KV_M[:, 0], self.KV_M[:, 1], pads, "cross_attention")
+
+        X = self.residual(X, self_attention, self.norms[0])
+        X = self.residual(X, cross_attention, self.norms[1])
+        return self.residual(X, self.feed_forward, self.norms[2])
 
 
-def advance(state: DecoderState, ids: Array, t: int) -> Array:
-    """Read the tokens ids (B,) at position t; return the logits (B, V) of the next ones."""
-    p, config = state.p, state.config
-    group, leaf = config.target_embedding.split(".")
-    W_E = p[group][leaf]
-    X = W_E[ids][:, None] * math.sqrt(config.d_model) + state.positions[t]   # (B, 1, D_X)
-    for i, layer in enumerate(state.layers):
-        X = decoder_layer_step(X, p["decoder"][str(i)], layer, t, state.mask_M, config)
-    if config.has_final_norm:
-        X, _ = normalise(X, p["decoder"]["norm"])
-    return project(X[:, 0], p["output"]["W"] if config.tie == "none" else W_E.T)
-
-
-def decoder_layer_step(
-    X: Array, p: Tree, layer: LayerState, t: int, mask_M: Array | None, config: TransformerConfig
-) -> Array:
-    """`npattn.transformer.blocks.decoder_layer` at the one position t."""
-
-    def self_attention(I: Array) -> tuple[Array, Any]:
-        own = p["self_attention"]
-        layer.K[:, :, t] = split_heads(project(I, own["W_K"], own.get("b_K")), config.n_heads)[:, :, 0]
-        layer.V[:, :, t] = split_heads(project(I, own["W_V"], own.get("b_V")), config.n_heads)[:, :, 0]
-        return attend(I, layer.K[:, :, : t + 1], layer.V[:, :, : t + 1], own, None, config.n_heads), None
-
-    def cross_attention(I: Array) -> tuple[Array, Any]:
-        return attend(I, layer.K_M, layer.V_M, p["cross_attention"], mask_M, config.n_heads), None
-
-    X, _ = residual(X, self_attention, p["norm_1"], config)
-    X, _ = residual(X, cross_attention, p["norm_2"], config)
-    X, _ = residual(X, lambda I: feed_forward(I, p["feed_forward"], config.activation), p["norm_3"], config)
-    return X
-
-
-def attend(I: Array, K: Array, V: Array, p: Tree, mask: Array | None, n_heads: int) -> Array:
-    """Multi-head attention to keys and values that are there already."""
-    Q = split_heads(project(I, p["W_Q"], p.get("b_Q")), n_heads)   # (B, H, 1, D_H)
-    A = softmax(Q @ K.mT / math.sqrt(Q.shape[-1]), mask)      # (B, H, 1, N_X)
-    return project(merge_heads(A @ V), p["W_O"], p.get("b_O"))
+def longer(buffer: Array, n: int, axis: int) -> Array:
+    """Return the buffer with room for n entries along an axis; the new ones hold nothing yet."""
+    shape = list(buffer.shape)
+    old, shape[axis] = shape[axis], n
+    grown = np.empty(shape, buffer.dtype)
+    np.moveaxis(grown, axis, 0)[:old] = np.moveaxis(buffer, axis, 0)
+    return grown
