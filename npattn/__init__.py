@@ -31,19 +31,54 @@ says so where the letter stands. In the words of "Attention Is All You Need", D_
 **Randomness** is an explicit `numpy.random.Generator`; handing one over is what switches dropout on.
 """
 
-from npattn import attention, layers, torch_weights
-from npattn.attention.core import scaled_dot_product_attention, scaled_dot_product_attention_backward
-from npattn.attention.tiled import tiled_attention, tiled_attention_backward
-from npattn.checkpoint import CheckpointError
-from npattn.gradcheck import GradientError, GradientReport, check_gradients
-from npattn.masks import causal_mask, padding_mask
-from npattn.optim import Adam, clip_gradients, noam_rate
-from npattn.positions import sinusoidal_positions
-from npattn.training import Trainer
-from npattn.transformer import Parameters, Transformer, TransformerConfig
-from npattn.transformer.search import Hypothesis, beam_search, greedy_search
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from npattn import attention, layers, torch_weights
+    from npattn._speed import keep_memory, return_memory
+    from npattn.attention.core import scaled_dot_product_attention, scaled_dot_product_attention_backward
+    from npattn.attention.tiled import tiled_attention, tiled_attention_backward
+    from npattn.checkpoint import CheckpointError
+    from npattn.gradcheck import GradientError, GradientReport, check_gradients
+    from npattn.masks import causal_mask, padding_mask
+    from npattn.optim import Adam, clip_gradients, noam_rate
+    from npattn.positions import sinusoidal_positions
+    from npattn.training import Trainer
+    from npattn.transformer import Parameters, Transformer, TransformerConfig
+    from npattn.transformer.search import Hypothesis, beam_search, greedy_search
 
 __version__ = "0.1.0"
+
+#: Where each public name lives. It is imported when it is first used, so that `import npattn` costs next to nothing.
+_HOMES = {
+    "attention": "",
+    "layers": "",
+    "torch_weights": "",
+    "keep_memory": "_speed",
+    "return_memory": "_speed",
+    "scaled_dot_product_attention": "attention.core",
+    "scaled_dot_product_attention_backward": "attention.core",
+    "tiled_attention": "attention.tiled",
+    "tiled_attention_backward": "attention.tiled",
+    "CheckpointError": "checkpoint",
+    "GradientError": "gradcheck",
+    "GradientReport": "gradcheck",
+    "check_gradients": "gradcheck",
+    "causal_mask": "masks",
+    "padding_mask": "masks",
+    "Adam": "optim",
+    "clip_gradients": "optim",
+    "noam_rate": "optim",
+    "sinusoidal_positions": "positions",
+    "Trainer": "training",
+    "Parameters": "transformer",
+    "Transformer": "transformer",
+    "TransformerConfig": "transformer",
+    "Hypothesis": "transformer.search",
+    "beam_search": "transformer.search",
+    "greedy_search": "transformer.search",
+}
 
 __all__ = [
     "Adam",
@@ -61,9 +96,11 @@ __all__ = [
     "check_gradients",
     "clip_gradients",
     "greedy_search",
+    "keep_memory",
     "layers",
     "noam_rate",
     "padding_mask",
+    "return_memory",
     "scaled_dot_product_attention",
     "scaled_dot_product_attention_backward",
     "sinusoidal_positions",
@@ -71,3 +108,16 @@ __all__ = [
     "tiled_attention_backward",
     "torch_weights",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{home}"), name) if home else import_module(f"{__name__}.{name}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
