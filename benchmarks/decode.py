@@ -1,0 +1,194 @@
+"""Decoding: words per second of greedy and beam search, and what a token costs as the target grows.
+
+    python benchmarks/decode.py [--searches greedy,beam] [--lengths 16,32,…] [--torch-python PATH] [--json FILE]
+    python benchmarks/decode.py --profile --searches beam
+
+995 made-up words with the lengths of English ones (words.py) are turned into as many symbols as they have phonemes, by
+a model of width 128 with 3 + 3 layers, in batches of 128. npattn decodes with its key/value caches, PyTorch's
+nn.Transformer by prefix, the whole target so far at every step, as its interface has it (torch_search.py). The third
+peer is the matrix products of decoding with caches, and nothing else.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import drawing
+import harness
+import sampling
+import tables
+from harness import Benchmark, Job, Result, Runner, integers, some_of, timed
+from sizes import Product, Size, decoding_products, operations
+
+BEAM = 4
+SEARCHES = ["greedy", "beam"]
+ROWS = 32                                                     # of the batch whose targets grow
+WORDS = Size(64, 128, 4, 512, 3, 128, 16)                     # batch and length are those of the words
+
+
+def npattn_worker(job: Job) -> Result:
+    """Decode with npattn."""
+    import npattn
+    import words
+
+    model = words.model_without_end(WORDS)
+
+    def search(src: Any, steps: int) -> list[list[int]]:
+        if job["search"] == "greedy":
+            return npattn.greedy_search(model, src, steps)
+        return [found[0].ids for found in npattn.beam_search(model, src, BEAM, steps)]
+
+    return decoded(search, batches(job), job)
+
+
+def torch_worker(job: Job) -> Result:
+    """Decode with PyTorch, with the same weights."""
+    from dataclasses import replace
+
+    import torch
+
+    import models
+    import torch_search
+    import words
+
+    module = models.torch_model(replace(WORDS, length=max(16, job.get("steps", 0)))).eval()
+    models.copy_weights(words.model_without_end(WORDS), module)
+
+    def search(src: Any, steps: int) -> list[list[int]]:
+        if job["search"] == "greedy":
+            return torch_search.greedy_search(module, src, steps)
+        return torch_search.beam_search(module, src, steps, BEAM)
+
+    return decoded(search, [(torch.from_numpy(src), steps) for src, steps in batches(job)], job)
+
+
+def products_worker(job: Job) -> Result:
+    """Run the matrix products of decoding with caches and nothing else."""
+    import products
+
+    copies, shapes = 1 if job["search"] == "greedy" else BEAM, [(*src.shape, steps) for src, steps in batches(job)]
+
+    def of_share(i: int, n: int) -> list[Product]:
+        shares = [(len(range(i, rows, n)), N_S, steps) for rows, N_S, steps in shapes]
+        return [each for share in shares if share[0] for each in decoding_products(WORDS, *share, copies)]
+
+    found = products.limit(lambda i, n: products.decoding(of_share(i, n)), job)
+    return {**found, "operations": operations(of_share(0, 1))}
+
+
+def batches(job: Job) -> list[Any]:
+    """The batches of words, or the one batch whose targets have as many tokens as the job says."""
+    import words
+
+    if "steps" in job:
+        return [(src, job["steps"]) for src, _ in words.batches(WORDS, ROWS)]
+    return list(words.batches(WORDS))[: job.get("batches")]
+
+
+def decoded(search: Any, batches: list[Any], job: Job) -> Result:
+    ids: list[list[list[int]]] = []
+
+    def call() -> None:
+        ids[:] = [search(src, steps) for src, steps in batches]
+
+    return {**timed(call, job), "ids": [row for rows in ids for row in rows]}
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--searches", type=some_of(SEARCHES), default=SEARCHES, help="some of greedy,beam")
+    parser.add_argument("--lengths", type=integers, default=[16, 32, 64, 128, 256], help="of growing targets")
+    parser.add_argument("--profile", action="store_true", help="show where npattn's searches spend their time instead")
+
+
+def measure(options: argparse.Namespace, runner: Runner) -> Result:
+    """Let all take turns, on the words with each search and on targets of each length with greedy search."""
+    lengths = [4, 8] if options.quick else options.lengths
+    job: Job = {"warm_up": 1, "repeats": 3, "batches": 1 if options.quick else None}
+    searches = {search: {**job, "search": search} for search in options.searches}
+    if options.profile:
+        return {"profiles": {name: runner.call("npattn", {**each, "profile": True}) for name, each in searches.items()}}
+    data: Result = {"words": {}, "lengths": {}}
+    for search, each in searches.items():
+        harness.log(f"words, {search}")
+        data["words"][search] = compared(take_turns(runner, each, options.rounds))
+    for steps in lengths:
+        harness.log(f"targets of {steps}")
+        each = {**job, "search": "greedy", "steps": steps}
+        data["lengths"][str(steps)] = compared(take_turns(runner, each, options.rounds))
+    return data
+
+
+def take_turns(runner: Runner, job: Job, rounds: int) -> dict[str, list[Result]]:
+    return runner.take_turns({"npattn": job, "torch": job, "products": job}, rounds)
+
+
+def compared(peers: dict[str, list[Result]]) -> Result:
+    """Put the number of words, and the share of them that both libraries decode alike, in place of the ids."""
+    ids = {peer: [result.pop("ids") for result in results] for peer, results in peers.items() if peer != "products"}
+    ours = ids["npattn"][0]
+    found: Result = {"peers": peers, "count": len(ours)}
+    if "torch" in ids:
+        found["alike"] = sum(a == b for a, b in zip(ours, ids["torch"][0], strict=True)) / len(ours)
+    return found
+
+
+def report(data: Result) -> str:
+    """Words a second, then milliseconds a token as targets grow."""
+    if "profiles" in data:
+        return "\n\n".join(f"{name}: {sampling.report(each['profile'])}" for name, each in data["profiles"].items())
+    return "\n\n".join([words_a_second(data["words"]), growth(data["lengths"])])
+
+
+def words_a_second(found: Result) -> str:
+    rows, rated = [], {}
+    for search, each in found.items():
+        peers = each["peers"]
+        row = [search, f"{each['count'] / tables.median(peers['npattn']):,.0f}"]
+        if "torch" in peers:
+            row += [f"{each['count'] / tables.median(peers['torch']):,.0f}",
+                    str(tables.ratio(peers["torch"], peers["npattn"])), f"{100 * each['alike']:.1f}"]  # fmt: skip
+        rows.append(row)
+        rated[search] = (peers, peers["products"][0]["operations"])
+    theirs = ["torch words/s", "npattn is faster by", "alike %"] if len(rows[0]) > 2 else []
+    peers = {search: each["peers"] for search, each in found.items()}
+    speeds = tables.table(["search", "npattn words/s", *theirs], rows)
+    times = tables.comparison("search", peers, "products")
+    return "\n\n".join([speeds, times, tables.rates("search", rated, "products")])
+
+
+def growth(found: Result) -> str:
+    """What a token of all rows costs on average, and the exponent with which it grows."""
+    peers = [peer for peer in ("npattn", "torch") if all(peer in each["peers"] for each in found.values())]
+    costs = {peer: [tables.median(found[steps]["peers"][peer]) / int(steps) for steps in found] for peer in peers}
+    rows = [[steps, *(tables.milliseconds(costs[peer][i]) for peer in peers)] for i, steps in enumerate(found)]
+    if len(rows) > 1:
+        exponents = [tables.exponent([int(steps) for steps in found], costs[peer]) for peer in peers]
+        rows.append(["exponent", *(f"{each:.2f}" for each in exponents)])
+    return tables.table([f"tokens of {ROWS} targets", *(f"{peer} ms a token" for peer in peers)], rows)
+
+
+def draw(data: Result, path: Path) -> None:
+    """What a token costs, against the length of the target."""
+    found = data["lengths"]
+    lines = {
+        peer: [1000 * tables.median(each["peers"][peer]) / int(steps) for steps, each in found.items()]
+        for peer in ("npattn", "torch") if all(peer in each["peers"] for each in found.values())
+    }  # fmt: skip
+    title = f"greedy decoding, {ROWS} targets at once"
+    drawing.lines([[drawing.Lines(title, [int(steps) for steps in found], lines, "tokens", "ms a token")]], path)
+
+
+BENCHMARK = Benchmark(
+    script=__file__,
+    description=__doc__ or "",
+    workers={"npattn": npattn_worker, "torch": torch_worker, "products": products_worker},
+    add_options=add_options,
+    measure=measure,
+    report=report,
+    draw=draw,
+)
+
+if __name__ == "__main__":
+    raise SystemExit(harness.main(BENCHMARK))
