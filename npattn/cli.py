@@ -8,17 +8,19 @@ where it happened.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
 import npattn
 from npattn import GradientError, _speed
-from npattn.commands import check, figures, predict, tour, train
+from npattn.commands import check, explain, figures, predict, tour, train
 from npattn.commands.arguments import Parser, UsageError
-from npattn.commands.console import Console
+from npattn.commands.console import Console, visible
 
 DESCRIPTION = """\
 Attention and the Transformer in NumPy alone, every backward pass by hand.
@@ -29,11 +31,12 @@ EXAMPLES = """\
 examples:
   npattn                                            the tour, under two minutes
   npattn check                                      prove every gradient
+  npattn explain v5                                 the derivation and the code
   npattn train g2p                                  needs npattn[g2p]; resumable
   npattn predict runs/g2p attention transformer     --show-attention shows why
 """
 
-COMMANDS = (tour, check, train, predict, figures)
+COMMANDS = (tour, check, explain, train, predict, figures)
 
 FAILURE, USAGE, INTERRUPTED, BROKEN_PIPE = 1, 2, 130, 141
 
@@ -42,9 +45,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line `argv`, by default the process's own, and return the exit status."""
     argv = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in argv
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="replace")              # a terminal without √ must not end the program
+    prepare_streams()
+    with warnings.catch_warnings():
+        if not debug and not sys.warnoptions:
+            warnings.simplefilter("ignore", RuntimeWarning)   # NumPy's of an overflow; we stop at what comes of it
+        return guarded(argv, debug)
+
+
+def guarded(argv: list[str], debug: bool) -> int:
+    """Run the command line, and say in one line what goes wrong."""
     try:
         args = parse(argv)
         _speed.keep_memory()                                  # for programs, and this is one
@@ -56,10 +65,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as error:
         return complain(str(error) or "interrupted", INTERRUPTED, debug)
     except BrokenPipeError:                                   # the reader of our output left; so do we
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return BROKEN_PIPE
+        with contextlib.suppress(OSError):                    # a stream that is no file
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE                                    # a training has saved itself
     except Exception as error:                                # the last one to hear of it
         return complain(sentence(error), FAILURE, debug)
+
+
+def prepare_streams() -> None:
+    """Let standard streams take what we write.
+
+    One that the caller closed becomes the null device: else the next file that is opened, a checkpoint perhaps,
+    would get its number, and whatever is written to standard error would land in it.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))   # noqa: SIM115 - for the whole process
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")              # a terminal without √ must not end the program
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
@@ -95,9 +119,10 @@ def program() -> str:
 
 def complain(message: str, status: int, debug: bool) -> int:
     """Write an error to standard error, in one line unless `debug`, and return the status."""
-    if debug:
-        traceback.print_exc()
-    print(f"npattn: {' '.join(message.split())}", file=sys.stderr)
+    with contextlib.suppress(OSError):                        # if standard error fails too, the status has to do
+        if debug:
+            traceback.print_exc()
+        print(f"npattn: {visible(' '.join(message.split()))}", file=sys.stderr)
     return status
 
 

@@ -7,8 +7,12 @@ import pytest
 
 import gradcheck_pairs as pairs
 from npattn.gradcheck import GradientError, check_gradients
-from npattn.gradcheck.numeric import Loss
+from npattn.gradcheck.noise import Replicas
+from npattn.gradcheck.numeric import Loss, Slope
 from npattn.gradcheck.pair import Pair
+from npattn.gradcheck.probes import Probe
+from npattn.transformer import functions
+from transformer_toys import toy_model
 
 
 @pytest.fixture
@@ -32,6 +36,15 @@ def loss_of(function, *values):
     values = [np.asarray(value, float) for value in values]
     pair = Pair(lambda *xs: (function(*xs), None), lambda dy, cache: None, tuple(values), {})
     return Loss(pair, values, np.ones(np.size(function(*values))))
+
+
+class Counted:
+    def __init__(self, function):
+        self.function, self.calls = function, 0
+
+    def __call__(self, *args, **kwargs):
+        self.calls += 1
+        return self.function(*args, **kwargs)
 
 
 # ---- slopes ---------------------------------------------------------------------------------------------------
@@ -280,6 +293,19 @@ def test_ill_conditioned_gradient(rng):
     assert failing_report(pairs.layer_norm, wrong, (X, X[0] - 1e5, X[1] - 1e5))["X"].verdict == "wrong"
 
 
+def test_noise_is_alike_relative_to_the_neighbours(rng):
+    """One suspect is all noise on a scale of its own; another, 1e5 larger, is not noisier for that."""
+    loss = loss_of(lambda x: x, [1.0, 2.0])
+    measure = lambda loss, direction, scale, step=0.0: Slope(1e-3 * rng.standard_normal())  # noqa: E731
+    replicas = Replicas(loss, measure, [np.zeros(2)], 1e-5, rng)
+    direction = {0: np.array([1.0, 0.0])}
+    small, large = (Probe(direction, 0.0, Slope(1e-3), scale) for scale in (1e-5, 1.0))
+    verdict, noise = replicas.judge([small, large], [1e7, 1e7])
+    assert verdict == "zero" and 20 < noise < 500
+    assert replicas.judge([large], [1e5])[0] == "noisy"  # a thousandth of it, where 1e-9 of the neighbours is less
+    assert replicas.judge([Probe(direction, 0.1, Slope(1e-3), 1.0)], [1e7])[0] == "wrong"
+
+
 def test_forward_too_noisy_to_judge(X):
     forward = lambda X: (np.tanh(X) + 1e-5 * np.abs(np.sin(1e12 * X)), X)  # noqa: E731
     report = failing_report(forward, tanh_backward, (X,), method="central-difference")
@@ -301,6 +327,28 @@ def test_rounding_that_does_not_vary_nearby():
     E = np.array([[-159.37, 85.4, 16.97, 55.52], [163.26, 152.25, -10.97, -41.83]])
     for seed in range(30):
         assert check_gradients(pairs.softmax, pairs.softmax_backward, (E,), rng=seed)["E"].verdict == "ok"
+
+
+@pytest.mark.parametrize("method", ["auto", "central-difference"])
+@pytest.mark.parametrize("scale", [1e160, 1e-160])
+def test_gradients_whose_squares_leave_the_range(X, method, scale):
+    """They are held to the same tolerance as any other, and their factor is named as well."""
+    forward = lambda X: (np.tanh(X * scale), X)  # noqa: E731
+    right = lambda dY, X: dY * (1 - np.tanh(X * scale) ** 2) * scale  # noqa: E731
+    assert check_gradients(forward, right, (X / scale,), method=method)["X"].verdict == "ok"
+    report = failing_report(forward, lambda dY, X: right(dY, X) * (1 + 1e-6), (X / scale,), method=method)
+    assert report["X"].hint == "off by a factor of 1 + 1e-06"
+
+
+@pytest.mark.parametrize("method", ["auto", "central-difference"])
+def test_a_bias_that_starts_at_zero(rng, method):
+    """Beside the point it is 1e-5 and not 0: the step must not shrink with it, or rounding hides what is zero."""
+    forward, backward, (X, params) = pairs.random_pair("key_value_attention", rng)
+    params["b_K"][:] = 0
+    report = check_gradients(forward, backward, (X, params), method=method)
+    assert report["params['b_K']"].verdict == "zero"
+    spoiled = lambda dY, c: (backward(dY, c)[0], backward(dY, c)[1] | {"b_K": np.full(X.shape[1], 1e-7)})  # noqa: E731
+    assert failing_report(forward, spoiled, (X, params), method=method)["params['b_K']"].verdict == "wrong"
 
 
 # ---- large arguments ------------------------------------------------------------------------------------------
@@ -425,3 +473,45 @@ def test_many_arguments_without_effect(rng):
     assert [a.name for a in report.arguments if a.verdict == "ok"] == ["p['p3']", "p['p7']"]
     forgotten = lambda dY, p: {**backward(dY, p), "p7": np.zeros((10, 10))}  # noqa: E731
     assert [a.name for a in failing_report(forward, forgotten, (params,)).arguments if not a.ok] == ["p['p7']"]
+
+
+# ---- a whole Transformer --------------------------------------------------------------------------------------
+
+
+def relu_transformer(seed, is_new=False):
+    """A model with 1,152 hidden units, so that hardly a step is too short to carry one across its kink."""
+    model = toy_model(seed, d_ff=64, n_encoder_layers=1, n_decoder_layers=1)
+    params = {name: array.copy() for name, array in model.params.items()}
+    if is_new:  # as training starts: every bias is 0
+        params |= {name: np.zeros_like(a) for name, a in params.items() if name.split(".")[-1][:2] in ("b_", "be")}
+    rng = np.random.default_rng(seed)
+    src, tgt = rng.integers(3, 9, (3, 5)), rng.integers(3, 11, (3, 4))
+    return functions.backward, (params, src, tgt), {"config": model.config}
+
+
+@pytest.mark.parametrize(("method", "most"), [("auto", 130), ("central-difference", 1000)])
+@pytest.mark.parametrize(("seed", "is_new"), [(0, False), (1, True)])
+def test_a_transformer_of_relu(seed, is_new, method, most):
+    """No step is led astray by a kink within its reach, key biases are zero, and the evaluations are few."""
+    backward, args, kwargs = relu_transformer(seed, is_new)
+    forward = Counted(functions.forward)
+    report = check_gradients(forward, backward, args, kwargs, method=method, rng=seed)
+    for argument in report.arguments:
+        assert argument.verdict == ("zero" if argument.name.endswith("b_K']") else "ok"), str(report)
+    assert report.method == ("complex-step" if method == "auto" else method)
+    assert forward.calls <= most
+
+
+@pytest.mark.parametrize(
+    ("name", "method"),
+    [("encoder.0.feed_forward.b_1", "auto"), ("decoder.0.norm_3.gamma", "central-difference")],
+)
+def test_a_wrong_transformer_of_relu(name, method):
+    backward, args, kwargs = relu_transformer(2)
+
+    def wrong(dlogits, cache):
+        grads = backward(dlogits, cache)
+        return grads | {name: grads[name] * (1 + 1e-5)}
+
+    report = failing_report(functions.forward, wrong, args, kwargs=kwargs, method=method)
+    assert [a.name for a in report.arguments if not a.ok] == [f"params['{name}']"]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+import difflib
+from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any, NoReturn
 
 
@@ -25,6 +27,13 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(message, self.prog)
+
+
+def path(text: str) -> Path:
+    """Read a path; an empty one, of a variable that is not set perhaps, would be the current folder."""
+    if not text or "\0" in text:
+        raise argparse.ArgumentTypeError(f"expected a path, got {text!r}")
+    return Path(text)
 
 
 def whole(least: int) -> Callable[[str], int]:
@@ -56,3 +65,14 @@ def number(low: float, below: float, *, without_low: bool = False) -> Callable[[
         return value
 
     return read
+
+
+def close_to(name: str, known: Iterable[str], otherwise: str = "") -> str:
+    """Say which of the known names may have been meant; else what is to be said `otherwise`, or all of them.
+
+    >>> close_to("layernorm", ["layer_norm", "softmax"]), close_to("?", ["v1", "v2"])
+    ('did you mean layer_norm?', 'known are v1, v2')
+    """
+    known = list(known)
+    near = difflib.get_close_matches(name, known, n=3)
+    return f"did you mean {' or '.join(near)}?" if near else otherwise or f"known are {', '.join(known)}"

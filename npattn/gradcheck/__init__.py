@@ -51,6 +51,8 @@ def check_gradients(
             X, W, b = rng.standard_normal((5, 4)), rng.standard_normal((4, 3)), rng.standard_normal(3)
             npattn.check_gradients(my_layer, my_layer_backward, (X, W, b))
 
+    From the shell: ``npattn check module:my_layer --args X:5,4 W:4,3 b:3``.
+
     **Arguments.** Every floating array in `args` is differentiated, also in nested mappings, lists, tuples and
     NamedTuples. Integer and boolean arrays, None and Python scalars are passed through, and so is all of `kwargs`:
     put masks there, and arrays that need no derivative. y may be an array, a scalar, or nested as well; dy has its

@@ -14,7 +14,7 @@ import numpy as np
 from npattn._types import Array
 from npattn.gradcheck.alignment import Gradient
 from npattn.gradcheck.memory import changes, fingerprint, overlaps, same_bits, walk
-from npattn.gradcheck.numeric import nudged, quiet, size_of
+from npattn.gradcheck.numeric import norm, nudged, quiet, size_of
 from npattn.gradcheck.pair import Pair, check_output
 from npattn.gradcheck.report import Verdict
 from npattn.gradcheck.trees import Tree, ravel, unravel
@@ -111,7 +111,7 @@ class Contract:
         values = [np.asarray(np.flip(value) / max(1.0, size_of(value))) for value in nearby]
         with quiet(), contextlib.suppress(Exception):  # if forward refuses the values, it has not kept them either
             y, _ = self.pair.run(self.pair.filled(values))
-            size = float(np.linalg.norm(self.cotangent * ravel(y)))
+            size = norm(self.cotangent * ravel(y))
             self.size_elsewhere = size if np.isfinite(size) else 0.0
         overwritten = changes(before, held)
         self._report("forward: a second call overwrites {} of the first", overwritten)

@@ -63,8 +63,9 @@ def _swapped(numeric: Array, others: Sequence[tuple[str, Array]], tolerance: flo
 
 
 def _factor(analytic: Array, numeric: Array, axes: Sequence[tuple[str, int]], tolerance: float) -> str | None:
-    square = float(np.sum(numeric * numeric))
-    factor = float(np.sum(analytic * numeric)) / square if square else np.nan
+    size = float(np.max(abs(numeric)))
+    unit = numeric / size if size else numeric  # whose squares neither overflow nor vanish
+    factor = float(np.sum(analytic / size * unit)) / float(np.sum(unit * unit)) if size else np.nan
     if not np.max(abs(analytic - factor * numeric)) <= tolerance:
         return None
     if abs(factor + 1) < 1e-6:

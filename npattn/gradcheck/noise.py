@@ -25,12 +25,13 @@ pass. Far below them rounding need not vary between replicas: 1 − A, where A i
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 
 from npattn._types import Array
-from npattn.gradcheck.numeric import Loss, nudged
+from npattn.gradcheck.numeric import Loss, norm, nudged
 from npattn.gradcheck.probes import Measure, Probe, analytic_slope
 from npattn.gradcheck.report import Verdict
 
@@ -69,20 +70,21 @@ class Replicas:
             return "ok", float(errors.max())
         errors, neighbour = errors[visible], neighbour[visible]
         suspects = [suspect for suspect, is_visible in zip(suspects, visible, strict=True) if is_visible]
-        noise, is_error = self._noise_nearby(suspects)
+        noise, is_error = self._noise_nearby(suspects, neighbour)
         if is_error and np.all(errors <= TINY * neighbour):
-            noise, is_error = float(errors.max()), self._lasts_far_away(suspects)
+            noise, is_error = errors, self._lasts_far_away(suspects)
         if is_error:
             return "wrong", 0.0
-        if noise > MUCH_NOISE and np.any(noise > TINY * neighbour):
-            return "noisy", noise
-        return ("zero" if 30 * noise >= 1 else "ok"), noise
+        largest = float(noise.max())
+        if np.any((noise > MUCH_NOISE) & (noise > TINY * neighbour)):
+            return "noisy", largest
+        return ("zero" if 30 * largest >= 1 else "ok"), largest
 
     def look_like_noise(self, leaves: Sequence[int]) -> bool:
         """Say whether each gradient is zero, or changes so much beside the point that it can only be noise."""
         for i in leaves:
-            away = [np.linalg.norm(gradients[i] - self.gradients[i]) for _, gradients in self._take(2, self.near)]
-            if min(away) < 0.1 * np.linalg.norm(self.gradients[i]):
+            away = [norm(gradients[i] - self.gradients[i]) for _, gradients in self._take(2, self.near)]
+            if min(away) < 0.1 * norm(self.gradients[i]):
                 return False
         return True
 
@@ -90,7 +92,7 @@ class Replicas:
         """Return what is large before the gradient, relative to it."""
         if suspect.scale < FAINT * neighbour and len(suspect.direction) == 1:
             [(leaf, displacement)] = suspect.direction.items()
-            neighbour = max(neighbour, self._unsaturated_slope(leaf) * float(np.linalg.norm(displacement)))
+            neighbour = max(neighbour, self._unsaturated_slope(leaf) * norm(displacement))
         return neighbour / suspect.scale
 
     def _unsaturated_slope(self, leaf: int) -> float:
@@ -102,14 +104,18 @@ class Replicas:
             self._unsaturated[leaf] = float(np.max(np.nan_to_num(abs(gradient), posinf=0.0), initial=0.0))
         return self._unsaturated[leaf]
 
-    def _noise_nearby(self, suspects: Sequence[Probe]) -> tuple[float, bool]:
-        """Return the noise, relative to the gradient, and whether a difference stands out of it, there or here."""
+    def _noise_nearby(self, suspects: Sequence[Probe], neighbour: Array) -> tuple[Array, bool]:
+        """Return the noise of each, relative to the gradient, and whether a difference stands out of it, there or here.
+
+        Rounding is alike relative to the neighbours, so that is how the spread is pooled: one suspect may be all noise
+        from a coarse step, and its scale with it, while another is a thousand times smaller.
+        """
         analytic, numeric = self._slopes(suspects, self.near)
         differences = (analytic - numeric) / np.array([[suspect.scale] for suspect in suspects])
-        spread = float(np.sqrt(differences.var(axis=1, ddof=1).mean()))
-        noise = max(spread, *(suspect.numeric.doubt / suspect.scale for suspect in suspects))
+        spread = neighbour * math.sqrt(np.mean(differences.var(axis=1, ddof=1) / neighbour**2))
+        noise = np.maximum(spread, [suspect.numeric.doubt / suspect.scale for suspect in suspects])
         is_lasting = not np.all(abs(differences.mean(axis=1)) <= 3 * noise)
-        return noise, is_lasting or any(suspect.error > 30 * noise for suspect in suspects)
+        return noise, is_lasting or any(p.error > 30 * n for p, n in zip(suspects, noise, strict=True))
 
     def _lasts_far_away(self, suspects: Sequence[Probe]) -> bool:
         """Say whether a difference keeps its sign, or its ratio to a slope whose sign may change on the way."""
@@ -122,16 +128,20 @@ class Replicas:
         return False
 
     def _slopes(self, probes: Sequence[Probe], distance: float) -> tuple[Array, Array]:
-        """Return the analytic and the numeric slope for every probe and replica."""
+        """Return the analytic and the numeric slope for every probe and replica, nearby with the step used here."""
         replicas = self._take(REPLICAS, distance)
+        steps = [p.numeric.step if distance == self.near else 0.0 for p in probes]
         analytic = [[analytic_slope(gradients, p.direction) for _, gradients in replicas] for p in probes]
-        numeric = [[self.measure(loss, p.direction, p.scale).value for loss, _ in replicas] for p in probes]
+        numeric = [
+            [self.measure(loss, p.direction, p.scale, step).value for loss, _ in replicas]
+            for p, step in zip(probes, steps, strict=True)
+        ]
         return np.array(analytic), np.array(numeric)
 
     def _take(self, n: int, distance: float) -> list[tuple[Loss, list[Array]]]:
         made = self._made[distance]
         while len(made) < n:
             values = nudged(self.loss.values, distance, self.rng)
-            loss = Loss(self.loss.pair, values, self.loss.cotangent, self.loss.size)
+            loss = Loss(self.loss.pair, values, self.loss.cotangent, self.loss.size, self.loss.sizes)
             made.append((loss, loss.gradients()))
         return made[:n]

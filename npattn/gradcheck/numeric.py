@@ -33,7 +33,7 @@ Direction: TypeAlias = Mapping[int, Array]  # position of the leaf → displacem
 COMPLEX_STEP = 1e-20
 ROUGH_STEP = 1e-5
 STEP, LONGER, SHORTER = 2e-3, 30.0, 0.1
-TRIES = 6
+TRIES, TRIES_LONGER = 6, 3  # beyond twice the size of an argument there is nothing to be learned
 KINK_STEPS = (1e-5, 2.5e-6)
 
 
@@ -44,23 +44,30 @@ class NotComplexSafe(Exception):
 class Slope(NamedTuple):
     value: float
     doubt: float = 0.0  # estimate of its error
+    step: float = 0.0  # that of a central difference, relative to the size of what it moves
 
 
 class Loss:
     """L(x) = Σ dy·y(x) around `values`, a float64 array for each leaf.
 
-    `usual_size` is the size of L at other points, in case that it happens to be small here.
+    `usual_size` is the size of L at other points, in case that it happens to be small here; `sizes` are those of the
+    arrays at the point that this one is beside, for all the zeros of an array may have been moved from 0 to 1e-7.
     """
 
     def __init__(
-        self, pair: Pair, values: Sequence[Array], cotangent: Array, usual_size: float = 0.0
+        self,
+        pair: Pair,
+        values: Sequence[Array],
+        cotangent: Array,
+        usual_size: float = 0.0,
+        sizes: Sequence[float] | None = None,
     ) -> None:
         self.pair, self.values, self.cotangent = pair, list(values), cotangent
         self.complex_values = [value.astype(np.complex128) for value in values]
-        self.sizes = [size_of(value) for value in values]
+        self.sizes = [size_of(value) for value in values] if sizes is None else list(sizes)
         self.y, self.cache = pair.at(self.values)
         self.terms = cotangent * ravel(self.y)
-        self.size = max(float(np.linalg.norm(self.terms)), usual_size)
+        self.size = max(norm(self.terms), usual_size)
         self.rounding = max(float(np.finfo(np.asarray(leaf).dtype).eps) for leaf in numbers(self.y)) * self.size
         self.came_back_real = False
 
@@ -87,20 +94,25 @@ class Loss:
         h = ROUGH_STEP * self._unit(direction)
         return Slope((self._change(direction, h) - self._change(direction, -h)) / (2 * h), 4 * self.rounding / h)
 
-    def central_slope(self, direction: Direction, scale: float = 0.0) -> Slope:
+    def central_slope(self, direction: Direction, scale: float = 0.0, step: float = 0.0) -> Slope:
         """Return the central difference of least doubt; a doubt of 1e-9 of the slope or of `scale` will do.
 
         If rounding spoils the first step, longer ones are tried as long as they help; if it is curvature, a kink
-        nearby or the end of the domain, shorter ones, down to what is small for the smallest number moved.
+        nearby or the end of the domain, shorter ones, down to what is small for the smallest number moved. A `step`
+        that was found to be best nearby is taken as it is.
         """
-        h = STEP * self._unit(direction)
+        unit = self._unit(direction)
+        h = (step or STEP) * unit
         best = self._richardson(direction, h)
         longer = 4 * self.rounding / h > best.doubt / 2
         factor = LONGER if longer else min(SHORTER, (STEP * self._finest(direction) / h) ** (1 / (TRIES - 1)))
-        for _ in range(1, TRIES):
+        tries = 1 if step else TRIES_LONGER if longer else TRIES
+        for _ in range(1, tries):
             if best.doubt <= 1e-9 * max(abs(best.value), scale):
                 break
             h *= factor
+            if 4 * self.rounding / h > best.doubt:  # rounding alone is worse than what we have
+                break
             slope = self._richardson(direction, h)
             if slope.value == 0 and abs(best.value) > 2 * best.doubt:  # too short to change a bit
                 break
@@ -129,7 +141,8 @@ class Loss:
         once = (4 * d[1:] - d[:-1]) / 3
         twice = (16 * once[1] - once[0]) / 15
         kink = 2 * gap[2] - gap[1]  # the gap is proportional to h where L is smooth, constant at a kink
-        return Slope(float(twice), float(abs(once[1] - once[0]) + abs(kink)) + 4 * self.rounding / h)
+        doubt = float(abs(once[1] - once[0]) + abs(kink)) + 4 * self.rounding / h
+        return Slope(float(twice), doubt, h / self._unit(direction))
 
     def _change(self, direction: Direction, t: float) -> float:
         """Return L(x + t·direction) − L(x), subtracted before summing to keep digits."""
@@ -155,6 +168,16 @@ class Loss:
 def size_of(value: Array) -> float:
     """Return the largest finite magnitude in `value`, or 1 if all is zero."""
     return float(np.max(np.abs(value[np.isfinite(value)]), initial=0.0)) or 1.0
+
+
+def norm(values: Array | Sequence[float]) -> float:
+    """Return ‖values‖ without squares that overflow or vanish; inf or nan if a value is.
+
+    >>> norm([3e-200, 4e-200]), norm([0.0, 3e200])
+    (5e-200, 3e+200)
+    """
+    size = float(np.max(np.abs(values), initial=0.0))
+    return size * float(np.linalg.norm(np.asarray(values) / size)) if 0 < size < np.inf else size
 
 
 def nudged(values: Sequence[Array], amount: float, rng: np.random.Generator) -> list[Array]:

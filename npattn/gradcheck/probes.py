@@ -8,18 +8,21 @@ several share a direction, and its error is the root of the sum of squares of th
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Protocol
 
 import numpy as np
 
 from npattn._types import Array
-from npattn.gradcheck.numeric import Direction, Loss, Slope
+from npattn.gradcheck.numeric import Direction, Loss, Slope, norm
 
 DIRECTIONS = 3
 
-Measure: TypeAlias = Callable[[Loss, Direction, float], Slope]  # the float is the size of slope that matters
+class Measure(Protocol):
+    """Finds a slope; `scale` is the size of slope that matters, `step` one that was best nearby."""
+
+    def __call__(self, loss: Loss, direction: Direction, scale: float, step: float = 0.0) -> Slope: ...
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,7 @@ class Prober:
 
     def samples(self, group: Sequence[int]) -> Iterator[Probe]:
         """Compare a group of gradients along random directions, and one of them in two entries."""
-        size = float(any(self.gradients[i].any() for i in group))  # the directions are made so that it is 1, or 0
+        size = float(any(_can_divide(norm(self.gradients[i])) for i in group))  # directions make it 1, or else 0
         for _ in range(DIRECTIONS):
             direction = self.direction(group)
             slope = self.measure(self.loss, direction, size)
@@ -88,8 +91,8 @@ class Prober:
 
     def direction(self, group: Sequence[int]) -> Direction:
         """Move each array by 1/‖gradient‖, or in proportion to its own size where the gradient is zero."""
-        norms = {i: float(np.linalg.norm(self.gradients[i])) for i in group}
-        steps = {i: 1 / norm if 0 < norm < np.inf else self.loss.sizes[i] for i, norm in norms.items()}
+        lengths = {i: norm(self.gradients[i]) for i in group}
+        steps = {i: 1 / length if _can_divide(length) else self.loss.sizes[i] for i, length in lengths.items()}
         return {i: step * self._random(self.gradients[i].shape) for i, step in steps.items()}
 
     def _random(self, shape: tuple[int, ...]) -> Array:
@@ -115,6 +118,11 @@ class Prober:
         part[low:high] = displacement[low:high]
         direction = {leaf: part.reshape(self.gradients[leaf].shape)}
         return abs(analytic_slope(self.gradients, direction) - self.measure(self.loss, direction, 0.0).value)
+
+
+def _can_divide(length: float) -> bool:
+    """Say whether a direction can be made so long that its slope is 1; nothing is left of digits below 1e-300."""
+    return 1e-300 < length < np.inf
 
 
 def _finite(values: Array | float) -> float:

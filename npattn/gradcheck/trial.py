@@ -13,7 +13,7 @@ import numpy as np
 
 from npattn._types import Array
 from npattn.gradcheck.noise import Replicas
-from npattn.gradcheck.numeric import Direction, Loss, NotComplexSafe, Slope
+from npattn.gradcheck.numeric import Direction, Loss, NotComplexSafe, Slope, norm
 from npattn.gradcheck.probes import DIRECTIONS, Probe, Prober
 from npattn.gradcheck.report import Method, Verdict
 
@@ -115,7 +115,7 @@ class Trial:
         zero = [i for i in leaves if not self.gradients[i].any()]
         noise = [i for i in leaves if i not in zero and self.replicas.look_like_noise([i])]
         rest = [i for i in leaves if i not in zero and i not in noise]
-        rest.sort(key=lambda i: float(np.linalg.norm(self.gradients[i])) * self.loss.sizes[i])
+        rest.sort(key=lambda i: norm(self.gradients[i]) * self.loss.sizes[i])
         shares = (list(map(int, share)) for share in np.array_split(rest, limit))
         return [group for group in (zero, noise, *shares) if group]
 
@@ -148,13 +148,13 @@ class Trial:
 
     def _neighbour(self, direction: Direction) -> float:
         """Return the slope that arguments of the largest effect on the loss would have along `direction`."""
-        slopes = [self.effect / self.loss.sizes[i] * float(np.linalg.norm(v)) for i, v in direction.items()]
-        return float(np.linalg.norm(slopes)) or 1.0
+        slopes = [self.effect / self.loss.sizes[i] * norm(v) for i, v in direction.items()]
+        return norm(slopes) or 1.0
 
-    def _measure(self, loss: Loss, direction: Direction, scale: float) -> Slope:
+    def _measure(self, loss: Loss, direction: Direction, scale: float, step: float = 0.0) -> Slope:
         if self.method == "complex-step":
             return loss.complex_slope(direction)
-        return loss.central_slope(direction, scale)
+        return loss.central_slope(direction, scale, step)
 
     def _disagreement(self, leaves: Sequence[int]) -> NotComplexSafe:
         names = listed([self.loss.pair.names[i] for i in leaves])
