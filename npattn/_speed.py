@@ -49,27 +49,46 @@ def _controller() -> Any:
     return threadpoolctl.ThreadpoolController()
 
 
-_lock = threading.Lock()
-_limits: list[Any] = []                                       # those who hold BLAS to one thread, and the limit
+class _BlasLimit:
+    """One BLAS thread as long as anybody wants it.
+
+    The setting is the whole process's. Two blocks that overlap without being nested would each restore what they
+    found, the last one the other's single thread, for good. So the first to come limits and the last to go restores.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._inside, self._limit = threading.Lock(), 0, contextlib.ExitStack()
+
+    def enter(self) -> None:
+        with self._lock:
+            if self._inside == 0:
+                self._limit.enter_context(_controller().limit(limits=1, user_api="blas"))
+            self._inside += 1
+
+    def leave(self) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                self._limit.close()
+
+
+_blas_limit = _BlasLimit()
 
 
 @contextlib.contextmanager
 def one_blas_thread() -> Iterator[None]:
-    """Hold BLAS to one thread inside the block, and restore what was set before.
+    """Hold BLAS to one thread inside the block, and restore what was set before; blocks in several threads may overlap.
 
-    Blocks may overlap in several threads: the first sets the limit, and the last to leave lifts it.
+    Without threadpoolctl BLAS threads stay as they are.
     """
-    with _lock:
-        if not _limits:
-            _limits.append(_controller().limit(limits=1, user_api="blas"))
-        _limits.append(None)
+    if not can_limit_blas():
+        yield
+        return
+    _blas_limit.enter()
     try:
         yield
     finally:
-        with _lock:
-            _limits.pop()
-            if len(_limits) == 1:
-                _limits.pop().restore_original_limits()
+        _blas_limit.leave()
 
 
 @functools.cache

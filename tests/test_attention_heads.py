@@ -89,6 +89,16 @@ def test_v7_is_a_loop_over_heads(setting: Setting) -> None:
         assert_same([np.concatenate([db[i] for i in given_biases])], [np.concatenate(expected_db)])
 
 
+def test_the_cache_holds_queries_keys_and_values_with_their_biases() -> None:
+    """Of b_K nothing else tells: it changes neither the output nor any gradient."""
+    call = PAIR.call(Setting(3, optional=15))
+    X_Q, X, W_Q, W_K, W_V, _, b_Q, b_K, b_V, _ = call.args
+    cache = call.run()[1]
+    H = call.kwargs["n_heads"]
+    assert_same([cache.Q, cache.K], [split_heads(X_Q @ W_Q + b_Q, H), split_heads(X @ W_K + b_K, H)])
+    assert_same([cache.V], [split_heads(X @ W_V + b_V, H)])
+
+
 @given(setting=settings(mask=st.sampled_from(["none", "live"])))
 @examples(5)
 def test_weights_are_always_per_head(setting: Setting) -> None:

@@ -1,27 +1,47 @@
 """Scaled dot-product attention in tiles: the same mathematics as `npattn.attention.core`, in memory linear in N.
 
-The scores (…, N_Q, N_X) are never held whole. Queries and keys are cut into tiles of T rows, and one tile of scores,
-(…, T, T), lives at a time.
+The scores (…, N_Q, N_X) are never held whole. Queries and keys are cut into tiles of T rows, and each worker thread
+holds one tile of scores, (T, T), at a time, and backward one of their gradients. Besides the products and exp, every
+pass over a tile costs 1 to 3 % of all the time, so they are few: s goes to the rows of Q, w and δ below to those of dY.
 
 **Forward**  For one tile of queries Q, going through the tiles j of keys, with s as in the core, and with the running
 maximum m, the running sum ℓ and the running output O of each row:
 
-    E_j = s Q K_jᵀ + bias_j,   m' = max(m, max E_j),   P_j = exp(E_j − m')
+    E_j = (s Q) K_jᵀ + bias_j,   m' = max(m, max E_j),   P_j = exp(E_j − m')
     ℓ ← ℓ exp(m − m') + Σ P_j,   O ← O exp(m − m') + P_j V_j,   m ← m'
 
 and in the end Y = O/ℓ. Each step changes the reference of what was summed before from m to m', so the result is exact.
 What backward needs of the softmax is one number a row, λ = m + log ℓ, since A_j = exp(E_j − λ).
 
-**Backward**  A_j is computed again, tile by tile; the sum Σ_n A_n dA_n over all keys is known before the first tile:
+**Reference**  m is there to keep exp in range. As long as the maximum of a row stays within ±`BOUND`, 0 does as well,
+and a tile all of whose rows have it is spared the difference E_j − m'. So m above is `reference(maximum)`, which is 0
+in that range. Only scores that a row may see decide: what is hidden from it changes no bit.
 
-    Σ_n A_n dA_n = Σ_n A_n Σ_d dY_d V_nd = Σ_d dY_d Y_d                 one number a row, δ = rowsum(dY ⊙ Y)
-    dV_j += A_jᵀ dY,   dE_j = A_j ⊙ (dY V_jᵀ − δ)
-    dQ += s dE_j K_j,   dK_j += s dE_jᵀ Q,   dbias_j += dE_j, summed over the axes it was broadcast on
+**Backward**  A_j is computed again, tile by tile, from a reference that λ gives in the same way; the factor w between
+P_j and A_j is one number a row and goes to the rows of dY:
+
+    A_j = w P_j,    P_j = exp(E_j + r), w = exp(−λ − r), r = reference(−λ)        r is 0 or −λ, w is exp(−λ) or 1
+
+The sum Σ_n A_n dA_n over all keys is known before the first tile, δ = rowsum(dY ⊙ Y), one number a row:
+
+    Σ_n A_n dA_n = Σ_n A_n Σ_d dY_d V_nd = Σ_d dY_d Y_d
+
+so that the product of dY and V with one column more gives dA − δ at once, without a pass over the tile:
+
+    dV_j += A_jᵀ dY = P_jᵀ (w dY)
+    dE_j = A_j ⊙ (dY V_jᵀ − δ) = P_j ⊙ ([w dY, −w δ] [V_j, 1]ᵀ)
+    dQ += s dE_j K_j,   dK_j += dE_jᵀ (s Q),   dbias_j += dE_j, summed over the axes it was broadcast on
+
+A tile of which the mask or the causal order hides everything is skipped both ways.
+
+**Threads**  Forward the parts are tiles of queries, backward tiles of keys: a part writes its own rows of Y and λ, dK
+and dV, and hands its share of dQ and dbias back to be added in the order of the parts. How the parts are cut does not
+depend on the number of workers.
 
 **Shapes**  As in `npattn.attention.core`. `tile` is T; it changes memory and speed, and the result by rounding only.
 
-**Raises**  ValueError for shapes that don't fit or a tile below 1, TypeError for dtypes that differ or a mask that is
-not boolean.
+**Raises**  ValueError for shapes that don't fit, a tile or workers below 1, TypeError for dtypes that differ or a mask
+that is not boolean.
 
 **Source**  Milakov & Gimelshein, "Online normalizer calculation for softmax" (2018), arXiv:1805.02867; Rabe & Staats,
 "Self-attention does not need O(n²) memory" (2021), arXiv:2112.05682; Dao et al., "FlashAttention" (2022),
@@ -39,17 +59,34 @@ True
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 
 from npattn._shapes import check_cotangent, check_mask, check_size, dims
 from npattn._types import Array
+from npattn.attention._tiles import (
+    ALL,
+    Part,
+    Scores,
+    Scratch,
+    add_for_heads,
+    of_heads,
+    parts,
+    reference,
+    slices,
+    weighted,
+    window,
+    with_ones,
+)
+from npattn.attention._workers import default_workers, in_order
 from npattn.attention.core import check_bias, sum_to_shape
 from npattn.layers.softmax import row_sum
-from npattn.masks import causal_mask
+
+#: Below so many scores, 2 ms of work, starting threads costs more than they save.
+FEW = 1 << 17
 
 
 class Cache(NamedTuple):
@@ -63,6 +100,7 @@ class Cache(NamedTuple):
     scale: float
     causal: bool
     tile: int
+    workers: int
 
 
 def tiled_attention(
@@ -75,92 +113,111 @@ def tiled_attention(
     scale: float | None = None,
     causal: bool = False,
     tile: int = 512,
+    workers: int | None = None,
 ) -> tuple[Array, Cache]:
-    """Return Y (…, N_Q, D_V) and the cache for `tiled_attention_backward`."""
+    """Return Y (…, N_Q, D_V) and the cache for `tiled_attention_backward`.
+
+    `workers` are threads, here and in backward, with one BLAS thread each, which is set back at the end. None means
+    one for each core when threadpoolctl (the extra `fast`) is installed and the call comes from the main thread;
+    otherwise one, and BLAS threads as they are.
+    """
     sizes = dims(Q=(Q, "... N_Q D_Q"), K=(K, "... N_X D_Q"), V=(V, "... N_X D_V"))
     scores = (*Q.shape[:-1], sizes["N_X"])
     check_mask(mask, scores)
     if bias is not None:
         check_bias(bias, scores, Q.dtype)
     check_size("tile", tile, least=1)
+    if workers is None:
+        workers = default_workers() if math.prod(scores) > FEW else 1
+    check_size("workers", workers, least=1)
     s = float(scale) if scale is not None else 1 / math.sqrt(max(sizes["D_Q"], 1))
-    Y = np.zeros((*Q.shape[:-1], sizes["D_V"]), Q.dtype)
-    lam = np.full((*Q.shape[:-1], 1), np.inf, Q.dtype)
-    cache = Cache(Q, K, V, Y, lam, mask, bias, s, causal, tile)
-    for i in slices(sizes["N_Q"], tile):
-        Y[..., i, :], lam[..., i, :] = _attend(cache, i)
+    Y = np.empty((*Q.shape[:-1], sizes["D_V"]), Q.dtype)
+    lam = np.empty((*Q.shape[:-1], 1), Q.dtype)
+    cache = Cache(Q, K, V, Y, lam, mask, bias, s, causal, tile, workers)
+    in_order(parts(scores, -2, tile), functools.partial(_attend, cache, Scratch()), lambda part, _: None, workers)
     return Y, cache
 
 
 def tiled_attention_backward(dY: Array, cache: Cache) -> tuple[Array, Array, Array, Array | None]:
     """Return dQ, dK, dV and dbias (None when there was no bias)."""
-    Q, K, V, Y, lam, _, bias, s, _, _ = cache
+    Q, K, V, Y, bias = cache.Q, cache.K, cache.V, cache.Y, cache.bias
     check_cotangent("dY", dY, Y.shape, Y.dtype)
-    dQ, dK, dV = np.zeros_like(Q), np.zeros_like(K), np.zeros_like(V)
-    dbias = None if bias is None else np.zeros_like(bias)
-    delta = np.vecdot(Y, dY)[..., None]                       # (…, N_Q, 1)
-    for i in slices(Q.shape[-2], cache.tile):
-        dY_i, Q_i = dY[..., i, :], Q[..., i, :]
-        for j, E in _tiles(cache, i):
-            with np.errstate(under="ignore"):
-                A = np.exp(E - lam[..., i, :])                # A = softmax(E), by its λ
-            dV[..., j, :] += A.mT @ dY_i                      # Y = A V
-            dE = A * (dY_i @ V[..., j, :].mT - delta[..., i, :])
-            if dbias is not None:
-                part = window(dbias, i, j)
-                part += sum_to_shape(dE, part.shape)          # E = … + bias
-            dE *= s
-            dQ[..., i, :] += dE @ K[..., j, :]                # E = s Q Kᵀ + …
-            dK[..., j, :] += dE.mT @ Q_i
+    dQ, dK, dV = (np.zeros(array.shape, array.dtype) for array in (Q, K, V))
+    dbias = None if bias is None else np.zeros(bias.shape, bias.dtype)
+
+    def collect(part: Part, shares: tuple[Array, Array | None]) -> None:
+        dQ[part.heads] += shares[0]
+        if dbias is not None and shares[1] is not None:
+            add_for_heads(dbias, shares[1], part)
+
+    work = functools.partial(_pull_back, cache, Scratch(), dY, dK, dV)
+    in_order(parts((*Q.shape[:-1], K.shape[-2]), -1, cache.tile), work, collect, cache.workers)
     return dQ, dK, dV, dbias
 
 
-def _attend(cache: Cache, i: slice) -> tuple[Array, Array]:
-    """Return Y and λ of one tile of queries."""
-    shape, V = cache.lam[..., i, :].shape, cache.V
-    m = np.full(shape, -np.inf, cache.Q.real.dtype)           # (…, T, 1)
-    total = np.zeros(shape, cache.Q.dtype)                    # (…, T, 1)  ℓ
-    O = np.zeros((*shape[:-1], V.shape[-1]), cache.Q.dtype)   # (…, T, D_V)
-    for j, E in _tiles(cache, i):
-        raised = np.maximum(m, E.real.max(-1, keepdims=True, initial=-np.inf))
-        reference = np.where(np.isneginf(raised), 0, raised)  # no key so far: exp(−∞ − 0) is 0
+def _attend(cache: Cache, scratch: Scratch, part: Part) -> None:
+    """Fill Y and λ for some tiles of queries."""
+    Q, V, Y, lam = (array[part.heads] for array in (cache.Q, cache.V, cache.Y, cache.lam))
+    scores = _scores(cache, scratch, part)
+    for i in part.tiles:
+        Q_i = Q[..., i, :] * cache.scale
+        top = np.full(lam[..., i, :].shape, -np.inf, Q.real.dtype)                         # (…, T, 1)
+        m, total = np.zeros(top.shape, top.dtype), np.zeros(top.shape, Q.dtype)            # (…, T, 1), m and ℓ
+        O = np.zeros(Y[..., i, :].shape, Q.dtype)             # (…, T, D_V)
         with np.errstate(under="ignore"):
-            P = np.exp(E - reference)                         # (…, T, T)
-            fade = np.exp(m - reference)
-        total = total * fade + row_sum(P)
-        O = O * fade + P @ V[..., j, :]
-        m = raised
-    dead = np.isneginf(m)
-    total = np.where(dead, 1, total)
-    return O / total, np.where(dead, np.inf, m + np.log(total))
+            for j in slices(V.shape[-2], cache.tile):
+                P = scores.tile(Q_i, i, j)
+                if P is None:
+                    continue
+                top = np.maximum(top, np.maximum.reduce(P.real, -1, keepdims=True))
+                if (raised := reference(top)).any() or m.any():
+                    P -= raised
+                    fade = np.exp(np.minimum(m - raised, 0))  # it only rises, but from no score at all
+                    total *= fade
+                    O *= fade
+                    m = raised
+                np.exp(P, out=P)
+                total += row_sum(P)
+                O += scratch.product(P, V[..., j, :])
+            dead = total.real == 0                            # a live row has a P of exp(−BOUND) or more
+            total[dead] = 1
+            Y[..., i, :] = O / total
+            lam[..., i, :] = np.where(dead, np.inf, m + np.log(total))
 
 
-def _tiles(cache: Cache, i: slice) -> Iterator[tuple[slice, Array]]:
-    """Yield each tile of keys that query tile i may see, and its scores, −∞ where the mask is False."""
-    for j in slices(cache.K.shape[-2], cache.tile):
-        if cache.causal and j.start >= i.stop:
-            return                                            # every key of this tile lies after every query
-        E = cache.Q[..., i, :] @ cache.K[..., j, :].mT        # (…, T, T)
-        E *= cache.scale
-        if cache.bias is not None:
-            E += window(cache.bias, i, j)
-        if cache.causal and j.stop > i.start + 1:
-            order = causal_mask(E.shape[-2], E.shape[-1], offset=i.start - j.start)
-            E = np.where(order, E, -np.inf)
-        if cache.mask is not None:
-            E = np.where(window(cache.mask, i, j), E, -np.inf)
-        yield j, E
+def _pull_back(
+    cache: Cache, scratch: Scratch, dY: Array, dK: Array, dV: Array, part: Part
+) -> tuple[Array, Array | None]:
+    """Fill dK and dV for some tiles of keys; return their shares of dQ and dbias."""
+    K, V, lam, dK, dV = (array[part.heads] for array in (cache.K, cache.V, cache.lam, dK, dV))
+    Q = cache.Q[part.heads] * cache.scale
+    r = reference(-lam)
+    wdY = weighted(dY[part.heads], cache.Y[part.heads], -lam - r)                          # (…, N_Q, D_V + 1)
+    scores = _scores(cache, scratch, part)
+    dQ = np.zeros(Q.shape, Q.dtype)
+    dbias = None if scores.bias is None else np.zeros_like(window(scores.bias, ALL, part.span))
+    with np.errstate(under="ignore"):
+        for j in part.tiles:
+            K_j, V_1 = K[..., j, :], with_ones(V[..., j, :])
+            for i in slices(Q.shape[-2], cache.tile):
+                P = scores.tile(Q[..., i, :], i, j)
+                if P is None:
+                    continue
+                if r[..., i, :].any():
+                    P += r[..., i, :]
+                np.exp(P, out=P)                              # A = w P
+                dE = scratch.product(wdY[..., i, :], V_1.mT, "dE")                         # Y = A V
+                dE *= P                                       # A = softmax(E)
+                dV[..., j, :] += scratch.product(P.mT, wdY[..., i, :-1])                   # Y = A V
+                if dbias is not None:
+                    share = window(dbias, i, slice(j.start - part.span.start, j.stop - part.span.start))
+                    share += sum_to_shape(dE, share.shape)    # E = … + bias
+                dQ[..., i, :] += scratch.product(dE, K_j)     # E = (s Q) Kᵀ + …
+                dK[..., j, :] += scratch.product(dE.mT, Q[..., i, :])                      # E = (s Q) Kᵀ + …
+        dQ *= cache.scale
+    return dQ, dbias
 
 
-def slices(N: int, tile: int) -> list[slice]:
-    """Cut 0 … N into tiles; the last may be shorter."""
-    return [slice(start, min(start + tile, N)) for start in range(0, N, tile)]
-
-
-def window(array: Array, i: slice, j: slice) -> Array:
-    """The part of a mask or bias that belongs to a tile; an axis of size 1 is broadcast and stays whole."""
-    if array.ndim >= 2 and array.shape[-2] != 1:
-        array = array[..., i, :]
-    if array.ndim >= 1 and array.shape[-1] != 1:
-        array = array[..., j]
-    return array
+def _scores(cache: Cache, scratch: Scratch, part: Part) -> Scores:
+    mask, bias = (of_heads(array, cache.Q.shape[:-2], part.heads) for array in (cache.mask, cache.bias))
+    return Scores(cache.K[part.heads], mask, bias, cache.causal, scratch)

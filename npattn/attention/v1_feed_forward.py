@@ -29,20 +29,29 @@ P and H (…, N_X, D_E), e and a (…, N_X), y (…, D_X). In every version the 
 **Source**  Bahdanau, Cho & Bengio, "Neural Machine Translation by Jointly Learning to Align and Translate" (2015),
 arXiv:1409.0473, appendix A.1.2.
 
-By hand: with w = 0 every score is 0, the weights are equal and y is the mean of the inputs.
+By hand: D_E = 1, and p = q W_Q = 0, so that P = X W_X = [0, ½ ln 3]ᵀ. As tanh(½ ln 3) = ½, the scores are e = H
+w = [0, ln 3] and the weights 1/4 and 3/4. Backward, da = X dy = [4, 0], aᵀda = 1 and de = [¾, −¾].
 
 >>> import numpy as np
->>> q, X = np.array([1.0, 2.0]), np.array([[0.0, 2.0, 4.0], [2.0, 4.0, 0.0]])
->>> W_Q, W_X, w = np.ones((2, 1)), np.zeros((3, 1)), np.array([0.0])
+>>> q, X = np.array([1.0, 2.0]), np.array([[4.0, 0.0], [0.0, 1.0]])
+>>> W_Q, W_X, w = np.array([[2.0], [-1.0]]), np.array([[0.0], [np.log(3) / 2]]), np.array([2 * np.log(3)])
 >>> y, cache = forward(q, X, W_Q, W_X, w)
->>> y, cache.A
-(array([1., 3., 2.]), array([0.5, 0.5]))
->>> dq, dX, dW_Q, dW_X, dw = backward(np.array([1.0, 0.0, 0.0]), cache)
->>> dX                                                     # dX = a dyᵀ
-array([[0.5, 0. , 0. ],
-       [0.5, 0. , 0. ]])
->>> dw                                                     # de = [−½, ½] and both rows of H are tanh(3)
-array([0.])
+>>> y, cache.A                                             # y = ¼ [4, 0] + ¾ [0, 1]
+(array([1.  , 0.75]), array([0.25, 0.75]))
+>>> dq, dX, dW_Q, dW_X, dw = backward(np.array([1.0, 0.0]), cache)
+>>> dw                                                     # Hᵀ de, with H = [0, ½]ᵀ
+array([-0.375])
+>>> dW_X.round(3)                                          # Xᵀ dP, dP = 2 ln 3 · [¾ (1 − 0), −¾ (1 − ¼)]ᵀ
+array([[ 6.592],
+       [-1.236]])
+>>> dX.round(3)                                            # a dyᵀ + dP W_Xᵀ: column 2 is ½ ln 3 · dP
+array([[ 0.25 ,  0.905],
+       [ 0.75 , -0.679]])
+>>> dW_Q.round(3)                                          # q dpᵀ, dp = Σ dP = ⅜ ln 3
+array([[0.412],
+       [0.824]])
+>>> dq.round(3)                                            # W_Q dp
+array([ 0.824, -0.412])
 """
 
 from __future__ import annotations

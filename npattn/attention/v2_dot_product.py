@@ -23,15 +23,18 @@ and input must now share their width, D_X = D_Q.
 **Source**  Luong, Pham & Manning, "Effective Approaches to Attention-based Neural Machine Translation" (2015),
 arXiv:1508.04025, §3.1 ("dot").
 
-By hand: the scores are 0 and ln 3, the weights 1/4 and 3/4.
+By hand: the scores are 0 and ln 3, the weights 1/4 and 3/4. Backward, da = X dy = [4, 0], aᵀda = 1 and de = [¾, −¾].
 
 >>> import numpy as np
->>> q, X = np.array([0.0, np.log(3.0)]), np.array([[4.0, 0.0], [0.0, 1.0]])
+>>> q, X = np.array([0.0, np.log(3)]), np.array([[4.0, 0.0], [0.0, 1.0]])
 >>> y, cache = forward(q, X)
->>> y, cache.A
+>>> y, cache.A                                             # y = ¼ [4, 0] + ¾ [0, 1]
 (array([1.  , 0.75]), array([0.25, 0.75]))
->>> dq, dX = backward(np.array([1.0, 0.0]), cache)         # da = [4, 0], aᵀda = 1, de = [¾, −¾]
->>> dq
+>>> dq, dX = backward(np.array([1.0, 0.0]), cache)
+>>> dX.round(3)                                            # a dyᵀ + de qᵀ: column 2 is ln 3 · de
+array([[ 0.25 ,  0.824],
+       [ 0.75 , -0.824]])
+>>> dq                                                     # Xᵀ de
 array([ 3.  , -0.75])
 """
 

@@ -24,15 +24,19 @@ variance at 1 for every width.
 
 **Source**  Vaswani et al., "Attention Is All You Need" (2017), arXiv:1706.03762, §3.2.1 and its footnote 4.
 
-By hand: D_Q = 4, so the dot products 0 and 2 ln 3 become 0 and ln 3, the weights 1/4 and 3/4.
+By hand: D_Q = 4, so the dot products 0 and 2 ln 3 become 0 and ln 3, the weights 1/4 and 3/4. Backward, da = X
+dy = [4, 0], aᵀda = 1 and de/√D_Q = [⅜, −⅜].
 
 >>> import numpy as np
->>> q, X = np.array([0.0, 2 * np.log(3.0), 0.0, 0.0]), np.array([[4.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0]])
+>>> q, X = np.array([0.0, 2 * np.log(3), 0.0, 0.0]), np.array([[4.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0]])
 >>> y, cache = forward(q, X)
->>> y, cache.A
+>>> y, cache.A                                             # y = ¼ [4, 0, 0, 0] + ¾ [0, 1, 0, 0]
 (array([1.  , 0.75, 0.  , 0.  ]), array([0.25, 0.75]))
->>> dq, dX = backward(np.array([1.0, 0.0, 0.0, 0.0]), cache)   # de/√D_Q = [⅜, −⅜]
->>> dq
+>>> dq, dX = backward(np.array([1.0, 0.0, 0.0, 0.0]), cache)
+>>> dX.round(3)                                            # a dyᵀ + (de/√D_Q) qᵀ: column 2 is 2 ln 3 · de/√D_Q
+array([[ 0.25 ,  0.824,  0.   ,  0.   ],
+       [ 0.75 , -0.824,  0.   ,  0.   ]])
+>>> dq                                                     # Xᵀ (de/√D_Q)
 array([ 1.5  , -0.375,  0.   ,  0.   ])
 """
 

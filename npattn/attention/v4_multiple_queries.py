@@ -22,10 +22,11 @@ Only the inputs, which all queries share, gather gradients from every row.
 
 **Source**  Vaswani et al. (2017), arXiv:1706.03762, §3.2.1, equation 1 with K = V = X.
 
-By hand: D_Q = 4; the first query is that of version 3, the second is 0 and weighs all inputs alike.
+By hand: D_Q = 4; the first query is that of version 3, the second is 0 and weighs all inputs alike. Backward, both
+rows of dA = dY Xᵀ are [4, 0], A_iᵀ dA_i is 1 and 2, and dE/√D_Q = [[⅜, −⅜], [½, −½]].
 
 >>> import numpy as np
->>> Q = np.array([[0.0, 2 * np.log(3.0), 0.0, 0.0], [0.0, 0.0, 0.0, 0.0]])
+>>> Q = np.array([[0.0, 2 * np.log(3), 0.0, 0.0], [0.0, 0.0, 0.0, 0.0]])
 >>> X = np.array([[4.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0]])
 >>> Y, cache = forward(Q, X)
 >>> Y
@@ -35,7 +36,10 @@ array([[1.  , 0.75, 0.  , 0.  ],
 array([[0.25, 0.75],
        [0.5 , 0.5 ]])
 >>> dQ, dX = backward(np.array([[1.0, 0.0, 0.0, 0.0], [1.0, 0.0, 0.0, 0.0]]), cache)
->>> dQ                                                     # dE/√D_Q = [[⅜, −⅜], [½, −½]]
+>>> dX.round(3)                                            # Aᵀ dY + (dE/√D_Q)ᵀ Q: both queries weigh, only one is not 0
+array([[ 0.75 ,  0.824,  0.   ,  0.   ],
+       [ 1.25 , -0.824,  0.   ,  0.   ]])
+>>> dQ                                                     # (dE/√D_Q) X
 array([[ 1.5  , -0.375,  0.   ,  0.   ],
        [ 2.   , -0.5  ,  0.   ,  0.   ]])
 """

@@ -28,20 +28,27 @@ longer be what is read from it. The widths come apart: D_X and D_V are free, onl
 
 **Source**  Vaswani et al. (2017), arXiv:1706.03762, §3.2.1, equation 1; "encoder-decoder attention" in §3.2.3.
 
-By hand: W_K turns the inputs into those of version 4, now as keys, W_V into one number each, 8 and 4.
+By hand: W_K turns the inputs into those of version 4, now as keys, W_V into one number each, 8 and 4. Backward,
+dA = dY Vᵀ = [8, 4], Aᵀ dA = 5, dE/√D_Q = [⅜, −⅜], and X is the identity, so that dW_K = dK and dW_V = dV.
 
 >>> import numpy as np
->>> Q, X = np.array([[0.0, 2 * np.log(3.0), 0.0, 0.0]]), np.array([[1.0, 0.0], [0.0, 1.0]])
+>>> Q, X = np.array([[0.0, 2 * np.log(3), 0.0, 0.0]]), np.array([[1.0, 0.0], [0.0, 1.0]])
 >>> W_K, W_V = np.array([[4.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0]]), np.array([[8.0], [4.0]])
 >>> Y, cache = forward(Q, X, W_K, W_V)
 >>> Y, cache.A                                             # ¼·8 + ¾·4
 (array([[5.]]), array([[0.25, 0.75]]))
 >>> dQ, dX, dW_K, dW_V = backward(np.array([[1.0]]), cache)
->>> dQ                                                     # dA = [8, 4], dE/√D_Q = [⅜, −⅜]
-array([[ 1.5  , -0.375,  0.   ,  0.   ]])
->>> dW_V                                                   # Xᵀ Aᵀ dY
+>>> dW_V                                                   # Xᵀ dV, dV = Aᵀ dY
 array([[0.25],
        [0.75]])
+>>> dW_K.round(3)                                          # Xᵀ dK, dK = (dE/√D_Q)ᵀ Q
+array([[ 0.   ,  0.824,  0.   ,  0.   ],
+       [ 0.   , -0.824,  0.   ,  0.   ]])
+>>> dX.round(3)                                            # dV W_Vᵀ + dK W_Kᵀ = [[2, 1 + ¾ ln 3], [6, 3 − ¾ ln 3]]
+array([[2.   , 1.824],
+       [6.   , 2.176]])
+>>> dQ                                                     # (dE/√D_Q) K
+array([[ 1.5  , -0.375,  0.   ,  0.   ]])
 """
 
 from __future__ import annotations
@@ -86,7 +93,7 @@ def forward(
 def backward(dY: Array, cache: Cache) -> tuple[Array, Array, Array, Array]:
     """Return dQ, dX, dW_K, dW_V."""
     Q, X, W_K, W_V, K, V, A = cache
-    check_cotangent("dY", dY, (*Q.shape[:-1], W_V.shape[-1]), X.dtype)
+    check_cotangent("dY", dY, (*Q.shape[:-1], W_V.shape[1]), X.dtype)
     dA = dY @ V.mT                                            # Y = A V
     dV = A.mT @ dY                                            # Y = A V
     dE = softmax_backward(dA, A)                              # A = softmax(E)

@@ -29,10 +29,11 @@ dW_Q and a third term in dX.
 
 **Source**  Vaswani et al. (2017), arXiv:1706.03762, §3.2.3; Cheng, Dong & Lapata (2016), arXiv:1601.06733.
 
-By hand: W_Q gives the two inputs the queries 2 ln 3 · (0, 1, 0, 0) and 0 of version 4.
+By hand: W_Q gives the two inputs the queries 2 ln 3 · (0, 1, 0, 0) and 0 of version 4, W_K and W_V are those of
+version 5. Backward, dY asks for the first output alone: dA = [[8, 4], [0, 0]] and dE/√D_Q = [[⅜, −⅜], [0, 0]].
 
 >>> import numpy as np
->>> X, W_Q = np.array([[1.0, 0.0], [0.0, 1.0]]), np.array([[0.0, 2 * np.log(3.0), 0.0, 0.0], [0.0, 0.0, 0.0, 0.0]])
+>>> X, W_Q = np.array([[1.0, 0.0], [0.0, 1.0]]), np.array([[0.0, 2 * np.log(3), 0.0, 0.0], [0.0, 0.0, 0.0, 0.0]])
 >>> W_K, W_V = np.array([[4.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0]]), np.array([[8.0], [4.0]])
 >>> Y, cache = forward(X, W_Q, W_K, W_V)
 >>> Y                                                      # ¼·8 + ¾·4 and ½·8 + ½·4
@@ -42,9 +43,18 @@ array([[5.],
 array([[0.25, 0.75],
        [0.5 , 0.5 ]])
 >>> dX, dW_Q, dW_K, dW_V = backward(np.array([[1.0], [0.0]]), cache)
+>>> dW_V                                                   # Xᵀ dV, as in version 5
+array([[0.25],
+       [0.75]])
+>>> dW_K.round(3)                                          # Xᵀ dK, as in version 5
+array([[ 0.   ,  0.824,  0.   ,  0.   ],
+       [ 0.   , -0.824,  0.   ,  0.   ]])
 >>> dW_Q                                                   # Xᵀ dQ, and only the first query has a gradient
 array([[ 1.5  , -0.375,  0.   ,  0.   ],
        [ 0.   ,  0.   ,  0.   ,  0.   ]])
+>>> dX.round(3)                                            # as in version 5, and dQ W_Qᵀ = [[−¾ ln 3, 0], [0, 0]]
+array([[1.176, 1.824],
+       [6.   , 2.176]])
 """
 
 from __future__ import annotations
@@ -91,7 +101,7 @@ def forward(
 def backward(dY: Array, cache: Cache) -> tuple[Array, Array, Array, Array]:
     """Return dX, dW_Q, dW_K, dW_V."""
     X, W_Q, W_K, W_V, Q, K, V, A = cache
-    check_cotangent("dY", dY, (*X.shape[:-1], W_V.shape[-1]), X.dtype)
+    check_cotangent("dY", dY, (*X.shape[:-1], W_V.shape[1]), X.dtype)
     dA = dY @ V.mT                                            # Y = A V
     dV = A.mT @ dY                                            # Y = A V
     dE = softmax_backward(dA, A)                              # A = softmax(E)

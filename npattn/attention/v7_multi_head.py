@@ -41,11 +41,11 @@ differ or a mask that is not boolean.
 
 **Source**  Vaswani et al. (2017), arXiv:1706.03762, §3.2.2.
 
-By hand: two heads of width 1. The first asks 0 and gets the mean of 8 and 4, the second asks ln 3 and gets
-(1·0 + 3·4)/4; W_O adds them.
+By hand: two heads of width 1. The first asks 0 and gets the mean of 8 and 4, the second asks ln 3 and gets (1·0 +
+3·4)/4; W_O adds them. Backward, dY is 1 in both heads: dA = [8, 4] and [0, 4], dE = [1, −1] and [−¾, ¾].
 
 >>> import numpy as np
->>> X_Q, X = np.array([[0.0, np.log(3.0)]]), np.array([[0.0, 8.0], [1.0, 4.0]])
+>>> X_Q, X = np.array([[0.0, np.log(3)]]), np.array([[0.0, 8.0], [1.0, 4.0]])
 >>> W_Q, W_K = np.eye(2), np.array([[0.0, 1.0], [0.0, 0.0]])
 >>> W_V, W_O = np.array([[0.0, 4.0], [1.0, 0.0]]), np.array([[1.0], [1.0]])
 >>> Z, cache = forward(X_Q, X, W_Q, W_K, W_V, W_O, n_heads=2)
@@ -56,7 +56,22 @@ array([[[0.5 , 0.5 ]],
 <BLANKLINE>
        [[0.25, 0.75]]])
 >>> dX_Q, dX, dW_Q, dW_K, dW_V, dW_O, *db = backward(np.array([[1.0]]), cache)
->>> dX_Q                                                   # head 1's keys are equal; head 2: dE = [−¾, ¾], keys 0 and 1
+>>> dW_O                                                   # merge(Y)ᵀ dZ
+array([[6.],
+       [3.]])
+>>> dW_V                                                   # Xᵀ merge(dV), merge(dV) = [[½, ¼], [½, ¾]]
+array([[0.5 , 0.75],
+       [6.  , 5.  ]])
+>>> dW_K.round(3)                                          # Xᵀ merge(dK), merge(dK) = [[0, −¾], [0, ¾]] ln 3
+array([[ 0.   ,  0.824],
+       [ 0.   , -3.296]])
+>>> dW_Q.round(3)                                          # X_Qᵀ merge(dQ), merge(dQ) = [[0, ¾]]
+array([[0.   , 0.   ],
+       [0.   , 0.824]])
+>>> dX.round(3)                                            # merge(dV) W_Vᵀ + merge(dK) W_Kᵀ, [[1 − ¾ ln 3, ½], …]
+array([[0.176, 0.5  ],
+       [3.824, 0.5  ]])
+>>> dX_Q                                                   # merge(dQ) W_Qᵀ: head 1's keys are both 0
 array([[0.  , 0.75]])
 >>> db                                                     # there were no biases
 [None, None, None, None]
@@ -131,7 +146,7 @@ def forward(
 def backward(dZ: Array, cache: Cache) -> tuple[Array | None, ...]:
     """Return dX_Q, dX, dW_Q, dW_K, dW_V, dW_O, db_Q, db_K, db_V, db_O; None for a bias that was None."""
     X_Q, X, W_Q, W_K, W_V, W_O, Q, K, V, A, Y, biased = cache
-    check_cotangent("dZ", dZ, (*X_Q.shape[:-1], W_O.shape[-1]), X.dtype)
+    check_cotangent("dZ", dZ, (*X_Q.shape[:-1], W_O.shape[1]), X.dtype)
     dW_O = weight_gradient(Y, dZ)                             # Z = merge(Y) W_O + b_O
     dY = split_heads(project(dZ, W_O.T), A.shape[-3])         # Z = merge(Y) W_O + b_O, one dY for each head
     dA = dY @ V.mT                                            # Y = A V

@@ -6,7 +6,6 @@ for the former; threads with a shard of the rows each use them for both, see `np
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -38,6 +37,6 @@ def in_shards(
         return []
     if n == 1:
         return search(src)
-    with one_blas_thread() if can_limit_blas() else contextlib.nullcontext(), ThreadPoolExecutor(n, "npattn") as pool:
+    with one_blas_thread(), ThreadPoolExecutor(n, "npattn") as pool:
         parts = list(pool.map(search, [src[i::n] for i in range(n)]))
     return [parts[row % n][row // n] for row in range(len(src))]

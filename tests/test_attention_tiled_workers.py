@@ -1,0 +1,173 @@
+"""The worker threads of tiled attention: the same bits for any number of them, BLAS as it was, memory linear in N."""
+
+from __future__ import annotations
+
+import threading
+import tracemalloc
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import pytest
+import threadpoolctl
+
+from npattn import _speed, tiled_attention, tiled_attention_backward
+from npattn._types import Array
+from npattn.attention import _workers
+from npattn.attention._tiles import parts
+
+
+def arrays(batch: tuple[int, ...], N_Q: int, N_X: int, dtype: Any = np.float32) -> list[Array]:
+    rng = np.random.default_rng(N_Q)
+    sizes = ((N_Q, 8), (N_X, 8), (N_X, 7), (N_Q, 7))
+    return [rng.normal(size=(*batch, *size)).astype(dtype) for size in sizes]
+
+
+def run(Q: Array, K: Array, V: Array, dY: Array, **options: Any) -> list[Array]:
+    Y, cache = tiled_attention(Q, K, V, **options)
+    return [array for array in (Y, *tiled_attention_backward(dY, cache)) if array is not None]
+
+
+def blas_threads() -> list[int]:
+    return [library["num_threads"] for library in threadpoolctl.threadpool_info() if library["user_api"] == "blas"]
+
+
+@pytest.fixture(autouse=True)
+def blas_with_three_threads() -> Iterator[None]:
+    """A number nobody here would set by chance; every test leaves it as it was."""
+    with threadpoolctl.threadpool_limits(3, "blas"):
+        before = blas_threads()
+        yield
+        assert blas_threads() == before
+
+
+@pytest.mark.parametrize("batch", [(), (3,), (2, 5)])
+@pytest.mark.parametrize("bias_shape", [None, (50,), (90, 1), (90, 50)])
+@pytest.mark.parametrize("causal", [False, True])
+def test_any_number_of_workers_gives_the_same_bits(batch: Any, bias_shape: Any, causal: bool) -> None:
+    Q, K, V, dY = arrays(batch, 90, 50)
+    bias = None if bias_shape is None else np.random.default_rng(0).normal(size=bias_shape).astype(np.float32)
+    with threadpoolctl.threadpool_limits(1, "blas"):
+        alone, *others = (
+            run(Q, K, V, dY, bias=bias, causal=causal, tile=16, workers=workers) for workers in (1, 2, 5)
+        )
+    for other in others:
+        for one, two in zip(alone, other, strict=True):
+            np.testing.assert_array_equal(one, two)
+
+
+@pytest.mark.parametrize("axis", [-2, -1])
+@pytest.mark.parametrize("shape", [(70, 50), (3, 70, 50), (4, 5, 70, 50), (2, 0, 70, 50), (3, 0, 50), (3, 70, 0)])
+@pytest.mark.parametrize("tile", [1, 16, 50, 64, 500])
+def test_parts_cover_everything_once(shape: tuple[int, ...], axis: int, tile: int) -> None:
+    covered = np.zeros((*shape[:-2], shape[axis]), int)
+    for part in parts(shape, axis, tile):
+        for some in part.tiles:
+            covered[(*part.heads, ..., some)] += 1
+    assert (covered == 1).all()
+
+
+def test_short_heads_go_together_and_a_long_one_is_cut() -> None:
+    assert len(parts((6, 8, 64, 64), -2, 512)) == 6
+    assert len(parts((4096, 4096), -1, 512)) == 8
+    assert len(parts((16, 4096, 4096), -1, 512)) == 16
+
+
+def test_blas_has_one_thread_while_workers_work() -> None:
+    seen: list[list[int]] = []
+    _workers.in_order([1, 2, 3], lambda task: blas_threads(), lambda task, found: seen.append(found), 2)
+    assert {count for found in seen for count in found} == {1}
+    _workers.in_order([1], lambda task: blas_threads(), lambda task, found: seen.append(found), 2)
+    assert seen[-1] == blas_threads()
+
+
+def test_an_error_in_a_worker_comes_out_and_ends_the_work() -> None:
+    """np.errstate of the caller holds in the workers."""
+    Q, K, V, _ = arrays((4,), 60, 40)
+    Q[1, 0, 0] = np.inf
+    with np.errstate(invalid="raise"), pytest.raises(FloatingPointError, match="invalid"):
+        tiled_attention(Q, K, V, tile=16, workers=2)
+    with np.errstate(invalid="ignore"):
+        assert np.isnan(tiled_attention(Q, K, V, tile=16, workers=2)[0][1, 0]).all()
+
+
+@pytest.mark.parametrize("fails", ["work", "collect"])
+def test_tasks_not_yet_begun_are_dropped_after_an_error(fails: str) -> None:
+    begun = []
+
+    def work(task: int) -> int:
+        begun.append(task)
+        if task == 0 and fails == "work":
+            raise RuntimeError("stop")
+        threading.Event().wait(0.005)
+        return task
+
+    def collect(task: int, result: int) -> None:
+        raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"):
+        _workers.in_order(range(500), work, collect, 2)
+    assert len(begun) < 100
+
+
+def test_results_come_in_the_order_of_the_tasks() -> None:
+    waits, got = [0.03, 0.0, 0.02, 0.0, 0.01], []
+    _workers.in_order(waits, threading.Event().wait, lambda task, _: got.append(task), 3)
+    assert got == waits
+
+
+def test_calls_from_threads_and_within_workers() -> None:
+    """Nested and side by side: no deadlock, the right result, and BLAS as it was when the last has gone."""
+    Q, K, V, dY = arrays((2, 3), 70, 50)
+    expected = run(Q, K, V, dY, tile=16)
+
+    def call(_: int) -> None:
+        for got, want in zip(run(Q, K, V, dY, tile=16, workers=2), expected, strict=True):
+            np.testing.assert_allclose(got, want, rtol=0, atol=2e-6)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(call, range(12)))
+    _workers.in_order(range(6), call, lambda task, _: None, 3)
+
+
+def test_default_workers() -> None:
+    with mock.patch.object(_workers, "cores", return_value=7):
+        assert _workers.default_workers() == 7
+        with ThreadPoolExecutor(1) as pool:
+            assert pool.submit(_workers.default_workers).result() == 1
+        with mock.patch.object(_workers, "can_limit_blas", return_value=False):
+            assert _workers.default_workers() == 1
+
+
+def test_a_short_call_starts_no_threads() -> None:
+    with mock.patch.object(_workers, "ThreadPoolExecutor", side_effect=AssertionError):
+        run(*arrays((2,), 60, 40), tile=16)
+        with pytest.raises(AssertionError):
+            run(*arrays((2,), 60, 40), workers=2, tile=16)
+
+
+def test_workers_without_threadpoolctl_leave_blas_alone() -> None:
+    seen: list[list[int]] = []
+    with mock.patch.object(_speed, "can_limit_blas", return_value=False):
+        _workers.in_order([1, 2, 3], lambda task: blas_threads(), lambda task, found: seen.append(found), 2)
+    assert seen == [blas_threads()] * 3
+
+
+@pytest.mark.parametrize("options", [{}, {"causal": True}, {"workers": 2}])
+def test_memory_grows_linearly(options: dict[str, Any]) -> None:
+    """Eight times the length takes little more than eight times the memory, forward and backward; scores, 64 times."""
+    run(*arrays((), 64, 64), **options)
+
+    def peak(N: int) -> int:
+        given = arrays((), N, N)
+        tracemalloc.start()
+        try:
+            run(*given, tile=64, **options)
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    assert peak(2048) < 10 * peak(256)
+    assert peak(2048) < 2048 * 2048                            # a quarter of what the scores would take
