@@ -24,7 +24,8 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
     """
     temporary = path.with_name(f".{path.name}.{os.urandom(8).hex()}.tmp")
     try:
-        _remove_leftovers(path)
+        with contextlib.suppress(OSError):  # in a folder that may not be listed, say; writing may do all the same
+            _remove_leftovers(path)
         with open(temporary, "x+b") as file:
             yield file
             file.flush()

@@ -28,7 +28,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 import zipfile
 from collections.abc import Mapping
@@ -36,23 +35,18 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
-from numpy.lib import format as npy
 from numpy.typing import DTypeLike
 
 from npattn._files import replacing, write_text
 from npattn._layout import Spec, differences, layout_of
+from npattn._npz import CheckpointError, Header, check_writable, read_array, read_headers, reading, write_archive
 from npattn._types import Array, Params
 
 __all__ = ["CheckpointError", "load_arrays", "save_arrays", "write_text"]
 
 FORMAT = 1
 HEADER = "__npattn__"
-DTYPES = {np.dtype(code).newbyteorder("<") for code in "?bBhHiIqQefd"}
 DIGEST_LENGTH = 64  # hexadecimal digits of a SHA-256
-
-
-class CheckpointError(ValueError):
-    """A checkpoint file is damaged, or not what was expected; the message names the file and the cause."""
 
 
 def save_arrays(path: str | os.PathLike[str], arrays: Params, metadata: Mapping[str, Any]) -> None:
@@ -64,12 +58,11 @@ def save_arrays(path: str | os.PathLike[str], arrays: Params, metadata: Mapping[
     """
     header = _header(metadata)
     for name, (_, dtype) in layout_of("arrays", arrays).items():
-        if not isinstance(name, str) or not name.isprintable() or "\\" in name or name in ("", HEADER):
-            raise ValueError(f"arrays: expected printable names without \\, not {HEADER!r}, got {name!r}")
-        if dtype.newbyteorder("<") not in DTYPES:
-            raise TypeError(f"arrays: {name!r}: expected numbers of up to 64 bits or booleans, got {dtype}")
+        check_writable("arrays", name, dtype)
+        if name == HEADER:
+            raise ValueError(f"arrays: expected another name than {HEADER!r}, which is that of the metadata")
     with replacing(Path(path)) as file:
-        _write_archive(file, {**arrays, HEADER: header})
+        write_archive(file, {**arrays, HEADER: header}, comment=bytes(DIGEST_LENGTH))
         _seal(file)
 
 
@@ -84,31 +77,16 @@ def load_arrays(
     CheckpointError: the file is damaged, no checkpoint, of a newer format, or holds other arrays. OSError: it
     cannot be opened.
     """
-    path = Path(path)
-    with open(path, "rb") as file:
-        try:
-            return _read_archive(file, expected)
-        except CheckpointError as error:
-            raise CheckpointError(f"{path}: {error}") from None
-        except Exception as error:  # a bad file makes zipfile, zlib, json and NumPy raise nine kinds
-            raise CheckpointError(f"{path}: unreadable: {type(error).__name__}: {error}") from error
+    with reading(path) as file:
+        return _read_archive(file, expected)
 
 
 def _header(metadata: Mapping[str, Any]) -> Array:
     try:
         text = json.dumps({"format": FORMAT, "metadata": dict(metadata)}, allow_nan=False)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"metadata: expected what JSON can hold: {error}") from error
     return np.frombuffer(text.encode(), np.uint8)
-
-
-def _write_archive(file: IO[bytes], arrays: Params) -> None:
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-        archive.comment = bytes(DIGEST_LENGTH)
-        for name, array in arrays.items():
-            little = np.asarray(array, array.dtype.newbyteorder("<"), order="C")
-            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
-                npy.write_array(member, little, version=(1, 0), allow_pickle=False)
 
 
 def _seal(file: IO[bytes]) -> None:
@@ -133,68 +111,36 @@ def _read_archive(
     file: IO[bytes], expected: Mapping[str, tuple[tuple[int, ...], DTypeLike]] | None
 ) -> tuple[dict[str, Array], dict[str, Any]]:
     size = file.seek(0, os.SEEK_END)
-    end = max(size - DIGEST_LENGTH, 0)
-    digest = _digest(file, end)
+    digest = _digest(file, max(size - DIGEST_LENGTH, 0))
     if file.read() != digest:
         raise CheckpointError("damaged or no checkpoint: the checksum at its end does not fit its content")
     with zipfile.ZipFile(file) as archive:
-        _check_members(archive, size)
-        metadata = _read_metadata(archive)
-        layout = {name: _spec(archive, name) for name in _names(archive)}
+        headers = read_headers(archive, size)
+        layout = {name: _spec(name, header) for name, header in headers.items()}
+        metadata = _read_metadata(archive, layout.pop(HEADER, None))
         if expected is not None:
             wrong = differences(layout, {n: (tuple(s), np.dtype(d)) for n, (s, d) in expected.items()})
             if wrong:
                 raise CheckpointError(f"other arrays than expected: {wrong}")
-        return {name: _read_array(archive, name) for name in layout}, metadata
+        return {name: read_array(archive, name) for name in layout}, metadata
 
 
-def _check_members(archive: zipfile.ZipFile, size: int) -> None:
-    """Let no member be compressed or there twice, nor all together be larger than the file."""
-    names = set()
-    for member in archive.infolist():
-        if member.compress_type != zipfile.ZIP_STORED:
-            raise CheckpointError(f"member {member.filename!r} is compressed")
-        if not member.filename.endswith(".npy") or member.filename in names:
-            raise CheckpointError(f"member {member.filename!r} is there twice, or no .npy file")
-        names.add(member.filename)
-    if sum(member.file_size for member in archive.infolist()) > size:
-        raise CheckpointError("its members overlap")
-    if f"{HEADER}.npy" not in names:
+def _spec(name: str, header: Header) -> Spec:
+    """Return shape and dtype of an array that is stored as `save_arrays` stores it, or refuse it."""
+    if header.fortran_order or header.dtype != header.dtype.newbyteorder("<") or header.version != (1, 0):
+        order = "Fortran" if header.fortran_order else "C"
+        got = f"{order}, {header.dtype.str}, {header.version[0]}.{header.version[1]}"
+        raise CheckpointError(f"array {name!r}: expected C order, little endian, version 1.0 of .npy, got {got}")
+    return header.shape, header.dtype.newbyteorder("=")
+
+
+def _read_metadata(archive: zipfile.ZipFile, spec: Spec | None) -> dict[str, Any]:
+    if spec is None:
         raise CheckpointError(f"no npattn checkpoint: member '{HEADER}.npy' is missing")
-
-
-def _names(archive: zipfile.ZipFile) -> list[str]:
-    names = [name.removesuffix(".npy") for name in archive.namelist()]
-    return [name for name in names if name != HEADER]
-
-
-def _spec(archive: zipfile.ZipFile, name: str) -> Spec:
-    """Read the shape and dtype of an array from its header; the size they imply must be the member's."""
-    member = archive.getinfo(f"{name}.npy")
-    with archive.open(member) as file:
-        if npy.read_magic(file) != (1, 0):
-            raise CheckpointError(f"array {name!r} is not in version 1.0 of the .npy format")
-        shape, fortran_order, dtype = npy.read_array_header_1_0(file)
-        start = file.tell()
-    if dtype not in DTYPES or fortran_order:
-        order = "Fortran" if fortran_order else "C"
-        raise CheckpointError(f"array {name!r}: expected C order, little endian, got {order}, {dtype.str}")
-    if any(n < 0 for n in shape) or start + math.prod(shape) * dtype.itemsize != member.file_size:
-        raise CheckpointError(f"array {name!r}: {dtype} {shape} does not fit its {member.file_size} bytes")
-    return shape, dtype.newbyteorder("=")
-
-
-def _read_array(archive: zipfile.ZipFile, name: str) -> Array:
-    with archive.open(f"{name}.npy") as file:
-        array: Array = npy.read_array(file, allow_pickle=False)
-    return array.astype(array.dtype.newbyteorder("="), copy=False)
-
-
-def _read_metadata(archive: zipfile.ZipFile) -> dict[str, Any]:
-    shape, dtype = _spec(archive, HEADER)
+    shape, dtype = spec
     if dtype != np.uint8 or len(shape) != 1:
         raise CheckpointError(f"no npattn checkpoint: {HEADER!r} is {dtype} {shape}")
-    content = json.loads(_read_array(archive, HEADER).tobytes())
+    content = json.loads(read_array(archive, HEADER).tobytes())
     if not isinstance(content, dict) or not isinstance(content.get("metadata"), dict):
         raise CheckpointError(f"no npattn checkpoint: {HEADER!r} holds no metadata")
     if content.get("format") != FORMAT:

@@ -5,6 +5,8 @@ Its columns are step, minutes, loss, rate and then the scores of the task, the h
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -25,19 +27,27 @@ def append_to_log(
 ) -> None:
     """Add the line of a validation."""
     values = "\t".join(f"{score:.4f}" for score in scores)
-    with open(folder / NAME, "a", encoding="utf-8") as log:
-        log.write(f"{step}\t{seconds / 60:.2f}\t{loss:.4f}\t{rate:.3e}\t{values}\n")
+    path = folder / NAME
+    try:
+        with open(path, "a", encoding="utf-8") as log:
+            log.write(f"{step}\t{seconds / 60:.2f}\t{loss:.4f}\t{rate:.3e}\t{values}\n")
+            log.flush()
+            os.fsync(log.fileno())  # the checkpoint of this step must not be on the disk without it
+    except OSError as error:
+        raise OSError(error.errno, f"cannot write: {error.strerror}", str(path)) from error
 
 
 def rewind_log(folder: Path, score_names: Sequence[str], step: int) -> None:
     """Drop what lies after `step`: a run that goes on from there will write it again.
 
-    A line that a crash cut short is dropped as well; a log that is gone begins anew.
+    So is a line that a crash cut short, or that is no line of this log; a log that is gone begins anew.
     """
     path = folder / NAME
-    lines = path.read_text(encoding="utf-8").splitlines()[1:] if path.exists() else []
-    fields = len(COLUMNS) + len(score_names)
-    _write(folder, score_names, [line for line in lines if _step(line) <= step and line.count("\t") == fields - 1])
+    text = path.read_bytes().decode("utf-8", errors="replace") if path.exists() else ""
+    *lines, _ = text.split("\n")
+    kept = [line for line in lines[1:] if _step(line, len(COLUMNS) + len(score_names)) <= step]
+    if not text.endswith("\n") or lines != [_head(score_names), *kept]:
+        _write(folder, score_names, kept)
 
 
 def read_log(folder: Path) -> dict[str, list[float]]:
@@ -48,7 +58,10 @@ def read_log(folder: Path) -> dict[str, list[float]]:
     path = folder / NAME
     if not path.exists():
         raise FileNotFoundError(f"{folder}: expected the folder of a run, found no {NAME}")
-    head, *lines = path.read_text(encoding="utf-8").splitlines() or [""]
+    try:
+        head, *lines = path.read_text(encoding="utf-8").splitlines() or [""]
+    except UnicodeDecodeError as error:
+        raise CheckpointError(f"{path}: expected text in UTF-8 ({error})") from error
     names = head.split("\t")
     if tuple(names[: len(COLUMNS)]) != COLUMNS:
         raise CheckpointError(f"{path}: expected the columns {', '.join(COLUMNS)} …, got {', '.join(names)}")
@@ -63,11 +76,17 @@ def read_log(folder: Path) -> dict[str, list[float]]:
 
 
 def _write(folder: Path, score_names: Sequence[str], lines: Sequence[str]) -> None:
-    head = "\t".join((*COLUMNS, *score_names))
-    write_text(folder / NAME, "\n".join((head, *lines)) + "\n")
+    write_text(folder / NAME, "\n".join((_head(score_names), *lines)) + "\n")
 
 
-def _step(line: str) -> float:
-    """The step of a line; infinite for a line that has none."""
-    first = line.partition("\t")[0]
-    return int(first) if first.isdecimal() else float("inf")
+def _head(score_names: Sequence[str]) -> str:
+    return "\t".join((*COLUMNS, *score_names))
+
+
+def _step(line: str, columns: int) -> float:
+    """The step of a line; infinite for a line that is not whole."""
+    try:
+        step, *others = map(float, line.split("\t"))
+    except ValueError:
+        return math.inf
+    return step if len(others) == columns - 1 else math.inf

@@ -8,54 +8,39 @@
 ======================  ==============================================================================
 
 Every step depends on the settings and the step's number alone (the batch, the rate, the dropout), so that a run which
-was stopped goes on from `last.npz` as if it had not been. `train` yields its progress; it prints nothing.
+was stopped, at whatever moment and in whatever way, goes on from `last.npz` as if it had not been. `train` yields its
+progress; it prints nothing.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import json
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from npattn._files import replacing
-from npattn._types import Array
+import numpy as np
+
+from npattn._types import Array, Params
 from npattn.checkpoint import CheckpointError, load_arrays, save_arrays
 from npattn.optim import Adam, linear_rate
 from npattn.predicting import predict
 from npattn.run_log import append_to_log, rewind_log, start_log
-from npattn.tasks import BucketedBatches, Codec, Task
+from npattn.run_settings import (
+    Settings,
+    check_number,
+    codec_of,
+    config_and_settings,
+    description_of,
+    read_description,
+    write_description,
+)
+from npattn.tasks import Batch, BucketedBatches, Codec, Task
 from npattn.training import Trainer
 from npattn.transformer import Transformer, TransformerConfig
 
-FORMAT = 1
-
-
-@dataclass(frozen=True)
-class Settings:
-    """The schedule of a run. `workers` None means one for each core. Raises ValueError for a number out of range."""
-
-    steps: int
-    batch_size: int
-    peak_rate: float
-    warmup: int
-    smoothing: float = 0.1
-    clip: float | None = 1.0
-    seed: int = 0
-    workers: int | None = None
-    validate_every: int = 1000
-    validation_items: int = 1000
-    checkpoint_every: int = 500
-
-    def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "validate_every", "validation_items", "checkpoint_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: expected 1 or more, got {getattr(self, name)}")
-        if not 0 <= self.warmup <= self.steps:
-            raise ValueError(f"warmup: expected 0 to steps={self.steps}, got {self.warmup}")
+__all__ = ["Progress", "Run", "Settings", "load_run", "read_description"]
 
 
 class Progress(NamedTuple):
@@ -92,38 +77,29 @@ class Run:
         )
         self.seconds = 0.0
         self.best: float | None = None
+        self.saved: int | None = None         # the step of last.npz
+        self._in_step: int | None = None      # the step that is being taken, or that was broken off
 
     @classmethod
     def start(cls, folder: Path, task: Task, config: TransformerConfig, settings: Settings) -> Run:
-        """Begin a run in a folder that holds none."""
+        """Begin a run in a folder that holds none. What cannot be begun leaves no folder behind."""
         if (folder / "run.json").exists():
             raise FileExistsError(f"{folder}: expected a new folder, found a run; resume it or choose another")
-        folder.mkdir(parents=True, exist_ok=True)
         run = cls(folder, task, config, settings)
-        description = {
-            "format": FORMAT,
-            "task": task.name,
-            "options": dict(task.options),
-            "fingerprint": task.fingerprint,
-            "config": dataclasses.asdict(config),
-            "settings": dataclasses.asdict(settings) | {"workers": run.trainer.workers},
-            "codec": task.codec.to_json(),
-        }
+        run.settings = dataclasses.replace(settings, workers=run.trainer.workers)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "last.npz").unlink(missing_ok=True)         # of a run whose run.json was taken away
         start_log(folder, task.score_names)
-        with replacing(folder / "run.json") as file:
-            file.write(json.dumps(description, indent=1, ensure_ascii=False).encode() + b"\n")
+        write_description(folder, description_of(task, config, run.settings))
         return run
 
     @classmethod
     def resume(cls, folder: Path, task: Task) -> Run:
         """Go on from the last checkpoint, or from the beginning when there is none yet."""
         description = read_description(folder)
+        config, settings = config_and_settings(folder, description)
         if description["fingerprint"] != task.fingerprint:
             raise CheckpointError(f"{folder}: expected the data that the run began with, got other data")
-        try:
-            config, settings = TransformerConfig(**description["config"]), Settings(**description["settings"])
-        except (TypeError, ValueError) as error:
-            raise CheckpointError(f"{folder / 'run.json'}: no valid sizes or schedule ({error})") from error
         run = cls(folder, task, config, settings)
         if (folder / "last.npz").exists():
             run._load(folder / "last.npz")
@@ -131,14 +107,20 @@ class Run:
         return run
 
     def train(self) -> Iterator[Progress]:
-        """Take the remaining steps; yield after each. Checkpoints and validates as the settings say, and at the end."""
+        """Take the remaining steps; yield after each. Checkpoints and validates as the settings say, and at the end.
+
+        Raises FloatingPointError for a loss, ValueError for a gradient that is not finite; the message names the
+        step and the parameter. OSError when the folder cannot be written to. `last.npz` stands as it was.
+        """
+        self._check_whole()
         s = self.settings
         batches = BucketedBatches(self.task.train, s.batch_size, seed=s.seed)
         before, began = self.seconds, time.perf_counter()
         for step in range(self.trainer.steps + 1, s.steps + 1):
+            self._in_step = step
             batch = batches[step - 1]
             rate = linear_rate(step, s.steps + 1, s.peak_rate, s.warmup)
-            loss = self.trainer.step(batch.src, batch.tgt, rate)
+            loss = self._step(batch, rate)
             scores, is_best = None, False
             if step % s.validate_every == 0 or step == s.steps:
                 scores = self.validate()
@@ -146,6 +128,7 @@ class Run:
             self.seconds = before + time.perf_counter() - began
             if scores is not None:
                 append_to_log(self.folder, step, self.seconds, loss, rate, [scores[n] for n in self.task.score_names])
+            self._in_step = None
             if step % s.checkpoint_every == 0 or step == s.steps:
                 self.save()
             tokens = int((batch.tgt[:, 1:] != self.config.pad_id).sum())
@@ -158,26 +141,54 @@ class Run:
         return self.task.score(predictions, items)
 
     def save(self) -> None:
-        """Write `last.npz`, replacing it as a whole."""
-        arrays: dict[str, Array] = {f"params.{name}": array for name, array in self.model.params.items()}
-        arrays |= {f"adam.{name}": array for name, array in self.optimizer.state_dict().items()}
+        """Write `last.npz`, replacing it as a whole.
+
+        Raises RuntimeError when a step was broken off (by Ctrl-C in a notebook, say): half of the parameters may be
+        those of the next step. Resume the run from its folder instead.
+        """
+        self._check_whole()
+        if self.saved == self.trainer.steps:
+            return
         metadata = {"trainer": self.trainer.state_dict(), "seconds": self.seconds, "best": self.best}
-        save_arrays(self.folder / "last.npz", arrays, metadata)
+        save_arrays(self.folder / "last.npz", self._arrays(), metadata)
+        self.saved = self.trainer.steps
+
+    def _step(self, batch: Batch, rate: float) -> float:
+        try:
+            return self.trainer.step(batch.src, batch.tgt, rate)
+        except FloatingPointError as error:                   # the trainer names the step
+            raise FloatingPointError(f"{error} ({_suspect(self.model.params)})") from error
+        except ValueError as error:
+            raise ValueError(f"step {self.trainer.steps + 1}: {error}") from error
+
+    def _check_whole(self) -> None:
+        if self._in_step is not None:
+            raise RuntimeError(f"{self.folder}: step {self._in_step} was broken off: resume from the last checkpoint")
+
+    def _arrays(self) -> dict[str, Array]:
+        arrays: dict[str, Array] = {f"params.{name}": array for name, array in self.model.params.items()}
+        return arrays | {f"adam.{name}": array for name, array in self.optimizer.state_dict().items()}
 
     def _load(self, path: Path) -> None:
-        arrays, metadata = load_arrays(path)
-        groups: dict[str, dict[str, Array]] = {"params": {}, "adam": {}}
+        arrays, metadata = load_arrays(path, {name: (a.shape, a.dtype) for name, a in self._arrays().items()})
         try:
-            for name, array in arrays.items():
-                group, _, rest = name.partition(".")
-                groups[group][rest] = array
-            for name in self.model.params.keys() | groups["params"].keys():
-                self.model.params[name] = groups["params"][name]
-            self.optimizer.load_state_dict(groups["adam"])
-            self.trainer.load_state_dict(metadata["trainer"])
-            self.seconds, self.best = float(metadata["seconds"]), metadata["best"]
+            self._check(metadata, steps=int(arrays["adam.t"]))
+            self.optimizer.load_state_dict({name[5:]: a for name, a in arrays.items() if name.startswith("adam.")})
         except (KeyError, TypeError, ValueError) as error:
             raise CheckpointError(f"{path}: does not fit this run ({error})") from error
+        for name in self.model.params:
+            self.model.params[name] = arrays[f"params.{name}"]
+        self.trainer.load_state_dict(metadata["trainer"])
+        self.seconds, self.best, self.saved = metadata["seconds"], metadata["best"], self.trainer.steps
+
+    def _check(self, metadata: Mapping[str, Any], steps: int) -> None:
+        expected = self.trainer.state_dict() | {"steps": steps}
+        if metadata["trainer"] != expected or not 0 < steps <= self.settings.steps:
+            wanted = f"{expected} of at most {self.settings.steps} steps"
+            raise ValueError(f"trainer: expected {wanted}, got {metadata['trainer']}")
+        check_number("seconds", metadata["seconds"], float("inf"))
+        if metadata["best"] is not None:
+            check_number("best", metadata["best"], float("inf"))
 
     def _keep_best(self, scores: Mapping[str, float]) -> bool:
         headline = scores[self.task.score_names[0]]
@@ -188,32 +199,13 @@ class Run:
         return True
 
 
-def read_description(folder: Path) -> dict[str, Any]:
-    """Read `run.json`. Raises FileNotFoundError when there is none, CheckpointError when it is not ours."""
-    path = folder / "run.json"
-    if not path.exists():
-        raise FileNotFoundError(f"{folder}: expected the folder of a run, found no run.json")
-    try:
-        description = json.loads(path.read_text(encoding="utf-8"))
-        missing = {"format", "task", "options", "fingerprint", "config", "settings", "codec"} - description.keys()
-    except (ValueError, AttributeError) as error:
-        raise CheckpointError(f"{path}: no valid JSON of a run ({error})") from error
-    if missing or description["format"] != FORMAT:
-        found = f"format {description.get('format')!r}" + (f" without {', '.join(sorted(missing))}" if missing else "")
-        raise CheckpointError(f"{path}: expected format {FORMAT} with all its fields, got {found}")
-    return dict(description)
-
-
 def load_run(folder: Path) -> tuple[Transformer, Codec, dict[str, Any]]:
     """Return the best model of a run, its codec and its description, ready for `npattn.predicting.predict`."""
     description = read_description(folder)
     path = folder / "best.npz"
     if not path.exists():
         raise FileNotFoundError(f"{folder}: expected best.npz, but the run has not been validated yet")
-    try:
-        codec = Codec.from_json(description["codec"])
-    except (TypeError, ValueError) as error:
-        raise CheckpointError(f"{folder / 'run.json'}: no valid codec ({error})") from error
+    codec = codec_of(folder, description)
     model = Transformer.load(path)
     sizes = len(codec.source_vocabulary), len(codec.target_vocabulary)
     if sizes != (model.config.src_vocab, model.config.tgt_vocab):
@@ -221,3 +213,14 @@ def load_run(folder: Path) -> tuple[Transformer, Codec, dict[str, Any]]:
         got = f"src_vocab={model.config.src_vocab}, tgt_vocab={model.config.tgt_vocab}"
         raise CheckpointError(f"{path}: expected {wanted}, got {got}")
     return model, codec, description
+
+
+def _suspect(params: Params) -> str:
+    """Name the parameter to look at when the loss is not finite."""
+    largest, of = -1.0, ""
+    for name, array in params.items():
+        size = float(np.abs(array).max(initial=0))
+        if not np.isfinite(size):
+            return f"{name!r} holds numbers that are not finite"
+        largest, of = max((largest, of), (size, name))
+    return f"all parameters are finite, the largest number is {largest:.3g}, in {of!r}"

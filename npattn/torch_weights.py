@@ -32,8 +32,13 @@ activation; PyTorch's layer_norm_eps = 1e-5; add_zero_attn=False. A boolean mask
 nn.Transformer and nn.MultiheadAttention, the opposite of ours: pass them `~mask`.
 
 **Strict and lossless**  Numbers are moved, never rounded, and every array returned is a C-contiguous copy, ready for
-`np.savez` or `safetensors.numpy.save_file`. A value may be anything `np.asarray` takes, such as a CPU tensor. Names
-that are missing, not expected, or of another shape or dtype are all listed in one ValueError, and nothing has changed.
+`save_state`, `np.savez` or `safetensors.numpy.save_file`. A value may be anything `np.asarray` takes, such as a CPU
+tensor. Names that are missing, not expected, or of another shape or dtype are all listed in one ValueError, and nothing
+has changed.
+
+**Files**  `save_state` and `load_state` keep a state in a `.npz` file or, with the extra `safetensors`, in a
+`.safetensors` file; so do `np.savez("core.npz", **{name: t.numpy() for name, t in module.state_dict().items()})` and
+`safetensors.torch.save_file(module.state_dict(), "core.safetensors")` beside PyTorch.
 
 >>> state = {"in_proj_weight": np.arange(12.0).reshape(6, 2), "out_proj.weight": np.array([[1.0, 2.0], [3.0, 4.0]])}
 >>> params = load_multi_head(state)
@@ -58,10 +63,11 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from npattn._layout import Layout, differences, layout_of
+from npattn._state_files import load_state, save_state
 from npattn._types import Array, Params
 from npattn.transformer import Transformer
 
-__all__ = ["dump_multi_head", "dump_transformer", "load_multi_head", "load_transformer"]
+__all__ = ["dump_multi_head", "dump_transformer", "load_multi_head", "load_state", "load_transformer", "save_state"]
 
 #: PyTorch's name → our names, in the order in which it stacks their transposes.
 Stacks: TypeAlias = Mapping[str, list[str]]

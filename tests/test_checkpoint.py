@@ -22,6 +22,13 @@ METADATA = {"config": {"d_model": 64, "norm": "pre"}, "rng": {"state": 2**127 + 
 DTYPES = ["?", "i1", "u1", "<i2", ">i4", "<i8", ">u8", "<f2", "<f4", ">f4", "<f8", ">f8"]
 
 
+def nested(depth: int) -> list[Any]:
+    lists: list[Any] = []
+    for _ in range(depth):
+        lists = [lists]
+    return lists
+
+
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     save_arrays(tmp_path / "model.npz", ARRAYS, METADATA)
@@ -48,6 +55,11 @@ class TestRoundTrip:
         save_arrays(target, arrays, {})
         loaded, _ = load_arrays(target, {name: (a.shape, a.dtype.newbyteorder("=")) for name, a in arrays.items()})
         assert same(loaded, expected)
+
+    def test_the_longest_name(self, tmp_path: Path) -> None:
+        name = "ä" * 32_765 + "a"
+        save_arrays(tmp_path / "x", {name: np.ones(2)}, {})
+        assert list(load_arrays(tmp_path / "x")[0]) == [name]
 
     def test_the_path_is_taken_as_it_is(self, tmp_path: Path) -> None:
         save_arrays(str(tmp_path / "model.bin"), ARRAYS, METADATA)
@@ -104,10 +116,13 @@ class TestRefusesToSave:
             ({"": np.ones(2)}, {}, ValueError, "printable names"),
             ({"a\0b": np.ones(2)}, {}, ValueError, "printable names"),
             ({"a\\b": np.ones(2)}, {}, ValueError, "printable names"),
-            ({"__npattn__": np.ones(2)}, {}, ValueError, "printable names"),
+            ({"__npattn__": np.ones(2)}, {}, ValueError, "another name than '__npattn__', which is that of the met"),
+            ({"a" * 65_532: np.ones(2)}, {}, ValueError, "names of at most 65,531 bytes, got one of 65,532 bytes"),
+            ({"ä" * 32_766: np.ones(2)}, {}, ValueError, "names of at most 65,531 bytes, got one of 65,532 bytes"),
             ({1: np.ones(2)}, {}, ValueError, "printable names"),
             ({}, {"W": np.ones(2)}, ValueError, "metadata: expected what JSON can hold: .*ndarray"),
             ({}, {"best": float("nan")}, ValueError, "metadata: expected what JSON can hold: "),
+            ({}, {"deep": nested(10**5)}, ValueError, "metadata: expected what JSON can hold: .*recursion"),
         ],
     )
     def test_what_it_could_not_give_back(

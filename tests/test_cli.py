@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import re
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import npattn
 from command_line import TINY, Cli, process, write_pairs
 from npattn import cli
+from npattn.checkpoint import load_arrays
 from npattn.commands import check
+from npattn.commands.arguments import UsageError
 
 COMMANDS = ("tour", "check", "train", "predict", "figures")
 
@@ -51,6 +59,10 @@ def test_help_fits_the_terminal(run: Cli, command: tuple[str, ...], monkeypatch:
         (["train", "dates", "--step", "7"], "--step"),
         (["train", "dates", "--stress"], "--stress is an option of the task g2p"),
         (["train", "dates", "--unit", "words"], "--unit and --target-unit are options of .tsv files"),
+        (["train", "dates", "--run", ""], "--run: expected a path, got ''"),
+        (["predict", ""], "RUN: expected a path, got ''"),
+        (["figures", "--out", ""], "--out: expected a path, got ''"),
+        (["tour", "--run", "a\0b"], "--run: expected a path, got 'a\\x00b'"),
         (["predict"], "RUN"),
         (["predict", "runs/x", "--nonsense", "text"], "--nonsense"),
         (["tour", "text"], "text"),
@@ -61,6 +73,24 @@ def test_usage_errors_are_one_line_and_status_2(run: Cli, argv: list[str], words
     line = run.fails(*argv, status=2)
     assert words in line
     assert re.search(r"\(see npattn( \w+)? --help\)$", line)
+
+
+PIECES = st.sampled_from([
+    *COMMANDS, "dates", "pairs.tsv", "runs/x", "--run", "--resume", "--steps", "--seed", "--beam", "--rate", "--norm",
+    "--debug", "--help", "--version", "--", "-", "-1", "0", "7", "1e9", "nan", "inf", "pre", "", "\0", "é", "\udcff",
+])  # fmt: skip
+
+
+@given(st.lists(PIECES | st.text(max_size=4), max_size=7))
+def test_any_command_line_is_understood_or_refused(argv: list[str]) -> None:
+    """Refused in one line, that is: parsing alone, since understood means that it would be done."""
+    with contextlib.redirect_stdout(io.StringIO()), mock.patch("sys.argv", ["npattn"]):
+        try:
+            assert callable(cli.parse(argv).run)
+        except UsageError as error:
+            assert str(error)
+        except SystemExit as done:
+            assert done.code == 0                             # --help, --version
 
 
 def test_failures_are_one_line_and_status_1(run: Cli, tmp_path: Path) -> None:
@@ -90,6 +120,7 @@ def test_debug_shows_where(run: Cli, tmp_path: Path) -> None:
         (OSError(28, "No space left on device"), "No space left on device"),
         (MemoryError("Unable to allocate 9 TiB"), "out of memory: Unable to allocate 9 TiB"),
         (ValueError("two\nlines"), "two lines"),
+        (ValueError("red \x1b[31m"), r"red \x1b[31m"),
         (ValueError(), "ValueError: (--debug shows where)"),
         (KeyError("x"), "KeyError: 'x' (--debug shows where)"),
     ],
@@ -140,6 +171,47 @@ def test_a_reader_that_leaves_ends_it_quietly(tmp_path: Path) -> None:
     assert err == b"" and ours.returncode == 141
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="closes standard streams as a POSIX shell does")
+@pytest.mark.parametrize("closed", ["0", "1", "2", "0 1 2"])
+def test_closed_standard_streams_are_the_null_device(tmp_path: Path, closed: str) -> None:
+    """Above all, what is written to standard error does not get into the file that was opened with its number."""
+    script = """if True:
+        import os, sys
+        for number in map(int, sys.argv[1].split()):
+            os.close(number)
+        os.execv(sys.executable, [sys.executable, "-m", "npattn", *sys.argv[2:]])
+    """
+    options = [str(write_pairs(tmp_path)), "--run", str(tmp_path / "run"), *TINY]
+    for command, status in ((["train", *options], 0), (["predict", str(tmp_path / "run")], 0),
+                            (["predict", str(tmp_path / "none"), "x"], 1)):  # fmt: skip
+        argv = [sys.executable, "-c", script, closed, *command]
+        done = subprocess.run(argv, input=b"", capture_output=True, timeout=300)
+        assert done.returncode == status, done
+        assert b"Error" not in done.stdout + done.stderr
+        assert not (status and "2" in closed.split() and done.stdout)
+    load_arrays(tmp_path / "run" / "last.npz")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_standard_output_on_a_full_disk(tmp_path: Path) -> None:
+    for stream, expected in (("stdout", b"npattn: No space left on device\n"), ("stderr", b"")):
+        with open("/dev/full", "wb") as full:
+            streams: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | {stream: full}
+            command = ["check"] if stream == "stdout" else ["predict", str(tmp_path)]
+            done = subprocess.run([sys.executable, "-m", "npattn", *command], timeout=300, **streams)
+        assert done.returncode == 1 and (done.stdout or b"") + (done.stderr or b"") == expected
+
+
+def test_warnings_of_numpy_are_shown_with_debug_alone(run: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    def overflow() -> int:
+        warnings.warn("overflow encountered in matmul", RuntimeWarning, stacklevel=1)
+        raise FloatingPointError("expected a finite loss, got nan")
+
+    monkeypatch.setattr(check, "cases", overflow)
+    assert run.fails("check") == "npattn: expected a finite loss, got nan"
+    assert "RuntimeWarning" in run("check", "--debug").err      # which the tests make an error
+
+
 def test_only_the_command_line_prints() -> None:
     root = Path(npattn.__file__).parent
     for path in root.rglob("*.py"):
@@ -149,6 +221,6 @@ def test_only_the_command_line_prints() -> None:
 
 
 def test_importing_npattn_does_not_load_the_command_line() -> None:
-    script = "import sys, npattn; print(*sys.modules)"
+    script = "import sys, npattn; npattn.layers, npattn.Trainer; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
     assert "npattn.layers" in loaded and not {"npattn.cli", "npattn.commands", "npattn.runs"} & set(loaded)

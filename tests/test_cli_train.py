@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
 import re
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from command_line import TINY, Cli, write_pairs
 from npattn.checkpoint import load_arrays
 from npattn.commands.console import Console
 from npattn.commands.progress import ProgressTable
-from npattn.commands.stopping import stop_on_signals
+from npattn.commands.stopping import SIGNALS, stop_on_signals
 from npattn.run_log import read_log
 from npattn.runs import Progress
 from npattn.training import Trainer
@@ -32,6 +34,16 @@ def run(capsys: pytest.CaptureFixture[str]) -> Cli:
 def pairs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     return write_pairs(tmp_path)
+
+
+@pytest.fixture
+def signals() -> Iterator[None]:
+    """The handlers of a program in the foreground: in a shell's background job, Ctrl-C is ignored."""
+    usual = {number: signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL for number in SIGNALS}
+    before = {number: signal.signal(number, handler) for number, handler in usual.items()}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def settings(folder: Path) -> dict[str, Any]:
@@ -104,8 +116,10 @@ def test_resuming_a_finished_run_tests_it_again(run: Cli, pairs: Path) -> None:
     assert "greedy, all 3" in out and "beam 2, all 3" in out
 
 
+@pytest.mark.usefixtures("signals")
+@pytest.mark.parametrize("number", SIGNALS)
 def test_a_stopped_run_goes_on_as_if_it_had_not_been(
-    run: Cli, pairs: Path, monkeypatch: pytest.MonkeyPatch
+    run: Cli, pairs: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     monkeypatch.setattr(os, "write", lambda *args: 0)         # the note that a signal gives straight to the terminal
     options = [*TINY, "--steps", "6", "--dropout", "0.1"]
@@ -114,13 +128,13 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been(
 
     def interrupted(trainer: Trainer, *args: Any) -> float:
         if trainer.steps == 3:
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), number)
         return step(trainer, *args)
 
     with monkeypatch.context() as patched:
         patched.setattr(Trainer, "step", interrupted)
         status, out, _ = run("train", pairs, "--run", "parts", *options)
-    assert status == 130 and "Stopped after step 4" in out
+    assert status == 128 + number and "Stopped after step 4" in out
     assert "npattn train mirror.tsv --run parts --resume" in out.replace(str(pairs), pairs.name)
     assert run("train", pairs, "--run", "parts", "--resume").status == 0
     (whole, _), (parts, _) = load_arrays("whole/last.npz"), load_arrays("parts/last.npz")
@@ -129,6 +143,7 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been(
     assert read_log(Path("parts"))["step"] == [1, 2, 3, 4, 5, 6]
 
 
+@pytest.mark.usefixtures("signals")
 def test_the_second_signal_is_an_order(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "write", lambda *args: 0)
     with stop_on_signals() as stop:
@@ -151,10 +166,15 @@ def test_a_background_job_that_ignores_ctrl_c_goes_on_ignoring_it() -> None:
 
 
 @pytest.mark.parametrize(
-    "error", [FloatingPointError("expected a finite loss, got nan"), ValueError("W_Q: got inf"), KeyboardInterrupt()]
+    ("error", "words"),
+    [
+        (FloatingPointError("step 3: expected a finite loss, got nan"), "step 3: expected a finite loss, got nan (all"),
+        (ValueError("gradient of 'W_Q': got inf"), "step 3: gradient of 'W_Q': got inf; the checkpoint"),
+        (KeyboardInterrupt(), "stopped at once after step 2; the checkpoint"),
+    ],
 )
 def test_what_ends_a_run_names_the_last_checkpoint(
-    run: Cli, pairs: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+    run: Cli, pairs: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException, words: str
 ) -> None:
     step = Trainer.step
 
@@ -164,10 +184,64 @@ def test_what_ends_a_run_names_the_last_checkpoint(
         return step(trainer, *args)
 
     monkeypatch.setattr(Trainer, "step", failing)
-    status = 130 if isinstance(error, KeyboardInterrupt) else 1
-    line = run.fails("train", pairs, *TINY, "--checkpoint-every", "2", status=status)
-    assert (str(error) or "stopped at once") in line
-    assert line.endswith("after step 2; the last checkpoint stands in runs/mirror/last.npz")
+    interrupted = isinstance(error, KeyboardInterrupt)
+    line = run.fails("train", pairs, *TINY, "--checkpoint-every", "2", status=130 if interrupted else 1)
+    kept = "; the checkpoint of step 2 stands in runs/mirror/last.npz"
+    going_on = f"; go on with: npattn train {pairs} --run runs/mirror --resume" * interrupted   # else it would recur
+    assert words in line and line.endswith(kept + going_on)
+
+
+def test_a_full_disk_names_file_and_last_checkpoint(run: Cli, pairs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    room = 10                                                 # calls of fsync until the disk is full
+
+    def fsync(descriptor: int) -> None:
+        nonlocal room
+        room -= 1
+        if room < 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    options = [*TINY, "--steps", "9", "--checkpoint-every", "1", "--validate-every", "9"]
+    line = run.fails("train", pairs, *options)
+    assert re.fullmatch(
+        r"npattn: runs/mirror/last.npz: cannot write: No space left on device; the checkpoint of step (\d) stands in "
+        r"runs/mirror/last.npz; go on with: npattn train \S+ --run runs/mirror --resume", line
+    )  # fmt: skip
+    room = 99
+    assert run("train", pairs, "--resume").status == 0
+    room = 10
+    line = run.fails("train", pairs, *options, "--run", "other")
+    assert re.search(r"other/last.npz: cannot write: .*; the checkpoint of step \d stands in other/last.npz; go", line)
+    room = 10
+    line = run.fails("train", pairs, *TINY, "--steps", "20", "--checkpoint-every", "20", "--run", "third")
+    assert re.search(r"third/\w+.\w+: cannot write: .*; there is no checkpoint yet; go on with: npattn train", line)
+
+
+def test_output_that_nobody_takes_loses_no_work(run: Cli, pairs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reader of a pipe leaves, or the terminal is closed, at the second line of the table."""
+    line, written = Console.line, []
+
+    def broken(console: Console, text: str = "") -> None:
+        written.append(text)
+        if text.split()[:1] == ["2"]:
+            raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+        line(console, text)
+
+    monkeypatch.setattr(Console, "line", broken)
+    assert run("train", pairs, *TINY).status == 141
+    _, metadata = load_arrays("runs/mirror/last.npz")
+    assert metadata["trainer"]["steps"] == 2
+
+
+def test_the_seed_can_be_said_again(run: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The task of dates has a seed of its own, which is another."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("npattn.commands.train.train", lambda *_: 0)
+    monkeypatch.setattr("npattn.commands.train.test_scores", lambda *_: None)
+    run("train", "dates", *TINY, "--seed", "7", "--run", "d")
+    again = ["train", "dates", "--run", "d", "--resume", "--seed"]
+    assert "began with seed = 7, it cannot go on with 8" in run.fails(*again, "8")
+    assert run(*again, "7").status == 0
 
 
 class Terminal(io.StringIO):

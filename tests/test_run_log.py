@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -39,6 +41,33 @@ def test_a_resumed_run_writes_its_last_lines_once(folder: Path) -> None:
     assert read_log(folder)["PER"] == []
 
 
+@pytest.mark.parametrize(
+    "damage", [b"25\t\xff\xfe\t1\t1\t1\t1\n", b"x\n", b"\0\0", b"nan\t1\t1\t1\t1\t1\n", b"21\t1\t1\t1\t1\t1"]
+)
+def test_lines_that_are_none_do_not_stop_a_run(folder: Path, damage: bytes) -> None:
+    with open(folder / "log.tsv", "ab") as log:
+        log.write(damage)
+    rewind_log(folder, ("WER", "PER"), 25)
+    assert read_log(folder)["step"] == [10, 20]
+
+
+def test_a_log_that_is_in_order_is_left_alone(folder: Path) -> None:
+    """As that of a finished run in a folder that has become read-only."""
+    before = (folder / "log.tsv").stat()
+    rewind_log(folder, ("WER", "PER"), 30)
+    after = (folder / "log.tsv").stat()
+    assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
+
+
+def test_a_full_disk_names_the_log(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match=r"cannot write: No space left on device: .*log\.tsv"):
+        append_to_log(folder, 40, 1.0, 0.1, 1e-3, (0.5, 0.25))
+
+
 def test_damage_is_named(folder: Path, tmp_path: Path) -> None:
     path = folder / "log.tsv"
     text = path.read_text()
@@ -47,8 +76,9 @@ def test_damage_is_named(folder: Path, tmp_path: Path) -> None:
         (text + "40\t1\n", "line 5: expected 6 numbers"),
         ("", "expected the columns step, minutes, loss, rate"),
         ("a\tb\n", "got a, b"),
+        ("\udcff\udcfe", "expected text in UTF-8 ('utf-8' codec can't decode byte 0xff"),
     ]:
-        path.write_text(damaged)
+        path.write_bytes(damaged.encode(errors="surrogateescape"))
         with pytest.raises(CheckpointError) as error:
             read_log(folder)
         assert words in str(error.value) and str(path) in str(error.value)

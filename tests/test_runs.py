@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
+import os
+import pkgutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -295,6 +298,9 @@ class TestRefusals:
     @pytest.mark.usefixtures("scripted")
     @pytest.mark.parametrize("fault", ["params", "shape", "extra", "adam", "group", "trainer", "seconds"])
     def test_the_checkpoint_of_another_run(self, tmp_path: Path, task: Task, fault: str) -> None:
+        words = {"params": "missing 'params.enc", "shape": r"'params.encoder.0.norm_1.beta': expected float32 \(8,\)",
+                 "extra": "unexpected 'params.enc", "adam": "missing 'adam.t'", "group": "unexpected 'sgd.t'",
+                 }.get(fault, r"does not fit this run \(")  # fmt: skip
         finished(tmp_path, task)
         path = tmp_path / "last.npz"
         arrays, metadata = load_arrays(path)
@@ -311,11 +317,38 @@ class TestRefusals:
         else:
             del metadata[fault]
         save_arrays(path, arrays, metadata)
-        with pytest.raises(CheckpointError, match=r"last\.npz: does not fit this run \("):
+        with pytest.raises(CheckpointError, match=rf"last\.npz: .*{words}"):
+            Run.resume(tmp_path, task)
+
+    @pytest.mark.usefixtures("scripted")
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"trainer": None}, {"trainer": {}}, {"trainer": {"seed": 5, "steps": 6}},
+            {"trainer": {"seed": 6, "steps": 7}},
+            {"trainer": {"seed": "5", "steps": 7}}, {"seconds": "1"}, {"seconds": -1.0}, {"seconds": None},
+            {"seconds": True}, {"best": "0.5"}, {"best": [1]},
+        ],
+        ids=str,
+    )  # fmt: skip
+    def test_counters_that_no_run_leaves_behind(self, tmp_path: Path, task: Task, change: Mapping[str, Any]) -> None:
+        finished(tmp_path, task)
+        arrays, metadata = load_arrays(tmp_path / "last.npz")
+        save_arrays(tmp_path / "last.npz", arrays, metadata | change)
+        name = next(iter(change))
+        with pytest.raises(CheckpointError, match=rf"last\.npz: does not fit this run \({name}: expected "):
+            Run.resume(tmp_path, task)
+
+    @pytest.mark.usefixtures("scripted")
+    def test_a_checkpoint_beyond_the_end(self, tmp_path: Path, task: Task) -> None:
+        finished(tmp_path, task)
+        self.describe(tmp_path, {"settings": dataclasses.asdict(dataclasses.replace(SETTINGS, steps=6))})
+        with pytest.raises(CheckpointError, match="of at most 6 steps"):
             Run.resume(tmp_path, task)
 
     @pytest.mark.parametrize(
-        "content", [b"", b"not json", b"\xff\xfe", b"[]", b"7", b"null", b'"format"', b"{}", b'{"format": 1}']
+        "content", [b"", b"not json", b"\xff\xfe", b"[]", b"7", b"null", b'"format"', b"{}", b'{"format": 1}',
+                    b"[" * 10**5, b'{"a":' * 10**5]
     )
     def test_garbage_for_a_description(self, tmp_path: Path, task: Task, content: bytes) -> None:
         (tmp_path / "run.json").write_bytes(content)
@@ -326,7 +359,8 @@ class TestRefusals:
 
     @pytest.mark.parametrize(
         "change",
-        [{"format": 2}, {"config": 5}, {"config": {"src_vocab": 3}}, {"settings": {"pace": 1}}, {"settings": None}],
+        [{"format": 2}, {"config": 5}, {"config": {"src_vocab": 3}}, {"settings": {"pace": 1}}, {"settings": None},
+         {"format": True}, {"format": [1]}, {"task": 7}, {"options": []}, {"fingerprint": 3}, {"codec": "abc"}],
         ids=str,
     )
     def test_a_description_of_something_else(self, tmp_path: Path, task: Task, change: Mapping[str, Any]) -> None:
@@ -336,10 +370,20 @@ class TestRefusals:
             Run.resume(tmp_path, task)
 
     @pytest.mark.usefixtures("scripted")
-    @pytest.mark.parametrize("codec", [5, {}, {"source_symbols": 3}], ids=str)
-    def test_a_codec_of_something_else(self, tmp_path: Path, task: Task, codec: Any) -> None:
+    @pytest.mark.parametrize(
+        "change",
+        [{"source_symbols": 3}, {"source_symbols": "abcde"}, {"target_symbols": ["a", 7]},
+         {"target_symbols": ["a", "a"]}, {"source_unit": None}, {"source_unit": "bytes"},
+         {"lowercase": 0}, {"max_target_length": 3.0},
+         {"max_target_length": -1}, {"max_target_length": True}],
+        ids=str,
+    )  # fmt: skip
+    def test_a_codec_of_something_else(self, tmp_path: Path, task: Task, change: Mapping[str, Any]) -> None:
         finished(tmp_path, task)
-        self.describe(tmp_path, {"codec": codec})
+        self.describe(tmp_path, {"codec": task.codec.to_json() | change})
+        with pytest.raises(CheckpointError, match=rf"run\.json: no valid codec \(.*({next(iter(change))}|symbols)"):
+            load_run(tmp_path)
+        self.describe(tmp_path, {"codec": {}})
         with pytest.raises(CheckpointError, match=r"run\.json: no valid codec"):
             load_run(tmp_path)
 
@@ -351,14 +395,167 @@ class TestRefusals:
         ("name", "value", "message"),
         [(name, 0, f"{name}: expected 1 or more, got 0")
          for name in ("steps", "batch_size", "validate_every", "validation_items", "checkpoint_every")]
-        + [("warmup", n, f"warmup: expected 0 to steps=7, got {n}") for n in (8, -1)],
+        + [("warmup", 8, "warmup: expected 0 to steps=7, got 8"), ("warmup", -1, "warmup: expected 0 or more, got -1"),
+           ("seed", -1, "seed: expected 0 or more, got -1"), ("workers", 0, "workers: expected 1 or more, got 0"),
+           ("peak_rate", 0.0, "peak_rate: expected a number above 0 and below inf, got 0.0"),
+           ("peak_rate", float("nan"), "peak_rate: expected a number above 0 and below inf, got nan"),
+           ("clip", float("inf"), "clip: expected a number above 0 and below inf, got inf"),
+           ("smoothing", 1, "smoothing: expected a number of at least 0 and below 1, got 1")],
     )  # fmt: skip
     def test_settings_out_of_range(self, name: str, value: int, message: str) -> None:
         with pytest.raises(ValueError) as caught:
             dataclasses.replace(SETTINGS, **{name: value})  # type: ignore[arg-type]
         assert str(caught.value) == message
 
+    @pytest.mark.parametrize("value", ["1", None, 1.5, True, [1]], ids=str)
+    @pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(Settings)])
+    def test_settings_that_are_no_numbers(self, tmp_path: Path, task: Task, name: str, value: Any) -> None:
+        allowed = {"peak_rate": [1.5], "clip": [1.5, None], "workers": [None], "smoothing": []}
+        if value in allowed.get(name, []) and value is not True:
+            return
+        error = ValueError if (name, value) == ("smoothing", 1.5) else TypeError
+        with pytest.raises(error, match=f"^{name}: expected an? (integer|number)"):
+            dataclasses.replace(SETTINGS, **{name: value})
+        start(tmp_path, task)
+        self.describe(tmp_path, {"settings": dataclasses.asdict(SETTINGS) | {name: value}})
+        with pytest.raises(CheckpointError, match=rf"run\.json: no valid sizes or schedule \({name}: expected"):
+            Run.resume(tmp_path, task)
+
     def test_progress_is_a_tuple_of_plain_values(self, tmp_path: Path, task: Task) -> None:
         progress = next(start(tmp_path, task).train())
         assert isinstance(progress, Progress)
         assert [type(value) for value in progress] == [int, int, float, float, int, float, type(None), bool]
+
+
+class Full(OSError):
+    """What a disk says when nothing more goes on it."""
+
+    def __init__(self) -> None:
+        super().__init__(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.usefixtures("scripted")
+class TestTrouble:
+    """Whatever breaks off a run, its folder holds the last checkpoint, and goes on from it to the same bits."""
+
+    def undisturbed(self, folder: Path, task: Task) -> dict[str, Any]:
+        return outcome(finished(folder / "whole", task, workers=1))
+
+    @pytest.mark.parametrize("call", range(1, 8))
+    def test_a_full_disk(self, tmp_path: Path, task: Task, monkeypatch: pytest.MonkeyPatch, call: int) -> None:
+        """The disk is full when a file is synchronised for the call-th time: a log line, a best model, a checkpoint."""
+        wanted = self.undisturbed(tmp_path, task)
+        run, fsync, calls = start(tmp_path / "run", task), os.fsync, iter(range(1, 100))
+
+        def full(descriptor: int) -> None:
+            if next(calls) >= call and not os.path.isdir(f"/proc/self/fd/{descriptor}"):
+                raise Full
+            fsync(descriptor)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "fsync", full)
+            with pytest.raises(OSError, match=r"cannot write: No space left on device: .*(last|best|log)\."):
+                for _ in run.train():
+                    pass
+        assert not list((tmp_path / "run").glob(".*"))         # no temporary file
+        again = Run.resume(tmp_path / "run", task)
+        for _ in again.train():
+            pass
+        assert outcome(again) == wanted
+
+    def test_a_disk_that_has_room_again(self, tmp_path: Path, task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The run in memory is whole when its checkpoint could not be written."""
+        wanted = self.undisturbed(tmp_path, task)
+        run = start(tmp_path / "run", task)
+        with monkeypatch.context() as patched:
+            patched.setattr("npattn.runs.save_arrays", lambda *_: (_ for _ in ()).throw(Full()))
+            with pytest.raises(OSError, match="No space left"):
+                next(progress for progress in run.train() if progress.step == 2)
+        run.save()
+        for _ in run.train():
+            pass
+        assert outcome(run) == wanted
+
+    @pytest.mark.parametrize("place", ["clip_gradients", "step", "validate", "append_to_log", "save_arrays"])
+    def test_ctrl_c_anywhere(self, tmp_path: Path, task: Task, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+        """Between Adam's update and its being counted, in a checkpoint …: what is half done is never saved."""
+        wanted = self.undisturbed(tmp_path, task)
+        run = start(tmp_path / "run", task)
+        homes = {"clip_gradients": "training", "step": "optim.Adam", "validate": "runs.Run"}
+        target = f"npattn.{homes.get(place, 'runs')}.{place}"
+        original = pkgutil.resolve_name(target)
+
+        def interrupted(*args: Any, **kwargs: Any) -> Any:
+            result = original(*args, **kwargs)
+            if run.trainer.steps >= 3:
+                raise KeyboardInterrupt
+            return result
+
+        with monkeypatch.context() as patched:
+            patched.setattr(target, interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                for _ in run.train():
+                    pass
+        if place != "save_arrays":                            # which comes between two steps
+            for call in (run.save, lambda: next(run.train())):
+                with pytest.raises(RuntimeError, match=r"step [34] was broken off: resume from the last checkpoint"):
+                    call()
+        again = Run.resume(tmp_path / "run", task)
+        assert again.trainer.steps in (2, 4)
+        for _ in again.train():
+            pass
+        assert outcome(again) == wanted
+
+    @pytest.mark.filterwarnings("ignore::RuntimeWarning")
+    @pytest.mark.parametrize(
+        ("name", "value", "message"),
+        [
+            ("source_embedding.W_E", np.nan, "'source_embedding.W_E' holds numbers that are not finite"),
+            ("decoder.0.norm_3.gamma", -np.inf, "'decoder.0.norm_3.gamma' holds numbers that are not finite"),
+            ("decoder.0.feed_forward.W_1", 3e38, "the largest number is 3e+38, in 'decoder.0.feed_forward.W_1'"),
+        ],
+    )
+    def test_a_loss_that_is_not_finite(self, tmp_path: Path, task: Task, name: str, value: float, message: str) -> None:
+        run = start(tmp_path, task)
+        steps = run.train()
+        next(steps), next(steps)
+        run.model.params[name][...] = value
+        before = (tmp_path / "last.npz").read_bytes()
+        with pytest.raises(FloatingPointError) as caught:
+            next(steps)
+        assert str(caught.value).startswith("step 3: expected a finite loss, got ") and message in str(caught.value)
+        assert (tmp_path / "last.npz").read_bytes() == before
+        assert run.saved == 2
+
+    @pytest.mark.parametrize("clip", [1.0, None])
+    def test_a_gradient_that_is_not_finite(
+        self, tmp_path: Path, task: Task, monkeypatch: pytest.MonkeyPatch, clip: float | None
+    ) -> None:
+        run = start(tmp_path, task, clip=clip)
+        first = "npattn.training.clip_gradients" if clip else "npattn.optim.Adam.step"     # to take the gradients
+        original = pkgutil.resolve_name(first)
+
+        def broken(*args: Any, **kwargs: Any) -> Any:
+            if run.trainer.steps == 2:
+                args[0 if clip else 1]["decoder.0.cross_attention.W_K"][1, 3] = np.nan
+            return original(*args, **kwargs)
+
+        monkeypatch.setattr(first, broken)
+        with pytest.raises(ValueError) as caught:
+            for _ in run.train():
+                pass
+        assert str(caught.value) == (
+            "step 3: gradient of 'decoder.0.cross_attention.W_K': expected finite numbers, 1 of 64 are not, "
+            "the first nan at (1, 3)"
+        )
+        assert run.saved == 2
+
+
+def test_what_cannot_begin_leaves_no_folder(tmp_path: Path, task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_memory(*args: Any, **kwargs: Any) -> Any:
+        raise MemoryError
+
+    monkeypatch.setattr("npattn.transformer.model.initial_parameters", no_memory)
+    with pytest.raises(MemoryError):
+        start(tmp_path / "a" / "b", task)
+    assert list(tmp_path.iterdir()) == []

@@ -81,6 +81,15 @@ def width(text: str) -> int:
     )
 
 
+def visible(text: str) -> str:
+    """Write what cannot be printed as Python does, since a terminal may take it for an order.
+
+    >>> print(visible("attention \x1b[31m\x07"))
+    attention \\x1b[31m\\x07
+    """
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
 def left(text: str, columns: int) -> str:
     """Fill a text up with spaces on its right."""
     return text + " " * (columns - width(text))

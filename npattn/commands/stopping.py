@@ -9,6 +9,9 @@ import threading
 from collections.abc import Iterator
 from types import FrameType
 
+#: Ctrl-C, the polite end, and the terminal that is closed (which Windows does not have).
+SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+
 NOTE = b"\nstopping after this step; press Ctrl-C once more to stop at once\n"
 
 
@@ -23,7 +26,8 @@ class Stop:
         if self.signal is not None:
             raise KeyboardInterrupt
         self.signal = number
-        os.write(2, NOTE)  # print may be in the middle of a line of its own
+        with contextlib.suppress(OSError):                    # the terminal may be gone
+            os.write(2, NOTE)                                 # print may be in the middle of a line of its own
 
     @property
     def exit_status(self) -> int:
@@ -33,7 +37,7 @@ class Stop:
 
 @contextlib.contextmanager
 def stop_on_signals() -> Iterator[Stop]:
-    """Inside the block, Ctrl-C and SIGTERM are noted in the `Stop` instead of ending the program.
+    """Inside the block, Ctrl-C, SIGTERM and SIGHUP are noted in the `Stop` instead of ending the program.
 
     Python allows this in the main thread only; elsewhere nothing is changed.
     """
@@ -42,7 +46,7 @@ def stop_on_signals() -> Iterator[Stop]:
         yield stop
         return
     before = {}
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:    # as of a shell's background job: leave it so
             before[number] = signal.signal(number, stop.ask)
     try:

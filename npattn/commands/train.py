@@ -15,7 +15,8 @@ from npattn.commands.progress import ProgressTable
 from npattn.commands.stopping import stop_on_signals
 from npattn.commands.testing import test_scores
 from npattn.commands.train_options import add_options, task_options
-from npattn.runs import Run, Settings, read_description
+from npattn.run_settings import config_and_settings
+from npattn.runs import Progress, Run, Settings, read_description
 from npattn.tasks import TASKS, Task, load_task
 from npattn.transformer import TransformerConfig
 
@@ -50,10 +51,8 @@ def run(args: argparse.Namespace, console: Console) -> int:
     training = resumed(folder, args) if args.resume else started(folder, args)
     describe(training, console)
     command = f"{args.prog} train {shlex.quote(args.task)} --run {shlex.quote(str(folder))} --resume"
-    status = train(training, console)
+    status = train(training, console, command)
     if status:
-        console.line(f"Stopped after step {training.trainer.steps:,}; the checkpoint is written. Go on with")
-        console.line(f"  {command}")
         return status
     test_scores(folder, training.task, args.beam, console)
     example = (training.task.test or training.task.validation)[0]
@@ -63,30 +62,60 @@ def run(args: argparse.Namespace, console: Console) -> int:
     return 0
 
 
-def train(run: Run, console: Console) -> int:
-    """Take the run to its end and return 0, or to where a signal stops it and return the status for that."""
+def train(run: Run, console: Console, command: str | None) -> int:
+    """Take the run to its end and return 0, or to where a signal stops it and return the status for that.
+
+    `command` goes on with a run that broke off; None for one whose folder does not last.
+    """
     table = ProgressTable(console, run.task.score_names, first=run.trainer.steps, seconds=run.seconds)
     if run.trainer.steps < run.settings.steps:
         table.heading()
     with stop_on_signals() as stop:
         try:
             for progress in run.train():
-                table.show(progress)
+                show(progress, table, run)
                 if stop.signal is not None and progress.step < progress.steps:
                     run.save()
+                    say_how_to_go_on(run, console, command)
                     return stop.exit_status
         except KeyboardInterrupt as error:
-            raise KeyboardInterrupt(f"stopped at once {where_it_stands(run)}") from error
-        except (ArithmeticError, ValueError) as error:        # a loss or a gradient that is not finite
-            raise ArithmeticError(f"{error}; stopped {where_it_stands(run)}") from error
+            where = f"stopped at once after step {run.trainer.steps:,}"
+            raise KeyboardInterrupt(where + what_is_left(run, command)) from error
+        except (ArithmeticError, ValueError) as error:        # a loss or gradient that is not finite
+            raise ArithmeticError(f"{error}{what_is_left(run, command, going_on=False)}") from error
+        except OSError as error:                              # a full disk, a folder that is read-only
+            if error.filename is None:                        # our output, whose reader or terminal has left
+                raise
+            raise OSError(error.errno, f"{error.strerror}{what_is_left(run, command)}", error.filename) from error
     return 0
 
 
-def where_it_stands(run: Run) -> str:
-    """Say what a run that broke off has left behind."""
-    last = run.folder / "last.npz"
-    kept = f"the last checkpoint stands in {last}" if last.exists() else "there is no checkpoint yet"
-    return f"after step {run.trainer.steps:,}; {kept}"
+def show(progress: Progress, table: ProgressTable, run: Run) -> None:
+    """Show how the run stands; if nobody can be told any more, lose none of its work."""
+    try:
+        table.show(progress)
+    except OSError:
+        run.save()
+        raise
+
+
+def say_how_to_go_on(run: Run, console: Console, command: str | None) -> None:
+    """Tell what became of a run that was stopped."""
+    if command is None:
+        console.line(f"Stopped after step {run.trainer.steps:,}.")
+    else:
+        console.line(f"Stopped after step {run.trainer.steps:,}; the checkpoint is written. Go on with")
+        console.line(f"  {command}")
+
+
+def what_is_left(run: Run, command: str | None, *, going_on: bool = True) -> str:
+    """Say which checkpoint of a run that broke off stands, and how to go on from it."""
+    if command is None:
+        return ""
+    last = "; there is no checkpoint yet"
+    if run.saved is not None:
+        last = f"; the checkpoint of step {run.saved:,} stands in {run.folder / 'last.npz'}"
+    return last + f"; go on with: {command}" * going_on
 
 
 def started(folder: Path, args: argparse.Namespace) -> Run:
@@ -119,11 +148,12 @@ def new_run(folder: Path, task: Task, given: dict[str, Any]) -> Run:
 def resumed(folder: Path, args: argparse.Namespace) -> Run:
     """Go on with a run; whatever the arguments say must be what it began with."""
     description = read_description(folder)
+    config, settings = config_and_settings(folder, description)
     began = description["task"]
     if args.task != began and {args.task, began} & TASKS.keys():
         raise ValueError(f"{folder}: this run is of the task {began}, not of {args.task}")
-    known = description["config"] | description["settings"] | description["options"]
-    known["layers"] = description["config"]["n_encoder_layers"]
+    known = description["options"] | dataclasses.asdict(config) | dataclasses.asdict(settings)
+    known["layers"] = config.n_encoder_layers
     for name, value in vars(args).items():
         if value is not None and name in known and value != known[name]:
             raise ValueError(f"{folder}: this run began with {name} = {known[name]}, it cannot go on with {value}")

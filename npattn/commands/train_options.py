@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
-from npattn.commands.arguments import Parser, UsageError, number, whole
+from npattn.commands.arguments import Parser, UsageError, number, path, whole
 from npattn.tasks import TASKS
 
 UNITS = ("characters", "words")
@@ -24,7 +23,7 @@ def add_options(parser: Parser) -> None:
 def add_run_options(group: argparse._ArgumentGroup) -> None:
     """Where the run lives, how long it takes, and how it is tested."""
     add = group.add_argument
-    add("--run", dest="folder", metavar="DIR", type=Path, help="its folder (default: runs/TASK)")
+    add("--run", dest="folder", metavar="DIR", type=path, help="its folder (default: runs/TASK)")
     add("--resume", action="store_true", help="go on with the run in that folder")
     add("--steps", metavar="N", type=whole(1), help="training steps, one batch each")
     add("--seed", metavar="S", type=whole(0), help="of parameters, batches and dropout (default: 0)")

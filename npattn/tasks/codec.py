@@ -16,6 +16,12 @@ from npattn.tasks.vocabulary import BOS, EOS, Vocabulary
 #: What one symbol is: a character (joined by nothing), or a word between white space (joined by one space).
 Unit: TypeAlias = Literal["characters", "words"]
 
+#: The fields of a codec in JSON, and their types.
+FIELDS: dict[str, type] = {
+    "source_symbols": list, "target_symbols": list, "source_unit": str, "target_unit": str, "lowercase": bool,
+    "max_target_length": int,
+}  # fmt: skip
+
 
 def tokenize(text: str, unit: Unit) -> list[str]:
     """Cut a text into its symbols.
@@ -56,6 +62,8 @@ class Codec:
     def __post_init__(self) -> None:
         for name, unit in (("source_unit", self.source_unit), ("target_unit", self.target_unit)):
             check_unit(unit, name)
+        if self.max_target_length < 0:
+            raise ValueError(f"max_target_length: expected 0 or more, got {self.max_target_length}")
 
     def tokenize(self, text: str) -> list[str]:
         """Cut a source text into symbols, surrounding white space removed."""
@@ -99,17 +107,19 @@ class Codec:
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> Codec:
         """Rebuild a codec from what `to_json` gave. Raises ValueError when a field is missing or wrong."""
-        try:
-            return cls(
-                Vocabulary(fields["source_symbols"]),
-                Vocabulary(fields["target_symbols"]),
-                fields["source_unit"],
-                fields["target_unit"],
-                bool(fields["lowercase"]),
-                int(fields["max_target_length"]),
-            )
-        except KeyError as missing:
-            raise ValueError(f"codec: expected a field {missing}, got {sorted(fields)}") from None
+        for name, kind in FIELDS.items():
+            if name not in fields:
+                raise ValueError(f"codec: expected a field {name!r}, got {sorted(fields)}")
+            if type(fields[name]) is not kind:
+                raise ValueError(f"codec: expected {name} as {kind.__name__}, got {fields[name]!r:.40}")
+        return cls(
+            Vocabulary(fields["source_symbols"]),
+            Vocabulary(fields["target_symbols"]),
+            fields["source_unit"],
+            fields["target_unit"],
+            fields["lowercase"],
+            fields["max_target_length"],
+        )
 
 
 def check_unit(unit: str, name: str = "unit") -> None:
