@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
+from npattn._types import Array
 from npattn.tasks import Codec, prediction_batches
+from npattn.tasks.codec import tokenize
+from npattn.tasks.vocabulary import BOS
 from npattn.transformer import Transformer
 from npattn.transformer.search import beam_search, greedy_search
 
@@ -29,3 +34,22 @@ def predict(
         for row, ids in zip(rows, found, strict=True):
             outputs[row] = codec.decode_target(ids)
     return outputs
+
+
+def attention_weights(model: Transformer, codec: Codec, source: str, target: str) -> dict[str, Array]:
+    """Return the weights (H, N_Q, N_X) with which the model writes `target` after reading `source`, by layer name.
+
+    Row i of a decoder's weights is that with which symbol i of the target was chosen, when the symbols before it had
+    been read; in its self-attention column 0 is therefore ``<bos>`` and column i symbol i − 1.
+    """
+    symbols = tokenize(target, codec.target_unit)
+    src = np.array([codec.encode_source(source)])
+    tgt = np.array([[BOS, *codec.target_vocabulary.encode(symbols)]])
+    _, cache = model.forward(src, tgt)
+    weights = {name: A[0] for name, A in cache.attention_weights().items()}
+    for name, A in weights.items():
+        if name.startswith("decoder"):
+            weights[name] = A[:, : len(symbols)]              # the last row would choose <eos>
+        if name.startswith("decoder") and name.endswith("self_attention"):
+            weights[name] = A[:, : len(symbols), : len(symbols)]
+    return weights

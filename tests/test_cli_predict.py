@@ -87,6 +87,7 @@ def test_unknown_symbols_are_read_but_not_in_silence(run: Cli, folder: Path) -> 
     status, out, err = run("predict", folder, "abc", "aße")
     assert status == 0 and out.count("\n") == 2
     assert err == "npattn: unknown to this model, read as <unk>: ß e\n"
+    assert run("predict", folder, "a\x1b\x07\x85b").err.endswith(r"<unk>: \x1b \x07 \x85" + "\n")
 
 
 def test_an_unvalidated_run_is_named(run: Cli, folder: Path, tmp_path: Path) -> None:

@@ -1,17 +1,16 @@
-"""`npattn tour`, `check` and `figures`."""
+"""`npattn tour` and `check`."""
 
 from __future__ import annotations
 
 import importlib
 import re
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from command_line import TINY, Cli, write_pairs
+from command_line import Cli
 from npattn.attention import VERSIONS, v2_dot_product
 from npattn.commands import cases, tour, versions
 from npattn.commands.console import width
@@ -128,8 +127,8 @@ def test_check_finds_a_wrong_gradient(run: Cli, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_check_leaves_no_backward_out() -> None:
-    """Every public pair of the package is a case of its own, or a part of the Transformer's."""
-    parts = "npattn.transformer.blocks", "npattn.transformer.functions"
+    """Every public pair of the package is a case of its own, or a part of the Transformer, which is one as a whole."""
+    parts = "npattn.transformer."
     adapted = {
         "npattn.layers.softmax.softmax",
         "npattn.attention.core.scaled_dot_product_attention",
@@ -141,25 +140,3 @@ def test_check_leaves_no_backward_out() -> None:
     for name in adapted:
         module, _, function = name.rpartition(".")
         assert getattr(importlib.import_module(module), f"{function}_backward") in backwards
-
-
-def test_figures_are_drawn_and_named(run: Cli, tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
-    status, out, err = run("figures", "--out", tmp_path / "new" / "folder")
-    assert (status, err) == (0, "")
-    assert [Path(line).name for line in out.splitlines()] == ["attention.png", "positions.png"]
-    assert all(Path(line).read_bytes().startswith(b"\x89PNG") for line in out.splitlines())
-    assert run("train", write_pairs(tmp_path), "--run", tmp_path / "run", *TINY).status == 0
-    _, out, _ = run("figures", "--run", tmp_path / "run", "--text", "abc", "--out", tmp_path)
-    names = [Path(line).name for line in out.splitlines()]
-    assert names == ["attention.png", "positions.png", "learning-curve.png", "alignment.png"]
-
-
-def test_figures_without_matplotlib_say_what_is_missing(
-    run: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
-    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    line = run.fails("figures", "--out", tmp_path / "out")
-    assert line == "npattn: drawing needs matplotlib: pip install npattn[figures]"
-    assert not (tmp_path / "out").exists()

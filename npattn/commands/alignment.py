@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
-import numpy as np
-
+from npattn import plot
 from npattn._types import Array
 from npattn.commands.console import WIDTH, left, shortened, width
+from npattn.predicting import attention_weights
 from npattn.tasks import Codec
 from npattn.tasks.codec import tokenize
-from npattn.tasks.vocabulary import BOS
 from npattn.transformer import Transformer
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+#: Maps of different texts that stand side by side, at most.
+ABREAST = 3
 
 #: Shades for shares of a row's largest weight: below 1/10, below 3/10, …
 SHADES = " ░▒▓█"
@@ -23,12 +29,28 @@ def alignment(model: Transformer, codec: Codec, source: str, target: str) -> Arr
 
     Row i holds the weights with which symbol i was chosen, when the decoder had read the symbols before it.
     """
-    symbols = tokenize(target, codec.target_unit)
-    src = np.array([codec.encode_source(source)])
-    tgt = np.array([[BOS, *codec.target_vocabulary.encode(symbols)]])
-    _, cache = model.forward(src, tgt)
-    weights = cache.attention_weights()[f"decoder.{model.config.n_decoder_layers - 1}.cross_attention"]
-    return weights[0, :, : len(symbols)]
+    weights = attention_weights(model, codec, source, target)
+    return weights[f"decoder.{model.config.n_decoder_layers - 1}.cross_attention"]
+
+
+def draw_alignments(
+    model: Transformer, codec: Codec, pairs: Sequence[tuple[str, str]], *, per_head: bool = False
+) -> Axes:
+    """Draw the alignment of every pair (source, target): a row of maps for each, one for each head or their mean."""
+    weights = [alignment(model, codec, *pair) for pair in pairs]
+    rows = weights if per_head else [A.mean(0, keepdims=True) for A in weights]
+    columns = model.config.n_heads if per_head else min(len(pairs), ABREAST)
+    widest, tallest = max(A.shape[-1] for A in rows), max(A.shape[-2] for A in rows)
+    size = max(3.0, 0.26 * widest + 0.9), max(2.4, 0.26 * tallest + 0.9)
+    axes = plot.panels(sum(map(len, rows)), *size, columns=columns)
+    remaining = iter(axes)
+    for (source, target), heads in zip(pairs, rows, strict=True):
+        symbols, letters = tokenize(target, codec.target_unit), codec.tokenize(source)
+        for h, A in enumerate(heads, 1):
+            ax = plot.attention_map(A, symbols, letters, ax=next(remaining))
+            ax.set(xlabel="source", ylabel="target")
+            plot.title(ax, f"head {h}" if per_head else "mean of the heads")
+    return axes[0]
 
 
 def align_lines(A: Array, codec: Codec, source: str, target: str, *, per_head: bool = False) -> list[str]:
@@ -43,6 +65,7 @@ def align_lines(A: Array, codec: Codec, source: str, target: str, *, per_head: b
 def draw(A: Array, sources: Sequence[str], targets: Sequence[str], columns: int = WIDTH) -> list[str]:
     """Draw weights (N_T, N_S) as shades, a row for each target symbol; a source that is too long goes on below.
 
+    >>> import numpy as np
     >>> print("\\n".join(draw(np.array([[0.9, 0.1, 0.0], [0.0, 0.3, 0.7]]), "abc", "XY")))
         abc
       X █░

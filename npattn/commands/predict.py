@@ -6,25 +6,30 @@ import argparse
 import sys
 from collections.abc import Iterable, Iterator
 from itertools import islice
-from pathlib import Path
 from typing import Any, TextIO
 
-from npattn.commands.alignment import align_lines, alignment
-from npattn.commands.arguments import Parser, whole
-from npattn.commands.console import Console
+from npattn import plot
+from npattn.commands.alignment import align_lines, alignment, draw_alignments
+from npattn.commands.arguments import Parser, UsageError, path, whole
+from npattn.commands.console import Console, visible
+from npattn.models import load_model
 from npattn.predicting import predict
-from npattn.runs import load_run
 from npattn.tasks import Codec
 from npattn.transformer import Transformer
 
 #: Lines of a file that go through the model together.
 CHUNK = 1024
 
+#: Texts that `--plot` draws, at most.
+DRAWN = 12
+
 EXAMPLES = """\
 Prints one line for each text, in their order, and nothing else on standard
 output; an empty line stays empty.
 
 examples:
+  npattn predict g2p knight thorough                  the model that comes along
+  npattn predict g2p attention --plot attention.png   needs npattn[figures]
   npattn predict runs/dates "Monday, 28 July 2025"
   npattn predict runs/g2p --beam 5 < words.txt > phonemes.txt
   npattn predict runs/dates "the 5th of July, 2025" --show-attention
@@ -35,18 +40,22 @@ def add_parser(commands: argparse._SubParsersAction[Parser], **kwargs: Any) -> N
     """Add the command and its options."""
     parser = commands.add_parser("predict", help="put texts through a trained model", epilog=EXAMPLES, **kwargs)
     parser.set_defaults(run=run)
-    parser.add_argument("folder", metavar="RUN", type=Path, help="the folder of a run")
+    parser.add_argument("folder", metavar="RUN", type=path, help="the folder of a run, or g2p, which comes with npattn")
     parser.add_argument("texts", metavar="TEXT", nargs="*", help="source texts (default: lines of standard input)")
     parser.add_argument("--beam", metavar="K", type=whole(1), default=1, help="beam search (default: greedy)")
     parser.add_argument(
         "--show-attention", action="store_true", help="show what each target symbol looked at in the source"
     )
     parser.add_argument("--per-head", action="store_true", help="show that for every head instead of their mean")
+    parser.add_argument("--plot", metavar="FILE", type=path, help="draw it as a picture: .png, .svg, .pdf …")
 
 
 def run(args: argparse.Namespace, console: Console) -> int:
     """Print a target text for every source text."""
-    model, codec, _ = load_run(args.folder)
+    if args.plot is not None and not 0 < len(args.texts) <= DRAWN:
+        raise UsageError(f"--plot: expected 1 to {DRAWN} texts, got {len(args.texts)}", f"{args.prog} predict")
+    model, codec, _ = load_model(args.folder)
+    pairs: list[tuple[str, str]] = []                         # what --plot draws
     interactive = not args.texts and sys.stdin.isatty()
     if interactive:
         print("npattn: a text on each line, please; Ctrl-D ends", file=sys.stderr)
@@ -55,9 +64,13 @@ def run(args: argparse.Namespace, console: Console) -> int:
         warn_of_unknown(chunk, codec)
         for source, target in zip(chunk, predict_all(model, codec, chunk, args.beam), strict=True):
             console.line(target)
+            if args.plot is not None and target:
+                pairs.append((source, target))
             if (args.show_attention or args.per_head) and source.strip():
                 A = alignment(model, codec, source, target)
                 console.lines(align_lines(A, codec, source, target, per_head=args.per_head))
+    if pairs:
+        plot.save(draw_alignments(model, codec, pairs, per_head=args.per_head), args.plot)
     return 0
 
 
@@ -89,5 +102,5 @@ def warn_of_unknown(texts: Iterable[str], codec: Codec) -> None:
     symbols = dict.fromkeys(symbol for text in texts for symbol in codec.tokenize(text))
     unknown = [symbol for symbol in symbols if symbol not in codec.source_vocabulary]
     if unknown:
-        shown = " ".join(unknown[:20]) + " …" * (len(unknown) > 20)
+        shown = " ".join(map(visible, unknown[:20])) + " …" * (len(unknown) > 20)
         print(f"npattn: unknown to this model, read as <unk>: {shown}", file=sys.stderr)

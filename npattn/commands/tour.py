@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from npattn.commands.alignment import align_lines, alignment
-from npattn.commands.arguments import Parser, whole
+from npattn.commands.arguments import Parser, path, whole
 from npattn.commands.console import Console, left, percent, shortened
 from npattn.commands.example import FEATURES, WORDS, X, examples
 from npattn.commands.train import describe, new_run, train
@@ -42,7 +42,7 @@ def add_parser(commands: argparse._SubParsersAction[Parser], **kwargs: Any) -> N
         "tour", help="the seven versions, then a Transformer on dates (default)", description=DESCRIPTION, **kwargs
     )
     parser.set_defaults(run=run)
-    parser.add_argument("--run", dest="folder", metavar="DIR", type=Path, help="keep the trained model in this folder")
+    parser.add_argument("--run", dest="folder", metavar="DIR", type=path, help="keep the trained model in this folder")
     parser.add_argument("--steps", metavar="N", type=whole(1), help="training steps")
     parser.add_argument("--seed", metavar="S", type=whole(0), help="of parameters and batches (default: 0)")
     parser.add_argument("--workers", metavar="W", type=whole(1), help="threads (default: one for each core)")
@@ -89,11 +89,12 @@ def read_dates(folder: Path, args: argparse.Namespace, console: Console) -> int:
     task = load_task("dates")
     chosen = {"steps": args.steps, "seed": args.seed, "workers": args.workers}
     given = {name: value for name, value in chosen.items() if value is not None}
-    training = new_run(folder, task, {"validation_items": 500, "checkpoint_every": 10**9} | given)
+    checkpoints = {} if args.folder else {"checkpoint_every": 10**9}      # nobody could go on from them
+    training = new_run(folder, task, {"validation_items": 500} | checkpoints | given)
     describe(training, console, where=args.folder is not None)
-    status = train(training, console)
+    kept = args.folder and f"{args.prog} train dates --run {shlex.quote(str(args.folder))} --resume"
+    status = train(training, console, kept)
     if status:
-        console.line("Stopped.")
         return status
     model, codec, _ = load_run(folder)
     predictions = predict(model, codec, [item.source for item in task.test])

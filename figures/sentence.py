@@ -1,0 +1,36 @@
+"""The same sentence through all seven versions: the weights of the tour's example, the same words and vectors in each.
+
+The words are vectors of four hand-made features, and the weight matrices that decide where to look are set by hand, so
+that the maps can be judged by eye: "where?" should find the sea wall, a verb its subject, a preposition its place. Only
+the little network of version 1 is drawn at random (`npattn.commands.example`).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from npattn import plot
+from npattn.commands.example import WORDS, examples
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+#: What the rows of the weights stand for, in each version.
+QUERIES = ("q", "q", "q", "Q", "Q", "X", "X_Q")
+
+ROWS = ("1166", "2266", "3366", "4466", "5566", "ppqq")
+
+
+def draw(theme: plot.Theme = "light") -> Axes:
+    """Draw a map for each version, and one for each head of the last."""
+    axes = plot.mosaic(ROWS, 8.3, 9.0, theme=theme, height_ratios=(1, 1, 1, 1.5, 1.5, 5))
+    for number, (version, arrays, options, queries) in enumerate(examples(), 1):
+        _, cache = version.module.forward(*arrays.values(), **options)
+        heads = cache.A.reshape(-1, len(queries), len(WORDS))
+        places = str(number) if len(heads) == 1 else "pq"
+        for h, (A, place) in enumerate(zip(heads, places, strict=True), 1):
+            ax = plot.attention_map(A, queries, WORDS, numbers=True, ax=axes[place])
+            plot.title(ax, f"{number}  {version.name}" + f", head {h}" * (len(heads) > 1), loc="left")
+            ax.tick_params(axis="x", rotation=0)
+            ax.set(xlabel="$X$, attended to" if place in "56pq" else "", ylabel=f"${QUERIES[number - 1]}$")
+    return axes["1"]

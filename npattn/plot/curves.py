@@ -1,0 +1,80 @@
+"""Lines: how a run learns, how a quantity spreads, how positions resemble one another."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from npattn._shapes import dims
+from npattn._types import Array
+from npattn.plot.canvas import grid, legend, palette_of, panels
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+def learning_curve(
+    log: Mapping[str, Sequence[float]], score: str, *, label: str | None = None, ax: Axes | None = None
+) -> Axes:
+    """Draw a score, in percent, against minutes, from the log of a run (`npattn.run_log.read_log`).
+
+    Call it again with the same `ax` to compare runs or scores; `label` names them.
+    Raises ValueError when the score is missing.
+    """
+    missing = [name for name in ("minutes", score) if name not in log]
+    if missing:
+        raise ValueError(f"log: expected {' and '.join(missing)} among its columns, got {', '.join(log)}")
+    ax = ax or panels(1, 6.0, 3.6)[0]
+    percent = 100 * np.asarray(log[score], float)
+    ax.plot(log["minutes"], percent, marker="o", markersize=3.5, label=label, color=_next_colour(ax))
+    ax.set(xlabel="minutes", ylabel=f"{score} on validation items, %")
+    ax.set_ylim(bottom=0)
+    grid(ax)
+    if label is not None:
+        legend(ax)
+    return ax
+
+
+def spread(
+    x: Array, samples: Array, *, label: str | None = None, colour: str | None = None, ax: Axes | None = None
+) -> Axes:
+    """Draw how samples (S, N) of a quantity spread at each x (N,): a line for the median, a band for 80 % of them.
+
+    The band goes from the 10th to the 90th percentile. Call it again with the same `ax` to compare.
+    Raises ValueError for shapes that don't fit.
+    """
+    x = np.asarray(x, float)
+    dims(x=(x, "N"), samples=(samples, "S N"))
+    ax = ax or panels(1, 4.0, 3.6)[0]
+    low, median, high = np.quantile(samples, (0.1, 0.5, 0.9), axis=0)
+    colour = colour or _next_colour(ax)
+    ax.fill_between(x, low, high, color=colour, alpha=0.22, linewidth=0)
+    ax.plot(x, median, color=colour, label=label)
+    grid(ax)
+    if label is not None:
+        legend(ax)
+    return ax
+
+
+def position_products(P: Array, rows: Sequence[int] = (0,), *, ax: Axes | None = None) -> Axes:
+    """Draw the dot products P[n]·P[m] of positions P (N, D) against the distance m − n, a line for each n of `rows`.
+
+    For sinusoidal positions of an even width the lines are parts of one. Raises IndexError for a row that is not there.
+    """
+    dims(P=(P, "N D"))
+    ax = ax or panels(1, 4.0, 3.6)[0]
+    for style, n in zip(("-", "--", ":", "-.") * len(rows), rows, strict=False):
+        distance = np.arange(len(P)) - n
+        ax.plot(distance, P @ P[n], style, color=_next_colour(ax), label=f"$n = {n}$")
+    ax.set(xlabel="distance $m - n$", ylabel="$P[n] \\cdot P[m]$")
+    grid(ax)
+    legend(ax)
+    return ax
+
+
+def _next_colour(ax: Axes) -> str:
+    """Return the palette's next colour: that after the lines already drawn."""
+    colours = palette_of(ax).colours
+    return colours[len(ax.get_lines()) % len(colours)]
