@@ -1,5 +1,19 @@
 """Masks: boolean arrays, True where a query may attend to a key. Combine them with `&`.
 
+**Sequence mask**  M_in = (n ≤ i + offset): query i sees the keys up to its own place, so that no output depends on what
+comes after it.
+
+**Pad mask**  M_bn = (token n of row b is no pad): the keys that only fill a batch up weigh nothing.
+
+A score whose mask is False counts as −∞ in `npattn.layers.softmax`: its weight is exactly 0, and so is its gradient.
+
+**Shapes**  sequence mask (N_Q, N_X), pad mask (B, 1, 1, N_X), their `&` (B, 1, N_Q, N_X); all broadcast to the scores
+(B, H, N_Q, N_X).
+
+**Raises**  ValueError for sizes, lengths and shapes that don't fit, TypeError for what is no integer.
+
+**Source**  Vaswani et al. (2017), arXiv:1706.03762, §3.2.3, for the sequence mask.
+
 >>> import numpy as np
 >>> causal_mask(3)
 array([[ True, False, False],
@@ -65,7 +79,7 @@ def padding_mask(lengths_or_ids: Array, N_X: int | None = None, *, pad_id: int |
         raise ValueError(f"lengths: expected (B,), got {given.shape}; for ids (B, N_X) give their pad_id")
     longest = int(given.max(initial=0))
     N_X = longest if N_X is None else N_X
-    if longest > N_X or given.min(initial=0) < 0:
+    if longest > N_X or (given < 0).any():
         worst = longest if longest > N_X else given.min()
         raise ValueError(f"lengths: expected 0 to N_X={N_X}, got {worst}")
     return (np.arange(N_X) < given[:, None])[:, None, None, :]

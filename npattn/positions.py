@@ -7,6 +7,10 @@ for row n and columns 2i and 2i+1, all counted from 0, of width D.
 Each pair of columns turns at its own pace, with wavelengths from 2π to nearly 10000·2π. So, for an even D, P[n + k]
 is P[n] turned by angles that depend on k alone, and the dot product P[n]·P[m] depends on n − m alone.
 
+**Shapes**  P (N, D), n from 0 to N − 1; it is added to the embeddings (B, N, D), which have been scaled by √D.
+
+**Raises**  ValueError for negative sizes, TypeError for what is no integer.
+
 **Source**  Vaswani et al. (2017), arXiv:1706.03762, §3.5.
 
 >>> import numpy as np
@@ -29,5 +33,5 @@ def sinusoidal_positions(N: int, D: int) -> Array:
     for symbol, size in (("N", N), ("D", D)):
         check_size(symbol, size)
     pair = np.arange(D) // 2                                  # (D,)  i of each column
-    angle = np.arange(N)[:, None] * 10000.0 ** (-2 * pair / max(D, 1))   # (N, D)
+    angle = np.arange(N)[:, None] * 10000.0 ** (-2 * pair / D)      # (N, D)
     return np.where(np.arange(D) % 2, np.cos(angle), np.sin(angle))

@@ -6,11 +6,14 @@ import os
 import secrets
 
 import pytest
-from hypothesis import settings
+from hypothesis import Phase, settings
 
-collect_ignore = ["golden"]  # scripts that make golden numbers; they need PyTorch
+# Scripts that need what the tests do not: PyTorch for golden numbers, mutmut for mutants.
+collect_ignore = ["golden", "mutation"]
 
 settings.register_profile("repeatable", derandomize=True, max_examples=25, deadline=None, database=None)
+# For mutants: a failure counts, and its smallest example does not matter.
+settings.register_profile("mutants", settings.get_profile("repeatable"), phases=[Phase.explicit, Phase.generate])
 settings.register_profile("explore", max_examples=500, deadline=None, print_blob=True)
 
 EXPLORE = os.environ.get("NPATTN_EXPLORE") == "1"

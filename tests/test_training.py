@@ -335,7 +335,6 @@ class TestThreads:
         """One worker unless more are asked for, and then BLAS is left as it is."""
         monkeypatch.setitem(sys.modules, "threadpoolctl", None)
         monkeypatch.setattr("npattn.training.cores", lambda: 5)
-        monkeypatch.setattr("npattn.training.one_blas_thread", None)
         assert trainer(workers=None).workers == 1
         asked, alone = trainer(workers=2), trainer(workers=1)
         assert asked.workers == 2

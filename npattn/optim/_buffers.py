@@ -62,10 +62,13 @@ def spread(pool: Executor | None, task: Callable[..., T], work: Iterable[tuple[A
     A thread takes SPAN elements at a time, be it a part of one array or many small arrays.
     """
     shares: list[list[tuple[Any, ...]]] = [[]]
+    taken = 0
     for arrays in work:
-        if sum(taken[0].size for taken in shares[-1]) >= SPAN:
+        if taken >= SPAN:
             shares.append([])
+            taken = 0
         shares[-1].append(arrays)
+        taken += arrays[0].size
 
     def run(share: list[tuple[Any, ...]]) -> list[T]:
         return [task(*arrays) for arrays in share]

@@ -106,9 +106,10 @@ class Adam:
         _check_squares(grads, pool)
         self.t += 1
         if self.weight_decay:
-            for name in self._decayed:
-                parameter = self.params[name]
-                parameter *= 1 - lr * self.weight_decay
+            with np.errstate(under="ignore"):
+                for name in self._decayed:
+                    parameter = self.params[name]
+                    parameter *= 1 - lr * self.weight_decay
         c = math.sqrt(1 - self.betas[1] ** self.t)
         rate = lr * c / (1 - self.betas[0] ** self.t)
         chunk = CHUNK if pool is None else SHARED_CHUNK

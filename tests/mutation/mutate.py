@@ -1,0 +1,182 @@
+"""Run mutmut on groups of modules and compare the mutants that survive with the list of those that may.
+
+    python tests/mutation/mutate.py                          every mutant of every group, from scratch
+    python tests/mutation/mutate.py optim --work /tmp/m      one group; keeps its work, and tests only survivors again
+    python tests/mutation/mutate.py --sample 40 --seed 7     a few mutants of one group, both drawn with this seed
+
+`groups.toml` says which tests are to kill the mutants of which modules; `equivalents.toml` lists the mutants that
+nothing can kill, and why. The exit status is 1 if any other mutant survives, or if one on the list no longer does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import random
+import re
+import secrets
+import shutil
+import subprocess
+import sys
+import tempfile
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from mutmut.mutation.diff_apply import get_diff_for_mutant
+from mutmut.mutation.file_mutation import mutate_file_contents
+from mutmut.utils.file_utils import walk_mutatable_files
+from mutmut.utils.format_utils import get_mutant_name
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+
+#: mutmut's exit codes for a mutant that made a test fail, and for one that ran for ever instead: killed as well, but
+#: on a machine that is busy with other things it may only have been slow.
+FAILED, TIMED_OUT = (1, 3), (-24, 24, 36, 152, 255)
+
+#: mutmut mutates no decorated function, and a warm cache would hide its mutants. Without it the results are the same.
+CACHED = re.compile(r"^@(functools\.)?lru_cache\(.*\)\n", re.MULTILINE)
+
+CONFIG = """
+[tool.mutmut]
+source_paths = ["npattn"]
+only_mutate = {modules}
+pytest_add_cli_args_test_selection = {tests}
+pytest_add_cli_args = ["-p", "no:cacheprovider", "--hypothesis-profile=mutants"]
+timeout_constant = 20.0
+use_git_change_detection = false
+"""
+
+
+class Change(NamedTuple):
+    """A mutant by what it changes, which outlasts edits elsewhere; mutmut numbers them anew after each."""
+
+    function: str
+    line: str
+    mutant: str
+
+    def __str__(self) -> str:
+        return f"{self.function}\n    - {self.line}\n    + {self.mutant}"
+
+
+def main() -> int:
+    options = arguments()
+    groups = tomllib.loads((HERE / "groups.toml").read_text(encoding="utf-8"))
+    chosen = options.groups or list(groups)
+    rng = random.Random(options.seed)
+    if options.sample:
+        chosen = rng.sample(chosen, 1)
+    listed = equivalents()
+    with tempfile.TemporaryDirectory() as scratch:
+        good = []
+        for name in chosen:
+            work = Path(options.work or scratch).resolve() / name
+            prepare(work, groups[name])
+            with contextlib.chdir(work):
+                drawn = draw(rng, options.sample) if options.sample else []
+                run(drawn, options.children)
+                good.append(report(name, drawn, listed))
+    if options.sample:
+        print(f"again: --sample {options.sample} --seed {options.seed}")
+    return 0 if all(good) else 1
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("groups", nargs="*", help="of groups.toml; all unless given")
+    parser.add_argument("--children", type=int, default=os.cpu_count() or 1, help="how many mutants at a time")
+    parser.add_argument("--work", help="a folder to keep the work in; what was killed there is not tested again")
+    parser.add_argument("--sample", type=int, help="test so many mutants of one group, drawn at random")
+    parser.add_argument("--seed", type=int, default=secrets.randbits(32), help="of the draw; a fresh one unless given")
+    return parser.parse_args()
+
+
+def equivalents() -> dict[Change, str]:
+    """Read the mutants that may survive, with the reason of each."""
+    entries = tomllib.loads((HERE / "equivalents.toml").read_text(encoding="utf-8"))["equivalent"]
+    return {Change(e["function"], e["line"], mutant): e["reason"] for e in entries for mutant in e["mutants"]}
+
+
+def prepare(work: Path, group: Mapping[str, Any]) -> None:
+    """Copy the tree, configure mutmut in the copy, and forget what earlier runs there found but the killed."""
+    for folder in ("npattn", "tests"):
+        shutil.copytree(ROOT / folder, work / folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
+    for path in (work / "npattn").rglob("*.py"):
+        code = path.read_text(encoding="utf-8")
+        if CACHED.search(code):
+            path.write_text(CACHED.sub("", code), encoding="utf-8")
+    config = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    config += CONFIG.format(**{key: json.dumps(value) for key, value in group.items()})
+    (work / "pyproject.toml").write_text(config, encoding="utf-8")
+    (work / "mutants" / "mutmut-stats.json").unlink(missing_ok=True)
+    for path in (work / "mutants").rglob("*.meta"):
+        meta = json.loads(path.read_text(encoding="utf-8"))
+        codes = meta["exit_code_by_key"]
+        meta["exit_code_by_key"] = {name: code if code in FAILED else None for name, code in codes.items()}
+        path.write_text(json.dumps(meta), encoding="utf-8")
+
+
+def draw(rng: random.Random, size: int) -> list[str]:
+    """Draw from the mutants that mutmut will make here, by its names."""
+    names = [
+        get_mutant_name(path, name)
+        for path in sorted(walk_mutatable_files())
+        for name in mutate_file_contents(str(path), path.read_text(encoding="utf-8")).mutant_names
+    ]
+    return rng.sample(names, min(size, len(names)))
+
+
+def run(names: Sequence[str], children: int) -> None:
+    """Let mutmut test the named mutants, or all that it has no verdict on."""
+    command = [str(Path(sys.executable).with_name("mutmut")), "run", "--max-children", str(children), *names]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    if done.returncode:
+        raise SystemExit(f"mutmut failed\n{done.stdout[-4000:]}")
+
+
+def report(group: str, names: Sequence[str], listed: Mapping[Change, str]) -> bool:
+    """Print the score of a group and what is not as listed; tell whether all is."""
+    codes = {name: code for name, code in verdicts().items() if not names or name in names}
+    alive = {name: change(name) for name, code in codes.items() if code not in FAILED + TIMED_OUT}
+    unlisted = {name: made for name, made in alive.items() if made not in listed}
+    functions = {function(name) for name in codes}
+    gone = [made for made in listed if not names and made.function in functions and made not in alive.values()]
+    for name, made in unlisted.items():
+        print(f"alive and not listed (exit code {codes[name]}): {made}")
+    for made in gone:
+        print(f"listed, but killed or no more: {made}")
+    failed, timed_out = (sum(code in kind for code in codes.values()) for kind in (FAILED, TIMED_OUT))
+    print(f"{group}: {len(codes)} mutants: {failed} killed, {timed_out} timed out, ", end="")
+    print(f"{len(alive) - len(unlisted)} equivalent, {len(unlisted)} alive", flush=True)
+    return not unlisted and not gone
+
+
+def verdicts() -> dict[str, int | None]:
+    """mutmut's exit code for every mutant of the group."""
+    found: dict[str, int | None] = {}
+    for path in sorted(Path("mutants").rglob("*.meta")):
+        found |= json.loads(path.read_text(encoding="utf-8"))["exit_code_by_key"]
+    return found
+
+
+def change(name: str) -> Change:
+    """What a mutant changes, without comments and the space around."""
+    path = Path(*name.split(".")[:-1])
+    path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    diff = get_diff_for_mutant(name, path=path).splitlines()[2:]
+    sides = (" ".join(line[1:].partition("  #")[0].strip() for line in diff if line[0] == sign) for sign in "-+")
+    return Change(function(name), *sides)
+
+
+def function(name: str) -> str:
+    """`m.x_softmax__mutmut_3` is of `m.softmax`, and `m.xǁAdamǁstep__mutmut_7` of `m.Adam.step`."""
+    module, _, mangled = name.partition("__mutmut_")[0].rpartition(".")
+    return f"{module}.{mangled.removeprefix('x_').removeprefix('xǁ').replace('ǁ', '.')}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,172 @@
+"""What every pair of attention and layers says about a wrong shape or dtype: symbol, what was expected, what came."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from calls import Call, Setting, cotangent
+from npattn._types import Array
+from pairs import PAIRS, Pair
+
+SIZES = {
+    "B": 2, "N": 3, "N_Q": 3, "N_X": 4, "D": 4, "D_Q": 5, "D_X": 6, "D_V": 7, "D_E": 8, "D_XQ": 9, "D_Z": 10,
+    "H": 2, "V": 8, "D_in": 5, "D_out": 6,
+}  # fmt: skip
+
+#: The floating arguments of each forward in their order, then the cotangent of its backward, and the shape each has
+#: to have when the ones before it were right. The sizes are those above, with one batch axis.
+EXPECTED = {
+    "npattn.layers.linear.linear": """
+        X: (…, D_in)
+        W: (D_in=5, D_out)
+        b: (D_out=6,)
+        dY: (2, 3, 6) like the output
+    """,
+    "npattn.layers.softmax.softmax": """
+        E: (…, N_X)
+        dA: (2, 3, 4) like the output
+    """,
+    "npattn.layers.layer_norm.layer_norm": """
+        X: (…, D)
+        gamma: (D=4,)
+        beta: (D=4,)
+        dY: (2, 3, 4) like the output
+    """,
+    "npattn.layers.activations.relu": """
+        X: any shape
+        dY: (2, 3, 4) like the output
+    """,
+    "npattn.layers.activations.gelu": """
+        X: any shape
+        dY: (2, 3, 4) like the output
+    """,
+    "npattn.layers.dropout.dropout": """
+        X: any shape
+        dY: (2, 3, 4) like the output
+    """,
+    "npattn.layers.embedding.embedding": """
+        W_E: (V, D)
+        dY: (2, 3, 4) like the output
+    """,
+    "npattn.layers.cross_entropy.cross_entropy": """
+        logits: (…, V)
+    """,
+    "npattn.attention.core.scaled_dot_product_attention": """
+        Q: (…, N_Q, D_Q)
+        K: (2, N_X, D_Q=5)
+        V: (2, N_X=4, D_V)
+        bias: any shape
+        dY: (2, 3, 7) like the output
+    """,
+    "npattn.attention.tiled.tiled_attention": """
+        Q: (…, N_Q, D_Q)
+        K: (2, N_X, D_Q=5)
+        V: (2, N_X=4, D_V)
+        bias: any shape
+        dY: (2, 3, 7) like the output
+    """,
+    "npattn.attention.v1_feed_forward.forward": """
+        q: (…, D_Q)
+        X: (2, N_X, D_X)
+        W_Q: (D_Q=5, D_E)
+        W_X: (D_X=6, D_E=8)
+        w: (D_E=8,)
+        dy: (2, 6) like the output
+    """,
+    "npattn.attention.v2_dot_product.forward": """
+        q: (…, D_Q)
+        X: (2, N_X, D_Q=5)
+        dy: (2, 5) like the output
+    """,
+    "npattn.attention.v3_scaled_dot_product.forward": """
+        q: (…, D_Q)
+        X: (2, N_X, D_Q=5)
+        dy: (2, 5) like the output
+    """,
+    "npattn.attention.v4_multiple_queries.forward": """
+        Q: (…, N_Q, D_Q)
+        X: (2, N_X, D_Q=5)
+        dY: (2, 3, 5) like the output
+    """,
+    "npattn.attention.v5_cross_attention.forward": """
+        Q: (…, N_Q, D_Q)
+        X: (2, N_X, D_X)
+        W_K: (D_X=6, D_Q=5)
+        W_V: (D_X=6, D_V)
+        dY: (2, 3, 7) like the output
+    """,
+    "npattn.attention.v6_self_attention.forward": """
+        X: (…, N_X, D_X)
+        W_Q: (D_X=6, D_Q)
+        W_K: (D_X=6, D_Q=5)
+        W_V: (D_X=6, D_V)
+        dY: (2, 4, 7) like the output
+    """,
+    "npattn.attention.v7_multi_head.forward": """
+        X_Q: (…, N_Q, D_XQ)
+        X: (2, N_X, D_X)
+        W_Q: (D_XQ=9, H·D_Q)
+        W_K: (D_X=6, H·D_Q=10)
+        W_V: (D_X=6, H·D_V)
+        W_O: (H·D_V=14, D_Z)
+        b_Q: (H·D_Q=10,)
+        b_K: (H·D_Q=10,)
+        b_V: (H·D_V=14,)
+        b_O: (D_Z=10,)
+        dZ: (2, 3, 10) like the output
+    """,
+}
+
+each_pair = pytest.mark.parametrize(("pair", "expected"), [(PAIRS[name], EXPECTED[name]) for name in PAIRS], ids=PAIRS)
+
+
+def said(run: Any, *args: Any) -> str:
+    """Return the type and the words of the error that a call raises."""
+    with pytest.raises((TypeError, ValueError)) as caught:
+        run(*args)
+    return f"{caught.type.__name__}: {caught.value}"
+
+
+def floating_arguments(call: Call) -> list[tuple[int, Array]]:
+    return [(i, a) for i, a in enumerate(call.args) if isinstance(a, np.ndarray) and a.dtype.kind == "f"]
+
+
+def replaced(call: Call, i: int, array: Array) -> Call:
+    return call.with_args(*call.args[:i], array, *call.args[i + 1 :])
+
+
+def lines(expected: str) -> list[tuple[str, str]]:
+    """Return the symbol and the shape of every line."""
+    pairs = (line.strip().split(": ") for line in expected.strip().splitlines())
+    return [(symbol, shape) for symbol, shape in pairs]
+
+
+@each_pair
+def test_a_wrong_shape(pair: Pair, expected: str) -> None:
+    call = pair.call(Setting(optional=15, sizes=SIZES))
+    wanted = lines(expected)
+    for (i, _), (symbol, shape) in zip(floating_arguments(call), wanted, strict=False):
+        if shape != "any shape":
+            assert said(replaced(call, i, np.array(1.0)).run) == f"ValueError: {symbol}: expected {shape}, got ()"
+    Y, cache = call.run()
+    if wanted[-1][1].endswith("like the output"):
+        symbol, shape = wanted[-1]
+        assert said(pair.backward, np.array(1.0), cache) == f"ValueError: {symbol}: expected {shape}, got ()"
+        assert said(pair.backward, Y[None], cache).startswith(f"ValueError: {symbol}: expected {shape}, got (1, 2, ")
+
+
+@each_pair
+def test_a_wrong_dtype(pair: Pair, expected: str) -> None:
+    call = pair.call(Setting(optional=15, sizes=SIZES))
+    for (i, array), (symbol, _) in zip(floating_arguments(call), lines(expected), strict=False):
+        wrong = replaced(call, i, array.astype(int))
+        assert said(wrong.run) == f"TypeError: {symbol}: expected float32 or float64, got int64"
+    Y, cache = call.run()
+    symbol, shape = lines(expected)[-1]
+    if shape.endswith("like the output"):
+        wrong_dY = cotangent(Y).astype(np.float32)
+        wanted = f"TypeError: {symbol}: expected an array of float64 like the output, got float32"
+        assert said(pair.backward, wrong_dY, cache) == wanted
