@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -54,7 +55,11 @@ def lines(rows: Sequence[Sequence[Lines]], path: Path) -> None:
 
 
 def _panel(ax: Axes, panel: Lines) -> None:
-    for name, values in panel.lines.items():
+    for name, given in panel.lines.items():
+        # Toy sizes may add no memory that shows; a logarithmic axis has no place for that.
+        values = [value if value > 0 else math.nan for value in given]
+        if all(map(math.isnan, values)):
+            continue
         ax.plot(panel.x, values, "o-", markersize=3, label=name, color=COLOURS.get(name.partition(":")[0]))
     ax.set_xscale("log", base=2)
     ax.set_yscale("log", base=2)
