@@ -71,7 +71,8 @@ def _panel(ax: Axes, panel: Lines) -> None:
     ax.minorticks_off()
     ax.set(title=panel.title, xlabel=panel.x_label, ylabel=panel.y_label)
     ax.grid(alpha=0.3)
-    ax.legend(fontsize=8)
+    if ax.lines:
+        ax.legend(fontsize=8)
 
 
 def _axes(rows: int, columns: int, width: float) -> list[list[Axes]]:

@@ -21,12 +21,13 @@ import numpy as np
 from npattn._shapes import check_size
 from npattn._speed import can_limit_blas, cores, keep_memory, one_blas_thread
 from npattn._types import Array
+from npattn.layers.cross_entropy import checked_smoothing
 from npattn.optim import Adam, clip_gradients
 from npattn.sharding import GradientSum, deal
 from npattn.transformer import Transformer, functions
 from npattn.transformer.parameters import Blocks
 
-#: Operations of a step from which on threads pay: each time they hand Python's lock to one another takes some 50 µs.
+#: Operations of a step from which on threads pay: in short steps they wait for each other to hand over Python's lock.
 #: Two threads took 1.2 to 1.5 times the time of one for steps of 1.3e9 operations, 0.8 to 1.2 times for 2.6e9, the same
 #: time for 6e9, and 0.8 times for 12e9.
 WORTHWHILE = 4e9
@@ -76,7 +77,7 @@ class Trainer:
             check_size("workers", workers, least=1)
         check_optimizer(model, optimizer)
         self.model, self.optimizer = model, optimizer
-        self.smoothing, self.clip = smoothing, clip
+        self.smoothing, self.clip = checked_smoothing(smoothing), clip
         self.workers = workers or (cores() if can_limit_blas() else 1)
         self.keep_memory = keep_memory
         self.seed = int(rng.integers(2**63)) if isinstance(rng, np.random.Generator) else rng

@@ -1,4 +1,4 @@
-"""Hypothesis: the same few examples in every run, or, with NPATTN_EXPLORE=1, many new ones."""
+"""Hypothesis: the same few examples in every run, or, with NPATTN_EXPLORE=500, 500 new ones for each test."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ collect_ignore = ["golden", "mutation"]
 settings.register_profile("repeatable", derandomize=True, max_examples=25, deadline=None, database=None)
 # For mutants: a failure counts, and its smallest example does not matter.
 settings.register_profile("mutants", settings.get_profile("repeatable"), phases=[Phase.explicit, Phase.generate])
-settings.register_profile("explore", max_examples=500, deadline=None, print_blob=True)
 
-EXPLORE = os.environ.get("NPATTN_EXPLORE") == "1"
+EXPLORE = int(os.environ.get("NPATTN_EXPLORE") or 0)
+settings.register_profile("explore", max_examples=EXPLORE or 500, deadline=None, print_blob=True)
 settings.load_profile("explore" if EXPLORE else "repeatable")
 
 
@@ -29,4 +29,4 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     if EXPLORE:
         seed = config.option.hypothesis_seed
-        terminalreporter.write_line(f"explored; again: NPATTN_EXPLORE=1 pytest --hypothesis-seed={seed}")
+        terminalreporter.write_line(f"explored; again: NPATTN_EXPLORE={EXPLORE} pytest --hypothesis-seed={seed}")

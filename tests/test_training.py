@@ -282,6 +282,15 @@ class TestFailures:
             it.step(src, tgt)
         assert snapshot(it) == before
 
+    @pytest.mark.parametrize("smoothing", [-0.1, 1.0, float("nan")])
+    def test_smoothing_out_of_range(self, smoothing: float) -> None:
+        model = small_model()
+        with pytest.raises(ValueError, match=r"^smoothing: expected 0 ≤ smoothing < 1, got "):
+            trainer(model, smoothing=smoothing)
+        with pytest.raises(ValueError, match=r"^smoothing: expected 0 ≤ smoothing < 1, got "):
+            model.loss_and_gradients(SRC, TGT, smoothing=smoothing)
+        assert trainer(model, smoothing=np.float64(0.1)).smoothing.__class__ is float
+
     @pytest.mark.parametrize("workers", [0, -2])
     def test_too_few_workers(self, workers: int) -> None:
         with pytest.raises(ValueError, match=rf"^workers: expected 1 or more, got {workers}$"):

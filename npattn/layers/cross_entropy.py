@@ -55,14 +55,19 @@ def cross_entropy(
     check_ids("targets", targets, V, ignore_id)
     if targets.shape != logits.shape[:-1]:
         raise ValueError(f"targets: expected {logits.shape[:-1]} like the logits, got {targets.shape}")
-    if not 0 <= smoothing < 1:
-        raise ValueError(f"smoothing: expected 0 ≤ smoothing < 1, got {smoothing}")
-    smoothing = float(smoothing)                              # np.float64 would promote float32
+    smoothing = checked_smoothing(smoothing)
     counted = np.full(targets.shape, True) if ignore_id is None else targets != ignore_id
     t = targets[counted]                                      # (n,)
     z = logits[counted]                                       # (n, V)
     loss = loss_in_place(z, t, smoothing)
     return np.asarray(loss), Cache(z, t, counted, smoothing)
+
+
+def checked_smoothing(smoothing: float) -> float:
+    """Return it as a Python float, since np.float64 would promote float32; raise ValueError unless 0 ≤ ε < 1."""
+    if not 0 <= smoothing < 1:
+        raise ValueError(f"smoothing: expected 0 ≤ smoothing < 1, got {smoothing}")
+    return float(smoothing)
 
 
 def loss_in_place(z: Array, t: Array, smoothing: float) -> Any:
