@@ -13,7 +13,7 @@ from calls import Setting, cotangent, examples, settings
 from npattn.attention import v7_multi_head
 from npattn.attention.core import sum_to_shape
 from npattn.layers import layer_norm, layer_norm_backward, linear, linear_backward
-from npattn.layers.linear import CHUNK, sum_rows
+from npattn.layers.linear import CHUNK, ones, sum_rows
 from pairs import PAIRS
 
 
@@ -89,3 +89,10 @@ def test_empty_axes(shape: tuple[int, ...]) -> None:
     dX, dW, db = linear_backward(Y, cache)
     assert (Y.shape, dX.shape) == ((*shape[:-1], 2), shape)
     assert dW.tolist() == np.zeros((3, 2)).tolist() and db.tolist() == [0, 0]
+
+
+def test_shared_ones_cannot_be_written_to() -> None:
+    """Every caller gets the same vector."""
+    vector = ones(3, np.dtype(np.float32))
+    assert not vector.flags.writeable
+    np.testing.assert_array_equal(vector, np.ones(3, np.float32))

@@ -19,7 +19,7 @@ from npattn import (
     sinusoidal_positions,
     tiled_attention,
 )
-from npattn._shapes import check_ids, dims
+from npattn._shapes import check_cotangent, check_ids, dims
 from npattn._types import Array
 from npattn.attention import (
     v1_feed_forward,
@@ -188,3 +188,8 @@ def test_a_cotangent_of_another_shape_dtype_or_kind_is_refused(name: str) -> Non
 def test_a_size_that_is_no_integer_is_refused(symbol: str, call: Callable[[Any], Any], size: Any) -> None:
     with pytest.raises(TypeError, match=rf"^{symbol}: expected an integer, got {re.escape(repr(size))}$"):
         call(size)
+
+
+def test_a_cotangent_that_is_no_array_is_called_what_it_is() -> None:
+    with pytest.raises(TypeError, match=r"^dY: expected an array of float64 like the output, got list$"):
+        check_cotangent("dY", [1.0], (1,), np.dtype(np.float64))  # type: ignore[arg-type]

@@ -92,7 +92,7 @@ def cross_entropy_backward(dloss: Array | float, cache: Cache) -> Array:
         raise ValueError(f"dloss: expected a real number, as the loss is one, got {dloss!r}")
     P, targets, counted, smoothing = cache
     dz = P.copy()
-    gradient_in_place(dz, targets, smoothing, np.asarray(dloss, P.dtype))
+    gradient_in_place(dz, targets, smoothing, float(dloss))
     if len(dz) == counted.size:                               # nothing was ignored: no need to copy
         return dz.reshape(*counted.shape, P.shape[1])
     dlogits = np.zeros((*counted.shape, P.shape[1]), P.dtype)
@@ -100,7 +100,7 @@ def cross_entropy_backward(dloss: Array | float, cache: Cache) -> Array:
     return dlogits
 
 
-def gradient_in_place(P: Array, t: Array, smoothing: float, dloss: Array | float) -> None:
+def gradient_in_place(P: Array, t: Array, smoothing: float, dloss: float) -> None:
     """Turn the probabilities P (n, V) that `loss_in_place` left into the gradient of the logits."""
     n, V = P.shape
     P -= smoothing / max(V, 1)                                # dz = p − q
