@@ -1,4 +1,6 @@
-"""What makes training fast on a CPU without touching the mathematics; each is measured, named and opt-in.
+"""What makes training fast on a CPU without touching the mathematics; `npattn.Trainer` asks for it, an import does not.
+
+Each is measured and named:
 
 - `one_blas_thread`: worker threads that each run their own matrix products are faster than one thread whose products
   use every core, because everything that is not a matrix product (softmax, layer norm, relu) then uses every core
