@@ -1,7 +1,7 @@
 """The encoder–decoder Transformer: configuration, parameters, layers, the whole, and search.
 
-Read `tokens` for the rows that are worked on, `attention` and `blocks` for the layers, `stacks` for encoder and decoder,
-`functions` for the model as a pure pair, `model` for the class around it.
+Read `tokens` for the rows that are worked on, `attention` and `blocks` for the layers, `stacks` for encoder and
+decoder, `functions` for the model as a pure pair, `model` for the class around it.
 """
 
 from npattn.transformer.config import TransformerConfig
