@@ -40,7 +40,14 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Write `text` in UTF-8 to `path`, wholly or not at all."""
+    """Write `text` in UTF-8 to `path`, wholly or not at all. OSError: it cannot be written.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_text(Path(folder, "log.tsv"), "step\\tloss\\n")
+    ...     Path(folder, "log.tsv").read_text()
+    'step\\tloss\\n'
+    """
     with replacing(Path(path)) as file:
         file.write(text.encode())
 

@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from npattn._shapes import is_array, kind_of
 from npattn._types import Params
 
 #: What an array is before anyone reads its numbers: its shape and its dtype.
@@ -20,8 +21,8 @@ def layout_of(what: str, arrays: Params) -> Layout:
         raise TypeError(f"{what}: expected a mapping of names to NumPy arrays, got {type(arrays).__name__}")
     layout = {}
     for name, array in arrays.items():
-        if not isinstance(array, np.ndarray):
-            raise TypeError(f"{what}: {name!r}: expected a NumPy array, got {type(array).__name__}")
+        if not is_array(array):
+            raise TypeError(f"{what}: {name!r}: expected a NumPy array, got {kind_of(array)}")
         layout[name] = (array.shape, array.dtype)
     return layout
 

@@ -17,6 +17,7 @@ from typing import IO, NamedTuple
 import numpy as np
 from numpy.lib import format as npy
 
+from npattn._scalars import check_path
 from npattn._types import Array, Params
 
 DTYPES = {np.dtype(code).newbyteorder("<") for code in "?bBhHiIqQefd"}
@@ -41,7 +42,7 @@ class Header(NamedTuple):
 @contextmanager
 def reading(path: str | PathLike[str]) -> Iterator[IO[bytes]]:
     """Open a file, and turn whatever its content makes the block raise into a `CheckpointError` that names it."""
-    with open(path, "rb") as file:
+    with open(check_path("path", path), "rb") as file:
         try:
             yield file
         except CheckpointError as error:

@@ -6,18 +6,22 @@ Every public function states the shapes of its arguments once, on entry, in the 
 
 The first array that shows an axis binds its size, the later ones must agree. ``...`` stands for the batch axes, which
 must match exactly: nothing but masks and biases is broadcast, because a broadcast that nobody meant is a wrong answer
-that nobody notices. An array that is ``None`` (an optional bias) is passed over.
+that nobody notices. An array whose pattern ends on ``or None`` (an optional bias) may be ``None``.
 """
 
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any, TypeGuard, TypeVar
 
 import numpy as np
 
+from npattn._scalars import check_integer
 from npattn._types import Array
 
-BATCH = "..."
+BATCH, OPTIONAL = "...", " or None"
+
+Cache = TypeVar("Cache")
 
 #: complex128 is admitted for one purpose: `npattn.check_gradients` differentiates forward code by the complex step.
 FLOATING = (np.dtype(np.float32), np.dtype(np.float64), np.dtype(np.complex128))
@@ -25,7 +29,7 @@ FLOATING = (np.dtype(np.float32), np.dtype(np.float64), np.dtype(np.complex128))
 
 @lru_cache(maxsize=512)
 def _axes(pattern: str) -> tuple[bool, tuple[str, ...]]:
-    names = pattern.split()
+    names = pattern.removesuffix(OPTIONAL).split()
     has_batch = bool(names) and names[0] == BATCH
     return has_batch, tuple(names[has_batch:])
 
@@ -39,8 +43,8 @@ def dims(**arrays: tuple[Array | None, str]) -> dict[str, int]:
     Traceback (most recent call last):
     ValueError: W_K: expected (D_X=64, D_Q), got (32, 64)
     """
-    for symbol, (array, _) in arrays.items():
-        if array is not None:
+    for symbol, (array, pattern) in arrays.items():
+        if array is not None or not pattern.endswith(OPTIONAL):
             check_floating(symbol, array)
     # A training step asks the same questions a thousand times over, so their answers are kept.
     asked = ((symbol, pattern, a.shape, a.dtype) for symbol, (a, pattern) in arrays.items() if a is not None)
@@ -67,54 +71,69 @@ def _bind(arrays: tuple[tuple[str, str, tuple[int, ...], np.dtype[np.generic]], 
     return sizes
 
 
-def check_floating(symbol: str, array: Array) -> None:
+def is_array(value: Any) -> TypeGuard[Array]:
+    """Whether `value` is an array that computes as NumPy's do.
+
+    A masked array would be taken with what is under its mask, and a np.matrix has a `*` of its own. One that lies in a
+    file, a np.memmap, is like any other.
+    """
+    return type(value) is np.ndarray or isinstance(value, np.memmap)
+
+
+def kind_of(value: Any) -> str:
+    """The dtype of an array; the type of anything else."""
+    return str(value.dtype) if is_array(value) else type(value).__name__
+
+
+def check_floating(symbol: str, array: Array | None) -> None:
     """Raise a TypeError unless `array` is a NumPy array of float32 or float64."""
-    if not isinstance(array, np.ndarray):
-        raise TypeError(f"{symbol}: expected a NumPy array, got {type(array).__name__}")
+    if not is_array(array):
+        raise TypeError(f"{symbol}: expected a NumPy array, got {kind_of(array)}")
     if array.dtype not in FLOATING:
         raise TypeError(f"{symbol}: expected float32 or float64, got {array.dtype}")
 
 
-def check_size(symbol: str, size: int, least: int = 0) -> None:
-    """Raise unless `size` is an integer, Python's or NumPy's, of `least` or more."""
-    if isinstance(size, bool) or not isinstance(size, int | np.integer):
-        raise TypeError(f"{symbol}: expected an integer, got {size!r}")
-    if size < least:
-        raise ValueError(f"{symbol}: expected {least} or more, got {size}")
+def check_cache(cache: Cache, kind: type[Cache]) -> Cache:
+    """Return the cache; raise a TypeError unless it is of the kind that this very layer's forward returns."""
+    if not isinstance(cache, kind):
+        wanted, got = (f"{t.__module__}.{t.__name__}".removeprefix("builtins.") for t in (kind, type(cache)))
+        raise TypeError(f"cache: expected what forward returned, a {wanted}, got {got}")
+    return cache
 
 
 def check_cotangent(symbol: str, given: Array, shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> None:
     """Raise unless the gradient handed to a backward has shape and dtype of what forward returned."""
-    if not isinstance(given, np.ndarray) or given.dtype != dtype:
-        kind = given.dtype if isinstance(given, np.ndarray) else type(given).__name__
-        raise TypeError(f"{symbol}: expected an array of {dtype} like the output, got {kind}")
+    if not is_array(given) or given.dtype != dtype:
+        raise TypeError(f"{symbol}: expected an array of {dtype} like the output, got {kind_of(given)}")
     if given.shape != shape:
         raise ValueError(f"{symbol}: expected {shape} like the output, got {given.shape}")
 
 
-def check_mask(mask: Array | None, scores: tuple[int, ...]) -> None:
-    """Raise unless `mask` is boolean (True = may attend) and broadcasts to the shape of the scores."""
+def check_mask(mask: Array | None, scores: tuple[int, ...], axes: str = "(…, N_Q, N_X)") -> None:
+    """Raise unless `mask` is boolean (True = may attend) and broadcasts to the shape of the scores, with such axes."""
     if mask is None:
         return
-    if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_:
-        kind = mask.dtype if isinstance(mask, np.ndarray) else type(mask).__name__
-        raise TypeError(f"mask: expected a boolean array, True where a query may attend, got {kind}")
+    if not is_array(mask) or mask.dtype != np.bool_:
+        raise TypeError(f"mask: expected a boolean array, True where a query may attend, got {kind_of(mask)}")
     lead = len(scores) - mask.ndim
     if lead < 0 or any(m not in (1, s) for m, s in zip(mask.shape, scores[lead:], strict=True)):
-        axes = "(…, N_Q, N_X)" if len(scores) > 1 else "(N_X,)"
         raise ValueError(f"mask: expected a shape that broadcasts to the scores {axes} = {scores}, got {mask.shape}")
 
 
 def check_ids(symbol: str, ids: Array, size: int, ignore_id: int | None = None) -> None:
     """Raise unless `ids` is an array of integers from 0 to `size` − 1; those equal to `ignore_id` may be any number."""
-    if not isinstance(ids, np.ndarray) or not np.issubdtype(ids.dtype, np.integer):
-        kind = ids.dtype if isinstance(ids, np.ndarray) else type(ids).__name__
-        raise TypeError(f"{symbol}: expected an integer array, got {kind}")
+    check_integers(symbol, ids)
     if ignore_id is not None:
-        ids = ids[ids != ignore_id]
+        ids = ids[ids != check_integer("ignore_id", ignore_id)]
     if ids.size and (ids.min() < 0 or ids.max() >= size):
         worst = ids.min() if ids.min() < 0 else ids.max()
         raise IndexError(f"{symbol}: expected ids from 0 to {size - 1}, got {worst}")
+
+
+def check_integers(symbol: str, array: Array) -> None:
+    """Raise a TypeError unless `array` is a NumPy array of integers."""
+    if not is_array(array) or not np.issubdtype(array.dtype, np.integer):
+        raise TypeError(f"{symbol}: expected an integer array, got {kind_of(array)}")
 
 
 def _expected(

@@ -12,6 +12,8 @@ import numpy as np
 
 from npattn._files import replacing
 from npattn._npz import check_writable, read_array, read_headers, reading, write_archive
+from npattn._scalars import check_path
+from npattn._shapes import is_array, kind_of
 from npattn._types import Array
 
 SUFFIXES = (".npz", ".safetensors")
@@ -26,6 +28,13 @@ def load_state(path: str | os.PathLike[str]) -> dict[str, Array]:
 
     Raises CheckpointError, naming file and cause, for a file that is damaged or of another kind; ValueError for another
     suffix; ModuleNotFoundError when safetensors is wanted and not installed; OSError when the file cannot be opened.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_state(Path(folder, "state.npz"), {"linear1.weight": np.eye(2, dtype=np.float32)})
+    ...     load_state(Path(folder, "state.npz"))
+    {'linear1.weight': array([[1., 0.],
+           [0., 1.]], dtype=float32)}
     """
     if _suffix(path) == ".safetensors":
         numpy = _safetensors()
@@ -38,9 +47,15 @@ def load_state(path: str | os.PathLike[str]) -> dict[str, Array]:
 def save_state(path: str | os.PathLike[str], state: Mapping[str, Any]) -> None:
     """Write named arrays, or whatever `np.asarray` makes arrays of, to a `.npz` or a `.safetensors` file.
 
-    The file is replaced wholly or not at all. `np.load` and `safetensors.torch.load_file` read it. Raises ValueError or
-    TypeError for a suffix, a name or a dtype that cannot be written; ModuleNotFoundError and OSError as `load_state`.
+    The file is replaced wholly or not at all; `load_state` shows an example. `np.load` and
+    `safetensors.torch.load_file` read it. Raises ValueError or TypeError for a suffix, a name or a dtype that cannot be
+    written; ModuleNotFoundError and OSError as `load_state`.
     """
+    if not isinstance(state, Mapping):
+        raise TypeError(f"state: expected a mapping of names to arrays, got {type(state).__name__}")
+    for name, value in state.items():
+        if isinstance(value, np.ndarray) and not is_array(value):
+            raise TypeError(f"state: {name!r}: expected a NumPy array, got {kind_of(value)}")
     # Not ascontiguousarray, which makes an array () of shape (1,). safetensors 0.8.0 writes an array in Fortran order
     # with its numbers in the wrong places, and says nothing.
     arrays = {name: np.asarray(value, order="C") for name, value in state.items()}
@@ -56,7 +71,7 @@ def save_state(path: str | os.PathLike[str], state: Mapping[str, Any]) -> None:
 
 
 def _suffix(path: str | os.PathLike[str]) -> str:
-    suffix = Path(path).suffix
+    suffix = check_path("path", path).suffix
     if suffix not in SUFFIXES:
         hint = "; what torch.save writes is a pickle, which can run any code" * (suffix in (".pt", ".pth", ".bin"))
         raise ValueError(f"path: expected a file with the suffix {' or '.join(SUFFIXES)}, got {str(path)!r}{hint}")

@@ -16,6 +16,7 @@ zip bomb), and pickles are never loaded.
 the operating system (FileNotFoundError, PermissionError, no space left on device …), which names the path.
 
 >>> import tempfile
+>>> from pathlib import Path
 >>> with tempfile.TemporaryDirectory() as folder:
 ...     path = Path(folder, "model.npz")
 ...     save_arrays(path, {"W": np.eye(2)}, {"step": 7})
@@ -31,7 +32,6 @@ import json
 import os
 import zipfile
 from collections.abc import Mapping
-from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
@@ -40,6 +40,7 @@ from numpy.typing import DTypeLike
 from npattn._files import replacing, write_text
 from npattn._layout import Spec, differences, layout_of
 from npattn._npz import CheckpointError, Header, check_writable, read_array, read_headers, reading, write_archive
+from npattn._scalars import check_path
 from npattn._types import Array, Params
 
 __all__ = ["CheckpointError", "load_arrays", "save_arrays", "write_text"]
@@ -61,7 +62,7 @@ def save_arrays(path: str | os.PathLike[str], arrays: Params, metadata: Mapping[
         check_writable("arrays", name, dtype)
         if name == HEADER:
             raise ValueError(f"arrays: expected another name than {HEADER!r}, which is that of the metadata")
-    with replacing(Path(path)) as file:
+    with replacing(check_path("path", path)) as file:
         write_archive(file, {**arrays, HEADER: header}, comment=bytes(DIGEST_LENGTH))
         _seal(file)
 

@@ -32,7 +32,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from npattn._shapes import check_size
+from npattn._scalars import check_integer, check_room, check_size
+from npattn._shapes import check_integers
 from npattn._types import Array
 
 
@@ -48,28 +49,28 @@ def causal_mask(N_Q: int, N_X: int | None = None, offset: int = 0) -> Array:
     array([[ True,  True, False, False],
            [ True,  True,  True, False]])
     """
-    N_X = N_Q if N_X is None else N_X
-    for symbol, size in (("N_Q", N_Q), ("N_X", N_X)):
-        check_size(symbol, size)
+    N_Q = check_size("N_Q", N_Q)
+    N_X = N_Q if N_X is None else check_size("N_X", N_X)
+    check_room("N_Q, N_X", N_Q * N_X, itemsize=1)
+    offset = min(max(check_integer("offset", offset), -N_Q), N_X)   # beyond that nothing changes
     return np.arange(N_X) <= np.arange(N_Q)[:, None] + offset
 
 
 def padding_mask(lengths_or_ids: Array, N_X: int | None = None, *, pad_id: int | None = None) -> Array:
     """Return the pad mask (B, 1, 1, N_X): every query and head may attend to the real tokens of its own row.
 
-    Either lengths (B,), with N_X the longest unless given; or ids (B, N_X) with `pad_id`, where every other id is a
-    real token. The two single axes stand for heads and queries: a mask (B, N_X) would be read as (N_Q, N_X) whenever
-    B = N_Q. For scores without a head axis take `[:, 0]`.
+    `lengths_or_ids` is either lengths (B,), with N_X the longest unless given; or ids (B, N_X) with `pad_id`, where
+    every other id is a real token. The two single axes stand for heads and
+    queries: a mask (B, N_X) would be read as (N_Q, N_X) whenever B = N_Q. For scores without a head axis take `[:, 0]`.
 
     Raises TypeError for arrays that are no integers, ValueError for a shape or a length that does not fit.
     """
     given = lengths_or_ids
     if N_X is not None:
-        check_size("N_X", N_X)
-    if not isinstance(given, np.ndarray) or not np.issubdtype(given.dtype, np.integer):
-        kind = given.dtype if isinstance(given, np.ndarray) else type(given).__name__
-        raise TypeError(f"lengths_or_ids: expected an integer array, got {kind}")
+        N_X = check_size("N_X", N_X)
+    check_integers("lengths_or_ids", given)
     if pad_id is not None:
+        pad_id = check_integer("pad_id", pad_id)
         if given.ndim != 2:
             raise ValueError(f"ids: expected (B, N_X), got {given.shape}")
         if N_X not in (None, given.shape[1]):
@@ -82,4 +83,5 @@ def padding_mask(lengths_or_ids: Array, N_X: int | None = None, *, pad_id: int |
     if longest > N_X or (given < 0).any():
         worst = longest if longest > N_X else given.min()
         raise ValueError(f"lengths: expected 0 to N_X={N_X}, got {worst}")
+    check_room("N_X", given.size * N_X, itemsize=1)
     return (np.arange(N_X) < given[:, None])[:, None, None, :]

@@ -23,15 +23,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from npattn._shapes import check_size
+from npattn._scalars import check_room, check_size
 from npattn._types import Array
 
 
 def sinusoidal_positions(N: int, D: int) -> Array:
     """Return P (N, D) in float64; an odd D ends on a sine. Raises ValueError for negative sizes, TypeError for what is
     no integer."""
-    for symbol, size in (("N", N), ("D", D)):
-        check_size(symbol, size)
+    N, D = check_size("N", N), check_size("D", D)
+    check_room("N, D", N * D)
     pair = np.arange(D) // 2                                  # (D,)  i of each column
     angle = np.arange(N)[:, None] * 10000.0 ** (-2 * pair / D)      # (N, D)
     return np.where(np.arange(D) % 2, np.cos(angle), np.sin(angle))

@@ -49,6 +49,12 @@ has changed.
 >>> dump_multi_head(params)["out_proj.weight"]
 array([[1., 2.],
        [3., 4.]])
+>>> from npattn import TransformerConfig
+>>> model = Transformer(TransformerConfig(9, 7, d_model=8, n_heads=2, d_ff=16, final_norm=True))
+>>> twin = Transformer(model.config, rng=1)
+>>> load_transformer(twin, dump_transformer(model))
+>>> bool((twin.params["encoder.norm.gamma"] == model.params["encoder.norm.gamma"]).all())
+True
 >>> load_multi_head({"in_proj_weight": np.zeros((6, 2)), "out_proj": np.zeros((2, 2))})
 Traceback (most recent call last):
 ValueError: state: missing 'out_proj.weight'; unexpected 'out_proj'
@@ -63,6 +69,8 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from npattn._layout import Layout, differences, layout_of
+from npattn._scalars import check_flag
+from npattn._shapes import is_array, kind_of
 from npattn._state_files import load_state, save_state
 from npattn._types import Array, Params
 from npattn.transformer import Transformer
@@ -96,8 +104,8 @@ def load_transformer(model: Transformer, state: Mapping[str, Any]) -> None:
 
     Raises ValueError that lists every name that does not fit, TypeError for what is no floating array.
     """
-    arrays, dtype = _arrays("state", state), model.params.flat.dtype
-    stacks = _transformer_stacks(model)
+    arrays, stacks = _arrays("state", state), _transformer_stacks(model)
+    dtype = model.params.flat.dtype
     got = {n: (a.shape, dtype if np.can_cast(a.dtype, dtype) else a.dtype) for n, a in arrays.items()}
     final = model.config.has_final_norm
     hint = "" if final else " (this model has no final norms; nn.Transformer's ask for final_norm=True)"
@@ -107,15 +115,20 @@ def load_transformer(model: Transformer, state: Mapping[str, Any]) -> None:
 
 
 def dump_transformer(model: Transformer) -> dict[str, Array]:
-    """Return the weights of `model` but for embeddings and output, as `nn.Transformer.load_state_dict` wants them."""
-    return _stack(model.params, _transformer_stacks(model))
+    """Return the weights of `model` but for embeddings and output, as `nn.Transformer.load_state_dict` wants them.
+
+    Names and shapes are those of the module's table; each array is a C-contiguous copy, (out, in). Every model can be
+    dumped; ValueError comes from loading alone.
+    """
+    stacks = _transformer_stacks(model)
+    return _stack(model.params, stacks)
 
 
 def load_multi_head(state: Mapping[str, Any]) -> dict[str, Array]:
     """Return W_Q, W_K, W_V, W_O and, if there are biases, b_Q, b_K, b_V, b_O of `nn.MultiheadAttention.state_dict()`.
 
-    They are arguments of `npattn.attention.v7_multi_head.forward`, which projects keys and values from one X and so
-    wants kdim = vdim.
+    W_Q and W_O (E, E), W_K (kdim, E), W_V (vdim, E), biases (E,). They are arguments of
+    `npattn.attention.v7_multi_head.forward`, which projects keys and values from one X and so wants kdim = vdim.
 
     Raises ValueError that lists every name that does not fit, TypeError for what is no floating array.
     """
@@ -142,7 +155,7 @@ def dump_multi_head(params: Mapping[str, Any], packed: bool = True) -> dict[str,
 
     Raises ValueError that lists every name that does not fit, TypeError for what is no floating array.
     """
-    arrays = _arrays("params", params)
+    arrays, packed = _arrays("params", params), check_flag("packed", packed)
     E, dtype = _usual(arrays)
     D_K, D_V = (E, E) if packed else (_size(arrays, "W_K", 0, E), _size(arrays, "W_V", 0, E))
     shapes = _multi_head_shapes(E, D_K, D_V, biased=any(name.startswith("b_") for name in arrays))
@@ -152,6 +165,8 @@ def dump_multi_head(params: Mapping[str, Any], packed: bool = True) -> dict[str,
 
 
 def _transformer_stacks(model: Transformer) -> Stacks:
+    if not isinstance(model, Transformer):
+        raise TypeError(f"model: expected a Transformer, got {type(model).__name__}")
     inside = [name for name in model.params if name.startswith(("encoder.", "decoder."))]
     return _stacks((_torch_name(name), name) for name in inside)
 
@@ -199,6 +214,8 @@ def _arrays(what: str, values: Mapping[str, Any]) -> dict[str, Array]:
         raise TypeError(f"{what}: expected a mapping of names to arrays, got {type(values).__name__}")
     arrays = {}
     for name, value in values.items():
+        if isinstance(value, np.ndarray) and not is_array(value):
+            raise TypeError(f"{what}: {name!r}: expected a NumPy array, got {kind_of(value)}")
         try:
             array = np.asarray(value)
         except (TypeError, ValueError, RuntimeError) as error:   # a tensor on a GPU, in bfloat16, wanting gradients …

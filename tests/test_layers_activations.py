@@ -65,3 +65,12 @@ def test_bad_arrays_are_named(activation) -> None:  # type: ignore[no-untyped-de
         activation(np.arange(3))
     with pytest.raises(TypeError, match=r"^X: expected a NumPy array, got list$"):
         activation([1.0])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_gelu_of_infinity_is_its_limit(dtype: str) -> None:
+    with np.errstate(all="raise"):
+        Y, cache = gelu(np.array([math.inf, -math.inf, math.nan], dtype))
+        dX = gelu_backward(np.ones(3, dtype), cache)
+    assert Y[:2].tolist() == [math.inf, 0] and dX[:2].tolist() == [1, 0]
+    assert np.isnan(Y[2]) and np.isnan(dX[2])

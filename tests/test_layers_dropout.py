@@ -66,7 +66,7 @@ def test_nothing_to_drop_leaves_the_generator_alone() -> None:
 @pytest.mark.parametrize("p", [1.0, -0.1, 1.5, np.nan])
 def test_p_must_be_a_probability_below_one(p: float) -> None:
     """p = 1: 0 ≤ p < 1 or ValueError, also when nothing would be dropped."""
-    with pytest.raises(ValueError, match=f"^p: expected a probability 0 ≤ p < 1, got {p}$"):
+    with pytest.raises(ValueError, match=f"^p: expected 0 ≤ p < 1, got {p}$"):
         dropout(np.ones(3), p)
 
 

@@ -89,3 +89,60 @@ def test_empty_axes() -> None:
         Y, cache = layer_norm(np.zeros(shape), np.ones(shape[-1]), np.ones(shape[-1]))
         dX, dgamma, _ = layer_norm_backward(Y, cache)
         assert dX.shape == shape and dgamma.tolist() == [0] * shape[-1]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "size"), [("float32", 1e25), ("float32", 3e38), ("float64", 1e200), ("float64", 1.5e308)]
+)
+def test_rows_whose_squares_are_beyond_the_largest_number(dtype: str, size: float) -> None:
+    """Their x̂ and gradients are those of the row divided by its size, with ε so small that it does not matter there."""
+    row = np.array([0.5, -1.0, 0.25, 1.0], dtype)
+    gamma = np.array([1.5, -2.0, 0.5, 3.0], dtype)
+    ordinary = [np.zeros_like(row), np.array([2.0, 2.0, 2.0, 2.0], dtype), row * 1024, row / 1024**3]
+    X = np.stack([row, row * np.array(size, dtype), *ordinary, [-size, -1.0, -2.0, -3.0]]).astype(dtype)
+    dY = cotangent(X)
+    with np.errstate(all="raise"):
+        Y, cache = layer_norm(X, gamma)
+    dX, _, _ = layer_norm_backward(dY, cache)                 # a gradient may well be too small for a number
+    small, cache = layer_norm(row, gamma, eps=2.0**-126)
+    expected, _, _ = layer_norm_backward(dY[1], cache)
+    rtol = 1e-6 if dtype == "float32" else 1e-14
+    np.testing.assert_allclose(Y[1], small, rtol=rtol)
+    if size * np.finfo(dtype).tiny < 1e-2:                    # else r has no digits left
+        np.testing.assert_allclose(dX[1] * np.array(size, dtype), expected, rtol=10 * rtol, atol=10 * rtol)
+    for i in (0, 2, 3, 4, 5):
+        alone, _ = layer_norm(X[i], gamma)
+        np.testing.assert_allclose(Y[i], alone, rtol=rtol, atol=rtol * np.abs(alone).max())
+    np.testing.assert_allclose(Y[6], gamma * [-3, 1, 1, 1] / math.sqrt(3), rtol=10 * rtol)
+
+
+def test_epsilon_counts_beside_a_row_far_out() -> None:
+    """ε/u² is taken from u, not from 1: an ε of 1e30 beside squares of 4e38 in float32."""
+    X = np.array([2e19, -2e19], np.float32)
+    Y, cache = layer_norm(X, np.ones(2, np.float32), eps=1e38)
+    np.testing.assert_allclose(Y, np.array([2, -2]) / math.sqrt(5), rtol=1e-6)
+    np.testing.assert_allclose(cache.r, [1 / math.sqrt(5e38)], rtol=1e-6)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_nan_and_infinity_make_their_row_nan(value: float) -> None:
+    X = np.arange(6.0).reshape(2, 3)
+    X[1, 1] = value
+    with np.errstate(all="raise"):
+        Y, _ = layer_norm(X, np.ones(3))
+    assert np.isnan(Y[1]).all()
+    np.testing.assert_allclose(Y[0], layer_norm(X[0], np.ones(3))[0], rtol=1e-14)
+
+
+@pytest.mark.parametrize(
+    ("eps", "message"),
+    [
+        (0.0, "eps: expected 1.17549e-38 ≤ eps < 1.70141e+38, got 0.0"),
+        (2.0**127, "eps: expected 1.17549e-38 ≤ eps < 1.70141e+38, got 1.7014118346046923e+38"),
+        ("1e-5", "eps: expected a number, got '1e-5'"),
+    ],
+)
+def test_bad_epsilons(eps: float, message: str) -> None:
+    with pytest.raises((TypeError, ValueError)) as caught:
+        layer_norm(np.ones((2, 3)), np.ones(3), eps=eps)
+    assert str(caught.value) == message

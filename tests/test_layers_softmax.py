@@ -136,8 +136,8 @@ def test_empty_axes(shape: tuple[int, ...]) -> None:
         (np.array([1, 0, 1]), TypeError, "mask: expected a boolean array, True where .*, got int64"),
         (np.array([0.0, -np.inf, 0.0]), TypeError, "mask: expected a boolean array, True where .*, got float64"),
         ([True, True, False], TypeError, "mask: expected a boolean array, True where .*, got list"),
-        (np.ones((3, 2), bool), ValueError, r"the scores \(…, N_Q, N_X\) = \(2, 3\), got \(3, 2\)"),
-        (np.ones((4, 2, 3), bool), ValueError, r"the scores \(…, N_Q, N_X\) = \(2, 3\), got \(4, 2, 3\)"),
+        (np.ones((3, 2), bool), ValueError, r"the scores \(…, N_X\) = \(2, 3\), got \(3, 2\)"),
+        (np.ones((4, 2, 3), bool), ValueError, r"the scores \(…, N_X\) = \(2, 3\), got \(4, 2, 3\)"),
     ],
 )
 def test_bad_masks(mask: Array, error: type[Exception], message: str) -> None:
@@ -147,7 +147,7 @@ def test_bad_masks(mask: Array, error: type[Exception], message: str) -> None:
 
 
 def test_a_bad_mask_of_a_single_row_names_its_axis() -> None:
-    with pytest.raises(ValueError, match=r"the scores \(N_X,\) = \(3,\), got \(2,\)"):
+    with pytest.raises(ValueError, match=r"the scores \(…, N_X\) = \(3,\), got \(2,\)"):
         softmax(np.zeros(3), np.ones(2, bool))
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from calls import examples
-from npattn import causal_mask, padding_mask
+from npattn import _scalars, causal_mask, padding_mask
 from npattn._types import Array
 
 
@@ -84,3 +86,35 @@ def test_bad_sizes(sizes: tuple[int, ...], message: str) -> None:
 def test_bad_padding(given_array: Array, options: dict[str, int], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         padding_mask(given_array, **options)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: causal_mask(2**40, 2**20), "N_Q, N_X: expected no more numbers than memory has room for, got "),
+        (lambda: causal_mask(2, 3, offset=1.5), "offset: expected an integer, got 1.5"),  # type: ignore[arg-type]
+        (lambda: padding_mask(np.array([2, 2**60])), "N_X: expected no more numbers than memory has room for, got "),
+        (lambda: padding_mask(np.array([[1]]), pad_id="0"), "pad_id: expected an integer, got '0'"),  # type: ignore[arg-type]
+    ],
+)
+def test_sizes_and_ids_of_no_use(call: Callable[[], Array], message: str) -> None:
+    with pytest.raises((TypeError, ValueError)) as caught:
+        call()
+    assert str(caught.value).startswith(message)
+
+
+def test_masks_as_large_as_memory_has_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A boolean takes one byte."""
+    monkeypatch.setattr(_scalars, "memory", lambda: 12)
+    assert causal_mask(3, 4).shape == (3, 4)
+    assert padding_mask(np.array([1, 2, 4])).shape == (3, 1, 1, 4)
+    with pytest.raises(ValueError, match=r"^N_Q, N_X: .* got 16$"):
+        causal_mask(4)
+    with pytest.raises(ValueError, match=r"^N_X: .* got 15$"):
+        padding_mask(np.array([1, 2, 4]), 5)
+
+
+@pytest.mark.parametrize("offset", [-4, -3, 3, 4, -(2**62), 2**62])
+def test_offsets_beyond_all_keys(offset: int) -> None:
+    """From some offset on a query sees all keys, or none."""
+    assert causal_mask(3, 4, offset).tolist() == [[n <= i + offset for n in range(4)] for i in range(3)]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import numpy as np
 import pytest
 
 from calls import Call, Setting, cotangent
+from npattn import layers, scaled_dot_product_attention, tiled_attention
 from npattn._types import Array
+from npattn.attention import v2_dot_product, v3_scaled_dot_product
 from pairs import PAIRS, Pair
 
 SIZES = {
@@ -123,6 +126,21 @@ EXPECTED = {
 each_pair = pytest.mark.parametrize(("pair", "expected"), [(PAIRS[name], EXPECTED[name]) for name in PAIRS], ids=PAIRS)
 
 
+#: What the scores are called when a mask does not fit them, by the name of the forward.
+SCORES = {
+    "npattn.layers.softmax.softmax": "(…, N_X) = (2, 3, 4)",
+    "npattn.attention.core.scaled_dot_product_attention": "(…, N_Q, N_X) = (2, 3, 4)",
+    "npattn.attention.tiled.tiled_attention": "(…, N_Q, N_X) = (2, 3, 4)",
+    "npattn.attention.v1_feed_forward.forward": "(…, N_X) = (2, 4)",
+    "npattn.attention.v2_dot_product.forward": "(…, N_X) = (2, 4)",
+    "npattn.attention.v3_scaled_dot_product.forward": "(…, N_X) = (2, 4)",
+    "npattn.attention.v4_multiple_queries.forward": "(…, N_Q, N_X) = (2, 3, 4)",
+    "npattn.attention.v5_cross_attention.forward": "(…, N_Q, N_X) = (2, 3, 4)",
+    "npattn.attention.v6_self_attention.forward": "(…, N_X, N_X) = (2, 4, 4)",
+    "npattn.attention.v7_multi_head.forward": "(…, H, N_Q, N_X) = (2, 2, 3, 4)",
+}
+
+
 def said(run: Any, *args: Any) -> str:
     """Return the type and the words of the error that a call raises."""
     with pytest.raises((TypeError, ValueError)) as caught:
@@ -170,3 +188,57 @@ def test_a_wrong_dtype(pair: Pair, expected: str) -> None:
         wrong_dY = cotangent(Y).astype(np.float32)
         wanted = f"TypeError: {symbol}: expected an array of float64 like the output, got float32"
         assert said(pair.backward, wrong_dY, cache) == wanted
+
+
+@pytest.mark.parametrize("name", SCORES)
+def test_a_mask_that_does_not_fit(name: str) -> None:
+    call = PAIRS[name].call(Setting(sizes=SIZES))
+    forward = call.forward
+    arguments = dict(zip(inspect.signature(forward).parameters, call.args, strict=False)) | call.kwargs
+    wanted = f"ValueError: mask: expected a shape that broadcasts to the scores {SCORES[name]}, got (2, 9)"
+    assert said(lambda: forward(**arguments | {"mask": np.ones((2, 9), bool)})) == wanted
+    masked = np.ma.masked_array(np.ones(4, bool), [False] * 4)
+    wanted = "TypeError: mask: expected a boolean array, True where a query may attend, got MaskedArray"
+    assert said(lambda: forward(**arguments | {"mask": masked})) == wanted
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_what_forward_did_not_return(name: str) -> None:
+    pair = PAIRS[name]
+    Y, cache = pair.call(Setting(optional=15, sizes=SIZES)).run()
+    if name.endswith("softmax"):
+        assert said(pair.backward, Y, None) == "TypeError: A: expected a NumPy array, got NoneType"
+        return
+    kind = f"{type(cache).__module__}.{type(cache).__name__}"
+    assert said(pair.backward, Y, None) == f"TypeError: cache: expected what forward returned, a {kind}, got NoneType"
+
+
+def test_the_cache_of_a_neighbour() -> None:
+    """Version 2 keeps what version 3 does, but has another gradient."""
+    y, cache = v2_dot_product.forward(np.ones(3), np.ones((4, 3)))
+    wanted = "npattn.attention.v3_scaled_dot_product.Cache, got npattn.attention.v2_dot_product.Cache"
+    assert said(v3_scaled_dot_product.backward, y, cache).endswith(f"a {wanted}")
+
+
+def test_none_for_what_is_not_optional() -> None:
+    assert said(layers.linear, None, np.ones((2, 3))) == "TypeError: X: expected a NumPy array, got NoneType"
+    assert said(layers.linear, np.ones(2), None) == "TypeError: W: expected a NumPy array, got NoneType"
+
+
+FINITE = "expected -1.70141e+38 ≤ scale < 1.70141e+38"
+
+
+@pytest.mark.parametrize("attend", [scaled_dot_product_attention, tiled_attention])
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"causal": 1}, "TypeError: causal: expected True or False, got 1"),
+        ({"scale": "1"}, "TypeError: scale: expected a number, got '1'"),
+        ({"scale": np.nan}, f"ValueError: scale: {FINITE}, got nan"),
+        ({"scale": 2.0**127}, f"ValueError: scale: {FINITE}, got 1.7014118346046923e+38"),
+    ],
+)
+def test_options_of_attention(attend: Any, options: dict[str, Any], message: str) -> None:
+    Q = np.ones((2, 3))
+    assert said(lambda: attend(Q, Q, Q, **options)) == message
+    assert np.isfinite(attend(Q, Q, Q, scale=-(2.0**127), causal=np.True_)[0]).all()

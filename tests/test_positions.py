@@ -39,6 +39,12 @@ def test_the_rows_of_a_longer_table_are_the_same() -> None:
     assert sinusoidal_positions(5, 6).tobytes() == sinusoidal_positions(9, 6)[:5].tobytes()
 
 
+def test_more_positions_than_memory_has_room_for() -> None:
+    with pytest.raises(ValueError) as caught:
+        sinusoidal_positions(2**30, 2**30)
+    assert str(caught.value) == f"N, D: expected no more numbers than memory has room for, got {2**60}"
+
+
 @pytest.mark.parametrize("sizes", [(-1, 4), (4, -1)])
 def test_bad_sizes(sizes: tuple[int, int]) -> None:
     symbol = "N" if sizes[0] < 0 else "D"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -124,7 +125,7 @@ def test_every_argument_is_checked(name: str, i: int) -> None:
 
 
 def test_dims_returns_the_sizes_and_passes_over_none() -> None:
-    sizes = dims(X=(ones(7, 2, 3), "... N D"), b=(None, "D"), y=(ones(7, 3), "... D"))
+    sizes = dims(X=(ones(7, 2, 3), "... N D"), b=(None, "D or None"), y=(ones(7, 3), "... D"))
     assert sizes == {"N": 2, "D": 3}
 
 
@@ -165,7 +166,7 @@ def test_a_cotangent_of_another_shape_dtype_or_kind_is_refused(name: str) -> Non
     backward = pair.backward
     wrong: list[Any] = [np.ones((2, *np.shape(Y))), np.ones((3, *np.shape(Y)[1:])) if np.ndim(Y) else np.ones(3)]
     for dY in wrong:
-        with pytest.raises(ValueError, match=r"^d\w+: expected .* got "):
+        with pytest.raises((TypeError, ValueError), match=r"^d\w+: expected .* got "):
             backward(dY, cache)
     if np.ndim(Y):
         for dY in (np.ones_like(Y, dtype=np.float16), np.ones_like(Y, dtype=int), np.ones_like(Y).tolist()):
@@ -193,3 +194,32 @@ def test_a_size_that_is_no_integer_is_refused(symbol: str, call: Callable[[Any],
 def test_a_cotangent_that_is_no_array_is_called_what_it_is() -> None:
     with pytest.raises(TypeError, match=r"^dY: expected an array of float64 like the output, got list$"):
         check_cotangent("dY", [1.0], (1,), np.dtype(np.float64))  # type: ignore[arg-type]
+
+
+def test_arrays_that_compute_in_another_way_are_refused() -> None:
+    """A masked array would be taken with what is under its mask: a silent wrong number."""
+    X, W = ones(2, 3), ones(3, 3)
+    with warnings.catch_warnings(action="ignore"):            # NumPy advises against matrices
+        others = [np.ma.masked_array(W, W > 0), np.asmatrix(W), W.view(np.recarray)]
+    for other in others:
+        with pytest.raises(TypeError, match=rf"^W: expected a NumPy array, got {type(other).__name__}$"):
+            layers.linear(X, other)
+        with pytest.raises(TypeError, match=rf"^dA: expected an array of float64 like .*, got {type(other).__name__}$"):
+            layers.softmax_backward(other, W)
+        with pytest.raises(TypeError, match=rf"^ids: expected an integer array, got {type(other).__name__}$"):
+            layers.embedding(other, W)
+    assert (layers.linear(X, W.view(np.memmap))[0] == X @ W).all()
+
+
+def test_an_optional_array_may_be_none_and_no_other() -> None:
+    assert dims(X=(ones(2, 3), "N D"), b=(None, "D or None")) == {"N": 2, "D": 3}
+    assert dims(b=(ones(3), "D or None")) == {"D": 3}
+    with pytest.raises(TypeError, match=r"^b: expected a NumPy array, got NoneType$"):
+        dims(X=(ones(2, 3), "N D"), b=(None, "D"))
+    with pytest.raises(ValueError, match=r"^b: expected \(D=3,\), got \(2,\)$"):
+        dims(X=(ones(2, 3), "N D"), b=(ones(2), "D or None"))
+
+
+def test_ids_to_ignore_are_integers() -> None:
+    with pytest.raises(TypeError, match=r"^ignore_id: expected an integer, got 1\.0$"):
+        check_ids("ids", np.array([0]), 5, ignore_id=1.0)  # type: ignore[arg-type]

@@ -6,6 +6,7 @@ import dataclasses
 import datetime
 import inspect
 import re
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -144,5 +145,21 @@ def test_scores(dates: Task) -> None:
 
 
 def test_no_training_set_at_all() -> None:
-    with pytest.raises(ValueError, match="n_train: expected at least 1, got 0"):
+    with pytest.raises(ValueError, match="n_train: expected 1 or more, got 0"):
         load_dates(n_train=0)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"n_train": 2.0}, "n_train: expected an integer, got 2.0"),
+        ({"n_train": "9"}, "n_train: expected an integer, got '9'"),
+        ({"n_train": 2**60}, "n_train: expected no more numbers than memory has room for, got 1152921504606846976"),
+        ({"seed": -1}, "seed: expected 0 or more, got -1"),
+        ({"seed": None}, "seed: expected an integer, got None"),
+    ],
+)
+def test_bad_options_are_named(options: dict[str, Any], message: str) -> None:
+    with pytest.raises((TypeError, ValueError)) as caught:
+        load_dates(**options)
+    assert str(caught.value) == message

@@ -142,3 +142,8 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(g2p, "PACKAGE", "no-such-package-is-installed")
     with pytest.raises(ModuleNotFoundError, match=r"CMU Pronouncing Dictionary: pip install npattn\[g2p\]"):
         load_task("g2p")
+
+
+def test_stress_is_a_flag() -> None:
+    with pytest.raises(TypeError, match=r"^stress: expected True or False, got 'no'$"):
+        g2p.load_g2p(stress="no")  # type: ignore[arg-type]

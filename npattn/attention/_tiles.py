@@ -42,7 +42,7 @@ class Part(NamedTuple):
 def parts(scores: tuple[int, ...], axis: int, tile: int) -> list[Part]:
     """Cut the scores (*batch, N_Q, N_X) along the axis −2 or −1: short heads several at once, long ones into runs."""
     *batch, N_Q, N_X = scores
-    at_once = max(max(tile**2, FULL) // max(min(N_Q, tile) * min(N_X, tile), 1), 1)   # heads that go together
+    at_once = max(tile**2, FULL) // max(min(N_Q, tile) * min(N_X, tile), 1)   # heads that go together
     heads: list[Heads] = [()]
     if batch:
         heads = [(*lead, some) for lead in np.ndindex(*batch[:-1]) for some in slices(batch[-1], at_once)]
@@ -126,8 +126,7 @@ def window(array: Array, i: slice, j: slice) -> Array:
 def add_for_heads(total: Array, share: Array, part: Part) -> None:
     """Add a part's share (…, 1 or N_Q, 1 or span) to dbias, summed over the heads that have their bias in common."""
     whole = total.reshape((1,) * (len(part.heads) + 2 - total.ndim) + total.shape)
-    common = (0 if isinstance(h, int) else ALL for h in part.heads)
-    at = tuple(c if size == 1 else h for size, c, h in zip(whole.shape, common, part.heads, strict=False))
+    at = tuple(0 if size == 1 else h for size, h in zip(whole.shape, part.heads, strict=False))
     target = window(whole[at], ALL, part.span)
     target += sum_to_shape(share, target.shape)
 

@@ -17,6 +17,8 @@ bias (added to the scores) broadcast to (…, N_Q, N_X). `causal=True` lets quer
 top left also when N_Q ≠ N_X.
 
 **Raises**  ValueError for shapes that don't fit, TypeError for dtypes that differ or a mask that is not boolean.
+NaN and ∞ reach every output that depends on them; in a V under the mask as well, for 0 · NaN is NaN. A score of −∞
+counts as hidden, be it of the bias or beyond the largest number.
 
 **Source**  Vaswani et al. (2017), arXiv:1706.03762, §3.2.1, equation 1.
 
@@ -42,7 +44,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from npattn._shapes import check_cotangent, check_mask, dims
+from npattn._scalars import check_flag, check_number
+from npattn._shapes import check_cache, check_cotangent, check_mask, dims
 from npattn._types import Array
 from npattn.layers.linear import sum_rows
 from npattn.layers.softmax import softmax, softmax_backward
@@ -50,6 +53,8 @@ from npattn.masks import causal_mask
 
 
 class Cache(NamedTuple):
+    """What `scaled_dot_product_attention_backward` needs, the weights `A` among it."""
+
     Q: Array     # (…, N_Q, D_Q)
     K: Array     # (…, N_X, D_Q)
     V: Array     # (…, N_X, D_V)
@@ -72,10 +77,10 @@ def scaled_dot_product_attention(
     sizes = dims(Q=(Q, "... N_Q D_Q"), K=(K, "... N_X D_Q"), V=(V, "... N_X D_V"))
     scores = (*Q.shape[:-1], sizes["N_X"])
     check_mask(mask, scores)
-    if causal:
+    if check_flag("causal", causal):
         order = causal_mask(sizes["N_Q"], sizes["N_X"])
         mask = order if mask is None else mask & order
-    s = float(scale) if scale is not None else 1 / math.sqrt(max(sizes["D_Q"], 1))
+    s = check_scale(scale, sizes["D_Q"])
     E = Q @ K.mT * s                                          # (…, N_Q, N_X)
     if bias is not None:
         check_bias(bias, scores, Q.dtype)
@@ -86,7 +91,7 @@ def scaled_dot_product_attention(
 
 def scaled_dot_product_attention_backward(dY: Array, cache: Cache) -> tuple[Array, Array, Array, Array | None]:
     """Return dQ, dK, dV and dbias (None when there was no bias)."""
-    Q, K, V, A, s, bias_shape = cache
+    Q, K, V, A, s, bias_shape = check_cache(cache, Cache)
     check_cotangent("dY", dY, (*Q.shape[:-1], V.shape[-1]), V.dtype)
     dV = A.mT @ dY                                            # Y = A V
     dE = softmax_backward(dY @ V.mT, A)                       # Y = A V, A = softmax(E)
@@ -102,6 +107,11 @@ def sum_to_shape(dE: Array, shape: tuple[int, ...]) -> Array:
     kept = [i for i, size in enumerate(sizes) if size == dE.shape[i]]
     n = math.prod(dE.shape[i] for i in stretched)             # how often each number of the bias was used
     return sum_rows(dE.transpose(*stretched, *kept).reshape(n, math.prod(shape))).reshape(shape)
+
+
+def check_scale(scale: float | None, D_Q: int) -> float:
+    """Return 1/√D_Q for None; raise unless any other scale is a number in float32 too."""
+    return 1 / math.sqrt(max(D_Q, 1)) if scale is None else check_number("scale", scale, -(2.0**127), 2.0**127)
 
 
 def check_bias(bias: Array, scores: tuple[int, ...], dtype: np.dtype[np.generic]) -> None:

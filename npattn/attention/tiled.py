@@ -13,9 +13,10 @@ maximum m, the running sum ℓ and the running output O of each row:
 and in the end Y = O/ℓ. Each step changes the reference of what was summed before from m to m', so the result is exact.
 What backward needs of the softmax is one number a row, λ = m + log ℓ, since A_j = exp(E_j − λ).
 
-**Reference**  m is there to keep exp in range. As long as the maximum of a row stays within ±`BOUND`, 0 does as well,
-and a tile all of whose rows have it is spared the difference E_j − m'. So m above is `reference(maximum)`, which is 0
-in that range. Only scores that a row may see decide: what is hidden from it changes no bit.
+**Reference**  m is there to keep exp in range. As long as the maximum of a row stays within ±`BOUND` (of
+`npattn.attention._tiles`), 0 does as well, and a tile all of whose rows have it is spared the difference E_j − m'. So m
+above is `reference(maximum)`, which is 0 in that range. Only scores that a row may see decide: what is hidden from it
+changes no bit.
 
 **Backward**  A_j is computed again, tile by tile, from a reference that λ gives in the same way; the factor w between
 P_j and A_j is one number a row and goes to the rows of dY:
@@ -38,7 +39,8 @@ A tile of which the mask or the causal order hides everything is skipped both wa
 and dV, and hands its share of dQ and dbias back to be added in the order of the parts. How the parts are cut does not
 depend on the number of workers.
 
-**Shapes**  As in `npattn.attention.core`. `tile` is T; it changes memory and speed, and the result by rounding only.
+**Shapes**  Q (…, N_Q, D_Q), K (…, N_X, D_Q), V (…, N_X, D_V), Y (…, N_Q, D_V), λ and δ (…, N_Q, 1); mask and bias
+broadcast to (…, N_Q, N_X). `tile` is T; it changes memory and speed, and the result by rounding only.
 
 **Raises**  ValueError for shapes that don't fit, a tile or workers below 1, TypeError for dtypes that differ or a mask
 that is not boolean.
@@ -51,10 +53,13 @@ arXiv:2205.14135, for the backward.
 >>> rng = np.random.default_rng(0)
 >>> Q, K, V = rng.normal(size=(5, 2)), rng.normal(size=(7, 2)), rng.normal(size=(7, 3))
 >>> from npattn.attention.core import scaled_dot_product_attention
->>> tiled, _ = tiled_attention(Q, K, V, causal=True, tile=2)
+>>> tiled, cache = tiled_attention(Q, K, V, causal=True, tile=2)
 >>> whole, _ = scaled_dot_product_attention(Q, K, V, causal=True)
 >>> bool(np.allclose(tiled, whole, rtol=1e-14, atol=1e-14))
 True
+>>> dQ, dK, dV, dbias = tiled_attention_backward(rng.normal(size=tiled.shape), cache)
+>>> dQ.shape, dK.shape, dV.shape, dbias                    # no bias was given
+((5, 2), (7, 2), (7, 3), None)
 """
 
 from __future__ import annotations
@@ -65,7 +70,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from npattn._shapes import check_cotangent, check_mask, check_size, dims
+from npattn._scalars import check_flag, check_size
+from npattn._shapes import check_cache, check_cotangent, check_mask, dims
 from npattn._types import Array
 from npattn.attention._tiles import (
     ALL,
@@ -82,7 +88,7 @@ from npattn.attention._tiles import (
     with_ones,
 )
 from npattn.attention._workers import default_workers, in_order
-from npattn.attention.core import check_bias, sum_to_shape
+from npattn.attention.core import check_bias, check_scale, sum_to_shape
 from npattn.layers.softmax import row_sum
 
 #: Below so many scores, 2 ms of work, starting threads costs more than they save.
@@ -90,6 +96,8 @@ FEW = 1 << 17
 
 
 class Cache(NamedTuple):
+    """What `tiled_attention_backward` needs; the weights are not kept."""
+
     Q: Array             # (…, N_Q, D_Q)
     K: Array             # (…, N_X, D_Q)
     V: Array             # (…, N_X, D_V)
@@ -126,11 +134,10 @@ def tiled_attention(
     check_mask(mask, scores)
     if bias is not None:
         check_bias(bias, scores, Q.dtype)
-    check_size("tile", tile, least=1)
+    tile, causal, s = check_size("tile", tile, least=1), check_flag("causal", causal), check_scale(scale, sizes["D_Q"])
     if workers is None:
         workers = default_workers() if math.prod(scores) > FEW else 1
-    check_size("workers", workers, least=1)
-    s = float(scale) if scale is not None else 1 / math.sqrt(max(sizes["D_Q"], 1))
+    workers = check_size("workers", workers, least=1)
     Y = np.empty((*Q.shape[:-1], sizes["D_V"]), Q.dtype)
     lam = np.empty((*Q.shape[:-1], 1), Q.dtype)
     cache = Cache(Q, K, V, Y, lam, mask, bias, s, causal, tile, workers)
@@ -140,6 +147,7 @@ def tiled_attention(
 
 def tiled_attention_backward(dY: Array, cache: Cache) -> tuple[Array, Array, Array, Array | None]:
     """Return dQ, dK, dV and dbias (None when there was no bias)."""
+    check_cache(cache, Cache)
     Q, K, V, Y, bias = cache.Q, cache.K, cache.V, cache.Y, cache.bias
     check_cotangent("dY", dY, Y.shape, Y.dtype)
     dQ, dK, dV = (np.zeros(array.shape, array.dtype) for array in (Q, K, V))
@@ -194,7 +202,7 @@ def _pull_back(
     r = reference(-lam)
     wdY = weighted(dY[part.heads], cache.Y[part.heads], -lam - r)                          # (…, N_Q, D_V + 1)
     scores = _scores(cache, scratch, part)
-    dQ = np.zeros(Q.shape, Q.dtype)
+    dQ = np.zeros_like(Q)
     dbias = None if scores.bias is None else np.zeros_like(window(scores.bias, ALL, part.span))
     with np.errstate(under="ignore"):
         for j in part.tiles:

@@ -20,7 +20,8 @@
     p = q W_Q                      dW_Q = q dpᵀ,  dq = W_Q dp
 
 **Shapes**  q (…, D_Q), X (…, N_X, D_X), W_Q (D_Q, D_E), W_X (D_X, D_E), w (D_E,), p (…, D_E),
-P and H (…, N_X, D_E), e and a (…, N_X), y (…, D_X). In every version the cache holds the weights as `A`.
+P and H (…, N_X, D_E), e and a (…, N_X), y (…, D_X). The mask broadcasts to e. In every version the cache holds the
+weights as `A`.
 
 **Changed**  This is where it begins: attention as Bahdanau wrote it.
 
@@ -29,8 +30,8 @@ P and H (…, N_X, D_E), e and a (…, N_X), y (…, D_X). In every version the 
 **Source**  Bahdanau, Cho & Bengio, "Neural Machine Translation by Jointly Learning to Align and Translate" (2015),
 arXiv:1409.0473, appendix A.1.2.
 
-By hand: D_E = 1, and p = q W_Q = 0, so that P = X W_X = [0, ½ ln 3]ᵀ. As tanh(½ ln 3) = ½, the scores are e = H
-w = [0, ln 3] and the weights 1/4 and 3/4. Backward, da = X dy = [4, 0], aᵀda = 1 and de = [¾, −¾].
+By hand: D_E = 1, and p = q W_Q = 0, so that P = X W_X = [0, ½ ln 3]ᵀ. As tanh(½ ln 3) = ½, the scores are
+e = H w = [0, ln 3] and the weights 1/4 and 3/4. Backward, da = X dy = [4, 0], aᵀda = 1 and de = [¾, −¾].
 
 >>> import numpy as np
 >>> q, X = np.array([1.0, 2.0]), np.array([[4.0, 0.0], [0.0, 1.0]])
@@ -60,13 +61,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from npattn._shapes import check_cotangent, dims
+from npattn._shapes import check_cache, check_cotangent, check_mask, dims
 from npattn._types import Array
 from npattn.layers.linear import project, weight_gradient
 from npattn.layers.softmax import softmax, softmax_backward
 
 
 class Cache(NamedTuple):
+    """What `backward` needs, the weights `A` among it."""
+
     q: Array    # (…, D_Q)
     X: Array    # (…, N_X, D_X)
     W_Q: Array  # (D_Q, D_E)
@@ -87,6 +90,7 @@ def forward(
         W_X=(W_X, "D_X D_E"),
         w=(w, "D_E"),
     )
+    check_mask(mask, X.shape[:-1], "(…, N_X)")
     H = np.tanh(project(q, W_Q)[..., None, :] + project(X, W_X))   # (…, N_X, D_E)
     e = H @ w                                                 # (…, N_X)
     a = softmax(e, mask)                                      # (…, N_X)
@@ -96,7 +100,7 @@ def forward(
 
 def backward(dy: Array, cache: Cache) -> tuple[Array, Array, Array, Array, Array]:
     """Return dq, dX, dW_Q, dW_X, dw."""
-    q, X, W_Q, W_X, w, H, a = cache
+    q, X, W_Q, W_X, w, H, a = check_cache(cache, Cache)
     check_cotangent("dy", dy, (*q.shape[:-1], X.shape[-1]), X.dtype)
     da = (X @ dy[..., None])[..., 0]                          # y = aᵀ X
     dX = a[..., None] * dy[..., None, :]                      # y = aᵀ X

@@ -13,7 +13,7 @@
     e_n = Σ_d X_nd q_d             dq_d = Σ_n X_nd de_n                           dq = Xᵀ de
                                    dX_nd += de_n q_d: X is used twice             dX += de qᵀ
 
-**Shapes**  q (…, D_Q), X (…, N_X, D_Q), e and a (…, N_X), y (…, D_Q).
+**Shapes**  q (…, D_Q), X (…, N_X, D_Q), e and a (…, N_X), y (…, D_Q). The mask broadcasts to e.
 
 **Changed**  e = tanh(q W_Q + X W_X) w becomes e = X q: the three parameters vanish, one matrix product is left. Query
 and input must now share their width, D_X = D_Q.
@@ -42,12 +42,14 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from npattn._shapes import check_cotangent, dims
+from npattn._shapes import check_cache, check_cotangent, check_mask, dims
 from npattn._types import Array
 from npattn.layers.softmax import softmax, softmax_backward
 
 
 class Cache(NamedTuple):
+    """What `backward` needs, the weights `A` among it."""
+
     q: Array  # (…, D_Q)
     X: Array  # (…, N_X, D_Q)
     A: Array  # (…, N_X)
@@ -59,6 +61,7 @@ def forward(q: Array, X: Array, mask: Array | None = None) -> tuple[Array, Cache
         q=(q, "... D_Q"),
         X=(X, "... N_X D_Q"),
     )
+    check_mask(mask, X.shape[:-1], "(…, N_X)")
     e = (X @ q[..., None])[..., 0]                            # (…, N_X)
     a = softmax(e, mask)                                      # (…, N_X)
     y = (a[..., None, :] @ X)[..., 0, :]                      # (…, D_Q)
@@ -67,7 +70,7 @@ def forward(q: Array, X: Array, mask: Array | None = None) -> tuple[Array, Cache
 
 def backward(dy: Array, cache: Cache) -> tuple[Array, Array]:
     """Return dq, dX."""
-    q, X, a = cache
+    q, X, a = check_cache(cache, Cache)
     check_cotangent("dy", dy, (*q.shape[:-1], X.shape[-1]), X.dtype)
     da = (X @ dy[..., None])[..., 0]                          # y = aᵀ X
     dX = a[..., None] * dy[..., None, :]                      # y = aᵀ X

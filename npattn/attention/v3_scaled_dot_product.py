@@ -13,7 +13,7 @@
     e_n = Σ_d X_nd q_d / √D_Q      dq_d = Σ_n X_nd de_n / √D_Q                    dq = Xᵀ (de/√D_Q)
                                    dX_nd += de_n q_d / √D_Q: X is used twice      dX += (de/√D_Q) qᵀ
 
-**Shapes**  q (…, D_Q), X (…, N_X, D_Q), e and a (…, N_X), y (…, D_Q).
+**Shapes**  q (…, D_Q), X (…, N_X, D_Q), e and a (…, N_X), y (…, D_Q). The mask broadcasts to e.
 
 **Changed**  e = X q becomes e = X q / √D_Q. The dot product of two vectors whose D_Q entries are independent with
 mean 0 and variance 1 has variance D_Q, so its size grows with √D_Q. Large scores saturate the softmax: one weight is
@@ -24,8 +24,8 @@ variance at 1 for every width.
 
 **Source**  Vaswani et al., "Attention Is All You Need" (2017), arXiv:1706.03762, §3.2.1 and its footnote 4.
 
-By hand: D_Q = 4, so the dot products 0 and 2 ln 3 become 0 and ln 3, the weights 1/4 and 3/4. Backward, da = X
-dy = [4, 0], aᵀda = 1 and de/√D_Q = [⅜, −⅜].
+By hand: D_Q = 4, so the dot products 0 and 2 ln 3 become 0 and ln 3, the weights 1/4 and 3/4. Backward,
+da = X dy = [4, 0], aᵀda = 1 and de/√D_Q = [⅜, −⅜].
 
 >>> import numpy as np
 >>> q, X = np.array([0.0, 2 * np.log(3), 0.0, 0.0]), np.array([[4.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0]])
@@ -45,12 +45,14 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from npattn._shapes import check_cotangent, dims
+from npattn._shapes import check_cache, check_cotangent, check_mask, dims
 from npattn._types import Array
 from npattn.layers.softmax import softmax, softmax_backward
 
 
 class Cache(NamedTuple):
+    """What `backward` needs, the weights `A` among it."""
+
     q: Array  # (…, D_Q)
     X: Array  # (…, N_X, D_Q)
     A: Array  # (…, N_X)
@@ -62,7 +64,8 @@ def forward(q: Array, X: Array, mask: Array | None = None) -> tuple[Array, Cache
         q=(q, "... D_Q"),
         X=(X, "... N_X D_Q"),
     )
-    e = (X @ q[..., None])[..., 0] / math.sqrt(q.shape[-1])   # (…, N_X)
+    check_mask(mask, X.shape[:-1], "(…, N_X)")
+    e = (X @ q[..., None])[..., 0] / math.sqrt(max(q.shape[-1], 1))   # (…, N_X)
     a = softmax(e, mask)                                      # (…, N_X)
     y = (a[..., None, :] @ X)[..., 0, :]                      # (…, D_Q)
     return y, Cache(q, X, a)
@@ -70,12 +73,12 @@ def forward(q: Array, X: Array, mask: Array | None = None) -> tuple[Array, Cache
 
 def backward(dy: Array, cache: Cache) -> tuple[Array, Array]:
     """Return dq, dX."""
-    q, X, a = cache
+    q, X, a = check_cache(cache, Cache)
     check_cotangent("dy", dy, (*q.shape[:-1], X.shape[-1]), X.dtype)
     da = (X @ dy[..., None])[..., 0]                          # y = aᵀ X
     dX = a[..., None] * dy[..., None, :]                      # y = aᵀ X
     de = softmax_backward(da, a)                              # a = softmax(e)
-    de /= math.sqrt(q.shape[-1])                              # e = … / √D_Q: from here on de/√D_Q
+    de /= math.sqrt(max(q.shape[-1], 1))                      # e = … / √D_Q: from here on de/√D_Q
     dX += de[..., None] * q[..., None, :]                     # e = X q / √D_Q: X is used twice, so add
     dq = (de[..., None, :] @ X)[..., 0, :]                    # e = X q / √D_Q
     return dq, dX

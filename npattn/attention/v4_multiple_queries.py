@@ -13,7 +13,7 @@
     E_in = Σ_d Q_id X_nd / √D_Q    dQ_id = Σ_n dE_in X_nd / √D_Q                      dQ = (dE/√D_Q) X
                                    dX_nd += Σ_i dE_in Q_id / √D_Q: X is used twice    dX += (dE/√D_Q)ᵀ Q
 
-**Shapes**  Q (…, N_Q, D_Q), X (…, N_X, D_Q), E and A (…, N_Q, N_X), Y (…, N_Q, D_Q).
+**Shapes**  Q (…, N_Q, D_Q), X (…, N_X, D_Q), E and A (…, N_Q, N_X), Y (…, N_Q, D_Q). The mask broadcasts to E.
 
 **Changed**  One query q becomes N_Q rows of Q. Rows do not see one another: row i of Y is version 3 of row i of Q.
 Only the inputs, which all queries share, gather gradients from every row.
@@ -49,12 +49,14 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from npattn._shapes import check_cotangent, dims
+from npattn._shapes import check_cache, check_cotangent, check_mask, dims
 from npattn._types import Array
 from npattn.layers.softmax import softmax, softmax_backward
 
 
 class Cache(NamedTuple):
+    """What `backward` needs, the weights `A` among it."""
+
     Q: Array  # (…, N_Q, D_Q)
     X: Array  # (…, N_X, D_Q)
     A: Array  # (…, N_Q, N_X)
@@ -66,7 +68,8 @@ def forward(Q: Array, X: Array, mask: Array | None = None) -> tuple[Array, Cache
         Q=(Q, "... N_Q D_Q"),
         X=(X, "... N_X D_Q"),
     )
-    E = Q @ X.mT / math.sqrt(Q.shape[-1])                     # (…, N_Q, N_X)
+    check_mask(mask, (*Q.shape[:-1], X.shape[-2]))
+    E = Q @ X.mT / math.sqrt(max(Q.shape[-1], 1))             # (…, N_Q, N_X)
     A = softmax(E, mask)                                      # (…, N_Q, N_X)
     Y = A @ X                                                 # (…, N_Q, D_Q)
     return Y, Cache(Q, X, A)
@@ -74,12 +77,12 @@ def forward(Q: Array, X: Array, mask: Array | None = None) -> tuple[Array, Cache
 
 def backward(dY: Array, cache: Cache) -> tuple[Array, Array]:
     """Return dQ, dX."""
-    Q, X, A = cache
+    Q, X, A = check_cache(cache, Cache)
     check_cotangent("dY", dY, (*Q.shape[:-1], X.shape[-1]), X.dtype)
     dA = dY @ X.mT                                            # Y = A X
     dX = A.mT @ dY                                            # Y = A X
     dE = softmax_backward(dA, A)                              # A = softmax(E)
-    dE /= math.sqrt(Q.shape[-1])                              # E = … / √D_Q: from here on dE/√D_Q
+    dE /= math.sqrt(max(Q.shape[-1], 1))                      # E = … / √D_Q: from here on dE/√D_Q
     dX += dE.mT @ Q                                           # E = Q Xᵀ / √D_Q: X is used twice, so add
     dQ = dE @ X                                               # E = Q Xᵀ / √D_Q
     return dQ, dX

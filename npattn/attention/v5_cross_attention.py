@@ -19,7 +19,7 @@ be read.
     K = X W_K                      dW_K = Xᵀ dK,  dX += dK W_Kᵀ: X is used twice, so its gradients add
 
 **Shapes**  Q (…, N_Q, D_Q), X (…, N_X, D_X), W_K (D_X, D_Q), W_V (D_X, D_V), K (…, N_X, D_Q), V (…, N_X, D_V),
-E and A (…, N_Q, N_X), Y (…, N_Q, D_V).
+E and A (…, N_Q, N_X), Y (…, N_Q, D_V). The mask broadcasts to E.
 
 **Changed**  X in the scores becomes K = X W_K, X in the output becomes V = X W_V: what makes an input found need no
 longer be what is read from it. The widths come apart: D_X and D_V are free, only keys and queries share D_Q.
@@ -56,13 +56,15 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from npattn._shapes import check_cotangent, dims
+from npattn._shapes import check_cache, check_cotangent, check_mask, dims
 from npattn._types import Array
 from npattn.layers.linear import project, weight_gradient
 from npattn.layers.softmax import softmax, softmax_backward
 
 
 class Cache(NamedTuple):
+    """What `backward` needs, the weights `A` among it."""
+
     Q: Array    # (…, N_Q, D_Q)
     X: Array    # (…, N_X, D_X)
     W_K: Array  # (D_X, D_Q)
@@ -82,9 +84,10 @@ def forward(
         W_K=(W_K, "D_X D_Q"),
         W_V=(W_V, "D_X D_V"),
     )
+    check_mask(mask, (*Q.shape[:-1], X.shape[-2]))
     K = project(X, W_K)                                       # (…, N_X, D_Q)
     V = project(X, W_V)                                       # (…, N_X, D_V)
-    E = Q @ K.mT / math.sqrt(Q.shape[-1])                     # (…, N_Q, N_X)
+    E = Q @ K.mT / math.sqrt(max(Q.shape[-1], 1))             # (…, N_Q, N_X)
     A = softmax(E, mask)                                      # (…, N_Q, N_X)
     Y = A @ V                                                 # (…, N_Q, D_V)
     return Y, Cache(Q, X, W_K, W_V, K, V, A)
@@ -92,12 +95,12 @@ def forward(
 
 def backward(dY: Array, cache: Cache) -> tuple[Array, Array, Array, Array]:
     """Return dQ, dX, dW_K, dW_V."""
-    Q, X, W_K, W_V, K, V, A = cache
+    Q, X, W_K, W_V, K, V, A = check_cache(cache, Cache)
     check_cotangent("dY", dY, (*Q.shape[:-1], W_V.shape[1]), X.dtype)
     dA = dY @ V.mT                                            # Y = A V
     dV = A.mT @ dY                                            # Y = A V
     dE = softmax_backward(dA, A)                              # A = softmax(E)
-    dE /= math.sqrt(Q.shape[-1])                              # E = … / √D_Q: from here on dE/√D_Q
+    dE /= math.sqrt(max(Q.shape[-1], 1))                      # E = … / √D_Q: from here on dE/√D_Q
     dK = dE.mT @ Q                                            # E = Q Kᵀ / √D_Q
     dQ = dE @ K                                               # E = Q Kᵀ / √D_Q
     dX = project(dV, W_V.T)                                   # V = X W_V

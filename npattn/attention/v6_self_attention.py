@@ -20,7 +20,7 @@
     Q = X W_Q                      dW_Q = Xᵀ dQ,  dX += dQ W_Qᵀ: X is used three times, so its gradients add
 
 **Shapes**  X (…, N_X, D_X), W_Q and W_K (D_X, D_Q), W_V (D_X, D_V), Q and K (…, N_X, D_Q), V (…, N_X, D_V),
-E and A (…, N_X, N_X), Y (…, N_X, D_V).
+E and A (…, N_X, N_X), Y (…, N_X, D_V). The mask broadcasts to E.
 
 **Changed**  Q is no argument any more but Q = X W_Q: every input asks about every other. In place of dQ there are
 dW_Q and a third term in dX.
@@ -62,13 +62,15 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from npattn._shapes import check_cotangent, dims
+from npattn._shapes import check_cache, check_cotangent, check_mask, dims
 from npattn._types import Array
 from npattn.layers.linear import project, weight_gradient
 from npattn.layers.softmax import softmax, softmax_backward
 
 
 class Cache(NamedTuple):
+    """What `backward` needs, the weights `A` among it."""
+
     X: Array    # (…, N_X, D_X)
     W_Q: Array  # (D_X, D_Q)
     W_K: Array  # (D_X, D_Q)
@@ -89,10 +91,11 @@ def forward(
         W_K=(W_K, "D_X D_Q"),
         W_V=(W_V, "D_X D_V"),
     )
+    check_mask(mask, (*X.shape[:-1], X.shape[-2]), "(…, N_X, N_X)")
     Q = project(X, W_Q)                                       # (…, N_X, D_Q)
     K = project(X, W_K)                                       # (…, N_X, D_Q)
     V = project(X, W_V)                                       # (…, N_X, D_V)
-    E = Q @ K.mT / math.sqrt(Q.shape[-1])                     # (…, N_X, N_X)
+    E = Q @ K.mT / math.sqrt(max(Q.shape[-1], 1))             # (…, N_X, N_X)
     A = softmax(E, mask)                                      # (…, N_X, N_X)
     Y = A @ V                                                 # (…, N_X, D_V)
     return Y, Cache(X, W_Q, W_K, W_V, Q, K, V, A)
@@ -100,12 +103,12 @@ def forward(
 
 def backward(dY: Array, cache: Cache) -> tuple[Array, Array, Array, Array]:
     """Return dX, dW_Q, dW_K, dW_V."""
-    X, W_Q, W_K, W_V, Q, K, V, A = cache
+    X, W_Q, W_K, W_V, Q, K, V, A = check_cache(cache, Cache)
     check_cotangent("dY", dY, (*X.shape[:-1], W_V.shape[1]), X.dtype)
     dA = dY @ V.mT                                            # Y = A V
     dV = A.mT @ dY                                            # Y = A V
     dE = softmax_backward(dA, A)                              # A = softmax(E)
-    dE /= math.sqrt(Q.shape[-1])                              # E = … / √D_Q: from here on dE/√D_Q
+    dE /= math.sqrt(max(Q.shape[-1], 1))                      # E = … / √D_Q: from here on dE/√D_Q
     dK = dE.mT @ Q                                            # E = Q Kᵀ / √D_Q
     dQ = dE @ K                                               # E = Q Kᵀ / √D_Q
     dX = project(dV, W_V.T)                                   # V = X W_V

@@ -41,8 +41,8 @@ differ or a mask that is not boolean.
 
 **Source**  Vaswani et al. (2017), arXiv:1706.03762, §3.2.2.
 
-By hand: two heads of width 1. The first asks 0 and gets the mean of 8 and 4, the second asks ln 3 and gets (1·0 +
-3·4)/4; W_O adds them. Backward, dY is 1 in both heads: dA = [8, 4] and [0, 4], dE = [1, −1] and [−¾, ¾].
+By hand: two heads of width 1. The first asks 0 and gets the mean of 8 and 4, the second asks ln 3 and gets
+(1·0 + 3·4)/4; W_O adds them. Backward, dY is 1 in both heads: dA = [8, 4] and [0, 4], dE = [1, −1] and [−¾, ¾].
 
 >>> import numpy as np
 >>> X_Q, X = np.array([[0.0, np.log(3)]]), np.array([[0.0, 8.0], [1.0, 4.0]])
@@ -82,13 +82,16 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from npattn._shapes import check_cotangent, dims
+from npattn._scalars import check_size
+from npattn._shapes import check_cache, check_cotangent, check_mask, dims
 from npattn._types import Array
 from npattn.layers.linear import project, sum_rows, weight_gradient
 from npattn.layers.softmax import softmax, softmax_backward
 
 
 class Cache(NamedTuple):
+    """What `backward` needs, the weights `A` among it."""
+
     X_Q: Array  # (…, N_Q, D_XQ)
     X: Array    # (…, N_X, D_X)
     W_Q: Array  # (D_XQ, H·D_Q)
@@ -126,16 +129,17 @@ def forward(
         W_K=(W_K, "D_X H·D_Q"),
         W_V=(W_V, "D_X H·D_V"),
         W_O=(W_O, "H·D_V D_Z"),
-        b_Q=(b_Q, "H·D_Q"),
-        b_K=(b_K, "H·D_Q"),
-        b_V=(b_V, "H·D_V"),
-        b_O=(b_O, "D_Z"),
+        b_Q=(b_Q, "H·D_Q or None"),
+        b_K=(b_K, "H·D_Q or None"),
+        b_V=(b_V, "H·D_V or None"),
+        b_O=(b_O, "D_Z or None"),
     )
-    check_heads(n_heads, sizes)
+    n_heads = check_heads(n_heads, sizes)
+    check_mask(mask, (*X_Q.shape[:-2], n_heads, X_Q.shape[-2], X.shape[-2]), "(…, H, N_Q, N_X)")
     Q = split_heads(project(X_Q, W_Q, b_Q), n_heads)          # (…, H, N_Q, D_Q)
     K = split_heads(project(X, W_K, b_K), n_heads)            # (…, H, N_X, D_Q)
     V = split_heads(project(X, W_V, b_V), n_heads)            # (…, H, N_X, D_V)
-    E = Q @ K.mT / math.sqrt(Q.shape[-1])                     # (…, H, N_Q, N_X)
+    E = Q @ K.mT / math.sqrt(max(Q.shape[-1], 1))             # (…, H, N_Q, N_X)
     A = softmax(E, mask)                                      # (…, H, N_Q, N_X)
     Y = merge_heads(A @ V)                                    # (…, N_Q, H·D_V)  kept merged
     Z = project(Y, W_O, b_O)                                  # (…, N_Q, D_Z)
@@ -145,14 +149,14 @@ def forward(
 
 def backward(dZ: Array, cache: Cache) -> tuple[Array | None, ...]:
     """Return dX_Q, dX, dW_Q, dW_K, dW_V, dW_O, db_Q, db_K, db_V, db_O; None for a bias that was None."""
-    X_Q, X, W_Q, W_K, W_V, W_O, Q, K, V, A, Y, biased = cache
+    X_Q, X, W_Q, W_K, W_V, W_O, Q, K, V, A, Y, biased = check_cache(cache, Cache)
     check_cotangent("dZ", dZ, (*X_Q.shape[:-1], W_O.shape[1]), X.dtype)
     dW_O = weight_gradient(Y, dZ)                             # Z = merge(Y) W_O + b_O
     dY = split_heads(project(dZ, W_O.T), A.shape[-3])         # Z = merge(Y) W_O + b_O, one dY for each head
     dA = dY @ V.mT                                            # Y = A V
     dV = merge_heads(A.mT @ dY)                               # Y = A V, merged for W_V
     dE = softmax_backward(dA, A)                              # A = softmax(E)
-    dE /= math.sqrt(Q.shape[-1])                              # E = … / √D_Q: from here on dE/√D_Q
+    dE /= math.sqrt(max(Q.shape[-1], 1))                      # E = … / √D_Q: from here on dE/√D_Q
     dK = merge_heads(dE.mT @ Q)                               # E = Q Kᵀ / √D_Q, merged for W_K
     dQ = merge_heads(dE @ K)                                  # E = Q Kᵀ / √D_Q, merged for W_Q
     dX = project(dV, W_V.T)                                   # V = X W_V + b_V
@@ -176,10 +180,10 @@ def merge_heads(X: Array) -> Array:
     return merged.reshape(*merged.shape[:-2], merged.shape[-2] * merged.shape[-1])
 
 
-def check_heads(n_heads: int, sizes: dict[str, int]) -> None:
-    """Raise unless n_heads is a positive integer that divides both widths."""
-    if isinstance(n_heads, bool) or not isinstance(n_heads, int) or n_heads < 1:
-        raise ValueError(f"n_heads: expected a positive integer, got {n_heads!r}")
+def check_heads(n_heads: int, sizes: dict[str, int]) -> int:
+    """Return n_heads; raise unless it is a positive integer that divides both widths."""
+    n_heads = check_size("n_heads", n_heads, least=1)
     for symbol, width in (("W_Q", "H·D_Q"), ("W_V", "H·D_V")):
         if sizes[width] % n_heads:
             raise ValueError(f"{symbol}: expected {width} divisible by n_heads={n_heads}, got {sizes[width]}")
+    return n_heads

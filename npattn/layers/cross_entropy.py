@@ -12,10 +12,11 @@ taken of the sum of exponentials, never of a probability, so that 0 · log 0 can
 
     dz = (p − q) dL / n,    0 at ignored positions
 
-**Shapes**  logits (…, V), targets (…) integer, L a scalar (0-d array). **Units** nats a position.
+**Shapes**  logits (…, V), targets (…) integer, L a 0-d array, dL (`dloss`) a scalar. **Units** nats a position.
 
 **Raises**  TypeError for targets that are no integers, IndexError for one outside 0 … V − 1 (`ignore_id` itself may
-lie outside, as −100 does in PyTorch), ValueError for shapes that don't fit or unless 0 ≤ ε < 1.
+lie outside, as −100 does in PyTorch), ValueError for shapes that don't fit, a `dloss` that is no real number, or
+unless 0 ≤ ε < 1.
 
 **Source**  Szegedy et al. (2016), arXiv:1512.00567, §7. Smoothing is defined in three ways in the field: ε/V on every
 class (here, and torch.nn.functional.cross_entropy), ε/(V − 1) on the wrong classes (fairseq), ε/(V − 2) with the
@@ -35,12 +36,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from npattn._shapes import check_ids, dims
+from npattn._scalars import check_number
+from npattn._shapes import check_cache, check_ids, dims, is_array
 from npattn._types import Array
 from npattn.layers.softmax import row_maximum, row_sum
 
 
 class Cache(NamedTuple):
+    """What `cross_entropy_backward` needs."""
+
     P: Array        # (n, V)  probabilities at the positions that count
     targets: Array  # (n,)    their targets
     counted: Array  # (…)     True where a position counts
@@ -64,10 +68,8 @@ def cross_entropy(
 
 
 def checked_smoothing(smoothing: float) -> float:
-    """Return it as a Python float, since np.float64 would promote float32; raise ValueError unless 0 ≤ ε < 1."""
-    if not 0 <= smoothing < 1:
-        raise ValueError(f"smoothing: expected 0 ≤ smoothing < 1, got {smoothing}")
-    return float(smoothing)
+    """Return it as a Python float, since np.float64 would promote float32; raise unless 0 ≤ ε < 1."""
+    return check_number("smoothing", smoothing, 0, 1)
 
 
 def loss_in_place(z: Array, t: Array, smoothing: float) -> Any:
@@ -88,9 +90,9 @@ def loss_in_place(z: Array, t: Array, smoothing: float) -> Any:
 
 def cross_entropy_backward(dloss: Array | float, cache: Cache) -> Array:
     """Return dlogits."""
-    if np.ndim(dloss) != 0 or np.asarray(dloss).dtype.kind not in "fiu":
-        raise ValueError(f"dloss: expected a real number, as the loss is one, got {dloss!r}")
-    P, targets, counted, smoothing = cache
+    if not (is_array(dloss) and dloss.ndim == 0 and dloss.dtype.kind in "fiu"):
+        dloss = check_number("dloss", dloss, ends="[]")
+    P, targets, counted, smoothing = check_cache(cache, Cache)
     dz = P.copy()
     gradient_in_place(dz, targets, smoothing, float(dloss))
     if len(dz) == counted.size:                               # nothing was ignored: no need to copy

@@ -9,8 +9,10 @@ flag, handing over a generator is what switches dropout on.
 
 **Backward**  dX = dY ⊙ M, with the mask of that very forward call.
 
-**Shapes**  X, M, Y any shape. **Raises** ValueError unless 0 ≤ p < 1, TypeError for an
-rng that is no numpy.random.Generator.
+**Shapes**  X, M, Y any shape, all the same.
+
+**Raises**  ValueError unless 0 ≤ p < 1 and for a dY of another shape than Y; TypeError for an rng that is no
+numpy.random.Generator, and for what is no floating array.
 
 **Source**  Srivastava et al., "Dropout", JMLR 15 (2014).
 
@@ -28,11 +30,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from npattn._shapes import check_cotangent, check_floating
+from npattn._scalars import check_number
+from npattn._shapes import check_cache, check_cotangent, check_floating
 from npattn._types import Array
 
 
 class Cache(NamedTuple):
+    """What `dropout_backward` needs."""
+
     M: Array | None  # as X; None when nothing was dropped
     shape: tuple[int, ...]
     dtype: np.dtype[np.generic]
@@ -41,8 +46,7 @@ class Cache(NamedTuple):
 def dropout(X: Array, p: float, rng: np.random.Generator | None = None) -> tuple[Array, Cache]:
     """Return X with entries dropped, and the cache for `dropout_backward`; a copy of X without an rng."""
     check_floating("X", X)
-    if not 0 <= p < 1:
-        raise ValueError(f"p: expected a probability 0 ≤ p < 1, got {p}")
+    p = check_number("p", p, 0, 1)
     if rng is not None and not isinstance(rng, np.random.Generator):
         raise TypeError(f"rng: expected a numpy.random.Generator or None, got {type(rng).__name__}")
     if rng is None or p == 0:
@@ -55,5 +59,6 @@ def dropout(X: Array, p: float, rng: np.random.Generator | None = None) -> tuple
 
 def dropout_backward(dY: Array, cache: Cache) -> Array:
     """Return dX."""
+    check_cache(cache, Cache)
     check_cotangent("dY", dY, cache.shape, cache.dtype)
     return dY.copy() if cache.M is None else dY * cache.M     # Y = X ⊙ M

@@ -8,8 +8,11 @@
 
     dW_E[v] = Σ_{n: ids_n = v} dY_n        `dW[ids] += dY` would count each repeated id once
 
-**Shapes**  ids (…), W_E (V, D), Y (…, D). **Raises** TypeError for ids that are no integers (bool and float are
-none), IndexError for an id below 0 or above V − 1: Python's −1 for "last" has no meaning here.
+**Shapes**  ids (…), W_E (V, D), Y (…, D), with V ids in the vocabulary.
+
+**Raises**  TypeError for ids that are no integers (bool and float are none) and for a W_E or dY that is no floating
+array, IndexError for an id below 0 or above V − 1: Python's −1 for "last" has no meaning here; ValueError for shapes
+that don't fit.
 
 **Source**  Bengio et al., "A Neural Probabilistic Language Model", JMLR 3 (2003).
 
@@ -32,11 +35,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from npattn._shapes import check_cotangent, check_ids, dims
+from npattn._shapes import check_cache, check_cotangent, check_ids, dims
 from npattn._types import Array
 
 
 class Cache(NamedTuple):
+    """What `embedding_backward` needs."""
+
     ids: Array  # (…)
     shape: tuple[int, int]  # (V, D), of the table
     dtype: np.dtype[np.generic]
@@ -51,7 +56,7 @@ def embedding(ids: Array, W_E: Array) -> tuple[Array, Cache]:
 
 def embedding_backward(dY: Array, cache: Cache) -> Array:
     """Return dW_E, (V, D)."""
-    ids, (V, D), dtype = cache
+    ids, (V, D), dtype = check_cache(cache, Cache)
     check_cotangent("dY", dY, (*ids.shape, D), dtype)
     dW_E = np.zeros((V, D), dY.dtype)
     # Sorting brings equal ids together, so that each row of the table is one sum: faster than np.add.at.

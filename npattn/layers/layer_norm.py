@@ -23,13 +23,16 @@ since ∂μ/∂x_k = 1/D, ∂v/∂x_k = 2 (x_k − μ)/D and ∂r/∂v = −r³/
 γ stands inside both means. Outside them it would be right only when γ is the same everywhere, as it is on the
 first step of training and on no later one.
 
-**Shapes**  X, Y (…, D), γ (D,), β (D,) or None. A constant row gives β, as long as ε > 0.
+**Shapes**  X, Y (…, D), γ (D,), β (D,) or None. A constant row gives β: ε must be at least 2⁻¹²⁶.
+
+**Raises**  ValueError for shapes that don't fit and an ε out of range, TypeError for what is no floating array or
+dtypes that differ.
 
 **Source**  Ba, Kiros & Hinton, "Layer Normalization" (2016), arXiv:1607.06450.
 
 >>> import numpy as np
 >>> X, gamma, beta = np.array([[1.0, 3.0]]), np.array([2.0, 10.0]), np.array([0.0, 1.0])
->>> Y, cache = layer_norm(X, gamma, beta, eps=0.0)
+>>> Y, cache = layer_norm(X, gamma, beta, eps=1e-30)        # too small to matter here
 >>> Y                                                       # x̂ = [−1, 1]
 array([[-2., 11.]])
 >>> dX, dgamma, dbeta = layer_norm_backward(np.array([[1.0, 1.0]]), cache)
@@ -45,13 +48,19 @@ from typing import NamedTuple
 
 import numpy as np
 
-from npattn._shapes import check_cotangent, dims
+from npattn._scalars import check_number
+from npattn._shapes import check_cache, check_cotangent, dims
 from npattn._types import Array
 from npattn.layers.linear import sum_rows
 from npattn.layers.softmax import row_sum
 
+#: ε must be a number in float32 too: with 0 a constant row would be 0/0.
+LEAST, MOST = 2.0**-126, 2.0**127
+
 
 class Cache(NamedTuple):
+    """What `layer_norm_backward` needs."""
+
     X_hat: Array  # (…, D)  normalised rows
     r: Array      # (…, 1)  1 / √(v + ε)
     gamma: Array  # (D,)
@@ -60,22 +69,47 @@ class Cache(NamedTuple):
 
 def layer_norm(X: Array, gamma: Array, beta: Array | None = None, eps: float = 1e-5) -> tuple[Array, Cache]:
     """Return Y = γ ⊙ x̂ + β and the cache for `layer_norm_backward`."""
-    dims(X=(X, "... D"), gamma=(gamma, "D"), beta=(beta, "D"))
-    D = max(X.shape[-1], 1)
-    X_hat = X - X[..., :1]                                    # (…, D)  the shift keeps the digits of rows far from 0
-    X_hat -= row_sum(X_hat) / D
-    v = np.vecdot(X_hat.conj(), X_hat) / D                    # vecdot conjugates once more: Σ x², also when complex
-    r = (1 / np.sqrt(v + eps))[..., None]                     # (…, 1)
-    X_hat *= r
+    dims(X=(X, "... D"), gamma=(gamma, "D"), beta=(beta, "D or None"))
+    eps = check_number("eps", eps, LEAST, MOST)
+    with np.errstate(over="ignore", invalid="ignore"):
+        X_hat, v = centred(X)                                 # (…, D), (…, 1)
+    if v.real.max(initial=0) < np.inf:
+        r = 1 / np.sqrt(v + eps)                              # (…, 1)
+        X_hat *= r
+    else:                                                     # not if it is NaN
+        X_hat, r = normalised_far_out(X, eps)
     Y = X_hat * gamma
     if beta is not None:
         Y += beta
     return Y, Cache(X_hat, r, gamma, beta is not None)
 
 
+def centred(X: Array) -> tuple[Array, Array]:
+    """Return x − μ, (…, D), and the biased variance v, (…, 1)."""
+    D = max(X.shape[-1], 1)
+    X_hat = X - X[..., :1]                                    # the shift keeps the digits of rows far from 0
+    X_hat -= row_sum(X_hat) / D
+    v = np.vecdot(X_hat.conj(), X_hat) / D                    # vecdot conjugates once more: Σ x², also when complex
+    return X_hat, v[..., None]
+
+
+def normalised_far_out(X: Array, eps: float) -> tuple[Array, Array]:
+    """Return x̂ and r also where squares are beyond the largest number, from rows divided by their largest entry u.
+
+        x̂ = (x/u − μ/u) / √(v/u² + ε/u²)
+    """
+    u = np.maximum(X.real.max(-1, keepdims=True), -X.real.min(-1, keepdims=True))          # (…, 1)
+    u = np.maximum(u, 1)                                      # small rows stay as they are, beside ε too
+    with np.errstate(under="ignore", invalid="ignore"):       # ε/u² may fade to 0; ∞/∞ is the NaN that it should be
+        X_hat, v = centred(X / u)
+        r = 1 / np.sqrt(v + eps / u / u)
+        X_hat *= r
+        return X_hat, r / u
+
+
 def layer_norm_backward(dY: Array, cache: Cache) -> tuple[Array, Array, Array | None]:
     """Return dX, dgamma and dbeta (None when there was no beta)."""
-    X_hat, r, gamma, has_beta = cache
+    X_hat, r, gamma, has_beta = check_cache(cache, Cache)
     check_cotangent("dY", dY, X_hat.shape, X_hat.dtype)
     D = max(X_hat.shape[-1], 1)
     dbeta = sum_rows(dY) if has_beta else None                # Y = … + β

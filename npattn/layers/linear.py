@@ -12,6 +12,8 @@
 
 **Shapes**  X (…, N, D_in), W (D_in, D_out), b (D_out,), Y (…, N, D_out); X may also be a single row (D_in,).
 
+**Raises**  ValueError for shapes that don't fit, TypeError for what is no floating array or dtypes that differ.
+
 **Source**  Any text on back-propagation; Rumelhart, Hinton & Williams, Nature 323 (1986).
 
 >>> import numpy as np
@@ -37,11 +39,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from npattn._shapes import check_cotangent, dims
+from npattn._shapes import check_cache, check_cotangent, dims
 from npattn._types import Array
 
 
 class Cache(NamedTuple):
+    """What `linear_backward` needs."""
+
     X: Array  # (…, D_in)
     W: Array  # (D_in, D_out)
     has_bias: bool
@@ -49,13 +53,13 @@ class Cache(NamedTuple):
 
 def linear(X: Array, W: Array, b: Array | None = None) -> tuple[Array, Cache]:
     """Return Y = X W + b and the cache for `linear_backward`."""
-    dims(X=(X, "... D_in"), W=(W, "D_in D_out"), b=(b, "D_out"))
+    dims(X=(X, "... D_in"), W=(W, "D_in D_out"), b=(b, "D_out or None"))
     return project(X, W, b), Cache(X, W, b is not None)
 
 
 def linear_backward(dY: Array, cache: Cache) -> tuple[Array, Array, Array | None]:
     """Return dX, dW and db (None when there was no b)."""
-    X, W, has_bias = cache
+    X, W, has_bias = check_cache(cache, Cache)
     check_cotangent("dY", dY, (*X.shape[:-1], W.shape[1]), X.dtype)
     db = sum_rows(dY) if has_bias else None                   # Y = … + b
     dW = weight_gradient(X, dY)                               # Y = X W

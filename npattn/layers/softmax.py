@@ -36,7 +36,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from npattn._shapes import check_cotangent, check_mask, dims
+from npattn._shapes import check_cotangent, check_floating, check_mask, dims
 from npattn._types import Array
 from npattn.layers.linear import ones
 
@@ -44,7 +44,7 @@ from npattn.layers.linear import ones
 def softmax(E: Array, mask: Array | None = None) -> Array:
     """Return the weights A; see the module for the formula."""
     dims(E=(E, "... N_X"))
-    check_mask(mask, E.shape)
+    check_mask(mask, E.shape, "(…, N_X)")
     if mask is not None:
         E = np.where(mask, E, -np.inf)
     A = E - row_maximum(E)                                    # dead rows: −∞ − 0
@@ -58,6 +58,7 @@ def softmax(E: Array, mask: Array | None = None) -> Array:
 
 def softmax_backward(dA: Array, A: Array) -> Array:
     """Return dE from dA and the weights that `softmax` returned."""
+    check_floating("A", A)
     check_cotangent("dA", dA, A.shape, A.dtype)
     dE = dA - np.vecdot(A, dA)[..., None]                     # A = softmax(E)
     dE *= A

@@ -61,6 +61,8 @@ def spread(pool: Executor | None, task: Callable[..., T], work: Iterable[tuple[A
 
     A thread takes SPAN elements at a time, be it a part of one array or many small arrays.
     """
+    if pool is not None and not hasattr(pool, "map"):
+        raise TypeError(f"pool: expected a concurrent.futures.Executor or None, got {type(pool).__name__}")
     shares: list[list[tuple[Any, ...]]] = [[]]
     taken = 0
     for arrays in work:
@@ -75,6 +77,38 @@ def spread(pool: Executor | None, task: Callable[..., T], work: Iterable[tuple[A
 
     done = map(run, shares) if pool is None or len(shares) < 2 else pool.map(run, shares)
     return [result for results in done for result in results]
+
+
+def require_own(what: str, tree: Params) -> None:
+    """Raise a ValueError unless all arrays can be written to, and none shares a number with another.
+
+    Such a number would be updated twice. `Parameters` and `Blocks` are apart by the way they are made.
+    """
+    require_writeable(what, tree)
+    if hasattr(tree, "blocks"):
+        return
+    reach: list[tuple[int, str]] = []                         # ends and names of arrays that the next may overlap
+    for low, _, high, name in sorted((low, i, high, name) for i, (low, high, name) in enumerate(_bounds(tree))):
+        reach = [(end, other) for end, other in reach if end > low]
+        for _, other in reach:
+            if np.shares_memory(tree[other], tree[name]):
+                raise ValueError(f"{what}: {other!r} and {name!r} share memory: keep a tied array under one name")
+        reach.append((high, name))
+
+
+def require_writeable(what: str, tree: Params) -> None:
+    """Raise a ValueError that names an array which cannot be written to."""
+    if all(array.flags.writeable for (array,) in buffers(tree)):
+        return
+    name = next((name for name, array in tree.items() if not array.flags.writeable), "flat")
+    raise ValueError(f"{what}: {name!r}: expected a writeable array, got a read-only one")
+
+
+def _bounds(tree: Params) -> Iterator[tuple[int, int, str]]:
+    """Yield the first address of each array that has numbers, the end of its last number, and its name."""
+    for name, array in tree.items():
+        if array.size:
+            yield *np.lib.array_utils.byte_bounds(array), name
 
 
 def pieces(arrays: Sequence[Array], write: Sequence[bool], length: int = CHUNK) -> Iterator[tuple[Array, ...]]:

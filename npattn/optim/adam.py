@@ -7,8 +7,8 @@
     p ← (1 − lr·λ) p                 λ: weight decay, decoupled from the gradient
     p ← p − lr · m̂ / (√v̂ + ε)
 
-**Why the corrections.** m and v start at 0 and are sums of gradients, and of their squares, whose weights add up to 1
-− βᵗ; dividing by that makes them averages from the first step on.
+**Why the corrections.** m and v start at 0 and are sums of gradients, and of their squares, whose weights add up to
+1 − βᵗ; dividing by that makes them averages from the first step on.
 
 **As computed.** With c = √(1 − β₂ᵗ), so that √v̂ = √v / c, numerator and denominator are multiplied by c, and
 one pass over the memory is saved:
@@ -18,6 +18,10 @@ one pass over the memory is saved:
 The c beside ε matters: without it (the shortcut at the end of section 2 of the paper) ε is 1/c times larger,
 seven times in the first step at β₂ = 0.98. And ε stands outside the root: inside, it would act like √ε, which
 is larger still.
+
+**Shapes.** p of any shape; g, m and v of that of p. √, division and products go entry by entry.
+
+**Raises.** ValueError and TypeError, by the name of the parameter; see `Adam` and its methods.
 
 **Source.** Kingma, Ba 2015, "Adam", Algorithm 1; Loshchilov, Hutter 2019, "Decoupled Weight Decay
 Regularization", Algorithm 2 (with the rate multiplied in, as in PyTorch). β₂ and ε by default as in Vaswani
@@ -34,22 +38,40 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from npattn._layout import Layout, Spec, differences, layout_of
+from npattn._scalars import check_number, shown
+from npattn._shapes import is_array, kind_of
 from npattn._types import Array, Params
-from npattn.optim._buffers import CHUNK, FLOATS, SHARED_CHUNK, pieces, spans, spread, zeros_like
+from npattn.optim._buffers import (
+    CHUNK,
+    FLOATS,
+    SHARED_CHUNK,
+    pieces,
+    require_own,
+    require_writeable,
+    spans,
+    spread,
+    zeros_like,
+)
 from npattn.optim.clipping import largest, require_finite, sum_of_squares
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
-#: ε must be a number in float32 too: 0 would give 0/0 where a gradient is 0.
-SMALLEST = 2.0**-126
+#: Hyperparameters must be numbers in float32 too: with an ε of 0 a gradient of 0 would give 0/0.
+SMALLEST, LARGEST = 2.0**-126, 2.0**127
 
 
 def is_matrix(name: str, parameter: Array) -> bool:
     """Tell whether weight decay applies by default: to weights and embeddings, not to biases, γ and β.
 
-    A bias or a LayerNorm scale pulled towards 0 shifts or silences its unit and regularises nothing.
+    A bias or a LayerNorm scale pulled towards 0 shifts or silences its unit and regularises nothing. So a `parameter`
+    of shape (in, out) or (V, D) is decayed, one of shape (D,) is not; its name does not matter.
+
+    >>> is_matrix("W", np.zeros((3, 4))), is_matrix("b", np.zeros(4))
+    (True, False)
     """
+    if not is_array(parameter):
+        raise TypeError(f"parameter: expected a NumPy array, got {kind_of(parameter)}")
     return parameter.ndim >= 2
 
 
@@ -85,11 +107,13 @@ class Adam:
     ) -> None:
         self._layout = _checked_layout(params)
         self.params = params
-        self.lr = _in_range("lr", lr, 0, math.inf)
-        self.betas = (_in_range("betas[0]", betas[0], 0, 1), _in_range("betas[1]", betas[1], 0, 1))
-        self.eps = _in_range("eps", eps, SMALLEST, math.inf)
-        self.weight_decay = _in_range("weight_decay", weight_decay, 0, math.inf)
+        self.lr = check_number("lr", lr, 0, LARGEST)
+        self.betas = _checked_betas(betas)
+        self.eps = check_number("eps", eps, SMALLEST, LARGEST)
+        self.weight_decay = check_number("weight_decay", weight_decay, 0, LARGEST)
         self.t = 0
+        if not callable(decay):
+            raise TypeError(f"decay: expected a function of name and parameter, got {shown(decay)}")
         self._decayed = [name for name, array in params.items() if decay(name, array)]
         self._m, self._v = zeros_like(params), zeros_like(params)
 
@@ -100,9 +124,10 @@ class Adam:
         before anything is changed. ValueError: missing, unexpected and misshaped names, all in one message; a
         gradient with NaN or inf, or so large that its square overflows, by name; a rate below 0.
         """
-        lr = self.lr if lr is None else _in_range("lr", lr, 0, math.inf)
+        lr = self.lr if lr is None else check_number("lr", lr, 0, LARGEST)
         self._check("gradients", grads)
         self._check("params", self.params)
+        require_writeable("params", self.params)
         _check_squares(grads, pool)
         self.t += 1
         if self.weight_decay:
@@ -179,17 +204,19 @@ def _update(
 
 def _checked_layout(params: Params) -> Layout:
     layout = layout_of("params", params)
-    owners: dict[int, str] = {}
-    for name, array in params.items():
-        if array.dtype not in FLOATS:
-            raise TypeError(f"params: {name!r}: expected float32 or float64, got {array.dtype}")
-        if not array.flags.writeable:
-            raise ValueError(f"params: {name!r}: expected a writeable array, got a read-only one")
-        address = array.__array_interface__["data"][0]
-        if array.size and owners.setdefault(address, name) != name:
-            one = owners[address]
-            raise ValueError(f"params: {one!r} and {name!r} share memory: keep a tied array under one name")
+    for name, (_, dtype) in layout.items():
+        if dtype not in FLOATS:
+            raise TypeError(f"params: {name!r}: expected float32 or float64, got {dtype}")
+    require_own("params", params)
     return layout
+
+
+def _checked_betas(betas: tuple[float, float]) -> tuple[float, float]:
+    try:
+        b1, b2 = betas
+    except (TypeError, ValueError):
+        raise TypeError(f"betas: expected two numbers, got {shown(betas)}") from None
+    return check_number("betas[0]", b1, 0, 1), check_number("betas[1]", b2, 0, 1)
 
 
 def _check_squares(grads: Params, pool: Executor | None) -> None:
@@ -203,10 +230,3 @@ def _check_squares(grads: Params, pool: Executor | None) -> None:
                 f"gradient of {name!r}: its largest entry {largest(array):.3g} overflows {array.dtype} "
                 "when Adam squares it: clip the gradients first"
             )
-
-
-def _in_range(name: str, value: float, low: float, below: float) -> float:
-    """Return a Python float: a NumPy scalar would raise the float32 arithmetic to its own precision."""
-    if not low <= value < below:
-        raise ValueError(f"{name}: expected at least {low:g} and below {below:g}, got {value}")
-    return float(value)

@@ -8,6 +8,10 @@ float32, and dividing by an infinite norm would turn a huge gradient into zeros.
 u, ‖g‖ = u·√Σ (gᵢ/u)², every quotient is at most 1. That costs another pass, so it is taken only where it is
 needed.
 
+**Shapes.** Arrays of any shape; the norm is one number for all of them.
+
+**Raises.** ValueError and TypeError, by the name of the parameter; see `clip_gradients`.
+
 **Source.** Pascanu, Mikolov, Bengio 2013, "On the difficulty of training recurrent neural networks",
 Algorithm 1.
 """
@@ -21,8 +25,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from npattn._layout import layout_of
+from npattn._scalars import check_flag, check_number
 from npattn._types import Array, Params
-from npattn.optim._buffers import FLOATS, Tree, buffers, pieces, spans, spread, zeros_like
+from npattn.optim._buffers import FLOATS, Tree, buffers, pieces, require_own, spans, spread, zeros_like
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -47,16 +52,17 @@ def clip_gradients(
     >>> clip_gradients(grads, max_norm=5.0)[0] is grads
     True
     """
-    if not max_norm > 0:
-        raise ValueError(f"max_norm: expected a number above 0, got {max_norm}")
+    max_norm = check_number("max_norm", max_norm, 0, ends="(]")
     for name, (_, dtype) in layout_of("gradients", grads).items():
         if dtype not in FLOATS:
             raise TypeError(f"gradient of {name!r}: expected float32 or float64, got {dtype}")
+    if check_flag("in_place", in_place):
+        require_own("gradients", grads)
     unit, length = _norm(grads, pool)
     if unit * length <= max_norm:
         return grads, unit * length
     clipped = grads if in_place else zeros_like(grads)
-    spread(pool, partial(_scale, unit=unit, factor=float(max_norm) / length), spans(grads, clipped))
+    spread(pool, partial(_scale, unit=unit, factor=max_norm / length), spans(grads, clipped))
     return clipped, unit * length
 
 

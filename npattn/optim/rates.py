@@ -14,8 +14,10 @@ from __future__ import annotations
 
 import math
 
+from npattn._scalars import check_number
 
-def noam_rate(step: int, d_model: int, warmup: int) -> float:
+
+def noam_rate(step: float, d_model: float, warmup: float) -> float:
     """Return d_model^−½ · min(step^−½, step · warmup^−1.5).
 
     The two terms meet at step = warmup, where the rate is highest: (d_model · warmup)^−½.
@@ -28,10 +30,10 @@ def noam_rate(step: int, d_model: int, warmup: int) -> float:
     >>> noam_rate(400, d_model=4, warmup=100)    # four times as far, half the rate
     0.025
     """
-    for name, value in (("step", step), ("d_model", d_model), ("warmup", warmup)):
-        if not value >= 1:
-            raise ValueError(f"{name}: expected 1 or more, got {value}")
-    return min(1 / math.sqrt(step), step / (warmup * math.sqrt(warmup))) / math.sqrt(d_model)
+    step, d_model, warmup = (
+        check_number(symbol, value, 1) for symbol, value in (("step", step), ("d_model", d_model), ("warmup", warmup))
+    )
+    return min(1 / math.sqrt(step), step / warmup / math.sqrt(warmup)) / math.sqrt(d_model)
 
 
 def linear_rate(step: int, total_steps: int, peak: float, warmup: int) -> float:
@@ -44,7 +46,7 @@ def linear_rate(step: int, total_steps: int, peak: float, warmup: int) -> float:
     [4.0, 8.0, 6.0, 4.0, 2.0, 0.0]
     """
     left = _left_after_warmup(step, total_steps, warmup)
-    return peak * (step / warmup if left is None else left)
+    return check_number("peak", peak, 0) * (step / warmup if left is None else left)
 
 
 def cosine_rate(step: int, total_steps: int, peak: float, warmup: int) -> float:
@@ -56,13 +58,17 @@ def cosine_rate(step: int, total_steps: int, peak: float, warmup: int) -> float:
     [4.0, 8.0, 6.828, 4.0, 1.172, 0.0]
     """
     left = _left_after_warmup(step, total_steps, warmup)
-    return peak * (step / warmup if left is None else (1 + math.cos(math.pi * (1 - left))) / 2)
+    return check_number("peak", peak, 0) * (step / warmup if left is None else (1 + math.cos(math.pi * (1 - left))) / 2)
 
 
-def _left_after_warmup(step: int, total_steps: int, warmup: int) -> float | None:
+def _left_after_warmup(step: float, total_steps: float, warmup: float) -> float | None:
     """Return the share of the way down that is still ahead, or None during the warm-up."""
+    step, total_steps, warmup = (
+        check_number(symbol, value, ends="()")
+        for symbol, value in (("step", step), ("total_steps", total_steps), ("warmup", warmup))
+    )
     if not 0 <= warmup <= total_steps:
-        raise ValueError(f"warmup: expected 0 to total_steps={total_steps}, got {warmup}")
+        raise ValueError(f"warmup: expected 0 to total_steps={total_steps:g}, got {warmup:g}")
     if not 1 <= step <= total_steps:
-        raise ValueError(f"step: expected 1 to total_steps={total_steps}, got {step}")
+        raise ValueError(f"step: expected 1 to total_steps={total_steps:g}, got {step:g}")
     return None if step <= warmup else (total_steps - step) / (total_steps - warmup)

@@ -61,6 +61,8 @@ def load_task(name: str | Path, **options: Any) -> Task:
     Raises: ValueError for an unknown task, TypeError for an option that the task does not take, and what the
     loading function raises.
     """
+    if not isinstance(name, str | Path):
+        raise TypeError(f"task: expected a name or a path, got {type(name).__name__}")
     name = str(name)
     if name in TASKS:
         load = TASKS[name]

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from npattn._scalars import check_size
 from npattn._types import Array
 from npattn.tasks.vocabulary import PAD
 
@@ -65,14 +66,14 @@ class BucketedBatches:
     """
 
     def __init__(self, pairs: Sequence[Pair], batch_size: int, *, seed: int = 0, pool: int = POOL) -> None:
+        if not isinstance(pairs, Sequence) or not all(isinstance(pair, Pair) for pair in pairs):
+            raise TypeError(f"pairs: expected a sequence of Pair, got {type(pairs).__name__}")
         if not len(pairs):
             raise ValueError("pairs: expected at least one pair, got none")
-        if batch_size < 1 or pool < 1:
-            raise ValueError(f"batch_size, pool: expected at least 1, got {batch_size}, {pool}")
         self.pairs = pairs
-        self.batch_size = batch_size
-        self.seed = seed
-        self.pool = pool
+        self.batch_size = check_size("batch_size", batch_size, least=1)
+        self.seed = check_size("seed", seed)
+        self.pool = check_size("pool", pool, least=1)
         # Rows of source and target lengths; lexsort takes the last row first.
         self._lengths: Array = np.array([(len(p.source), len(p.target)) for p in pairs], dtype=np.int64).T
         self._planned: tuple[int, list[Array]] = (0, self.plan(0))
@@ -116,9 +117,10 @@ def prediction_batches(sources: Sequence[Sequence[int]], batch_size: int) -> Ite
     ...     print(rows, src.tolist())
     [1 2] [[7], [8]]
     [0] [[4, 5, 6]]
+
+    Raises: ValueError when `batch_size` is below 1.
     """
-    if batch_size < 1:
-        raise ValueError(f"batch_size: expected at least 1, got {batch_size}")
+    batch_size = check_size("batch_size", batch_size, least=1)
     order = np.argsort([len(s) for s in sources], kind="stable")
     for start in range(0, len(order), batch_size):
         rows = order[start : start + batch_size]

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
 
+from npattn._scalars import check_flag, check_size, shown
 from npattn.tasks.batches import Pair
 from npattn.tasks.vocabulary import BOS, EOS, Vocabulary
 
@@ -50,6 +51,8 @@ class Codec:
     'K AE T'
     >>> Codec.from_json(codec.to_json()) == codec
     True
+
+    Raises: ValueError for a unit that is neither characters nor words, or a negative `max_target_length`.
     """
 
     source_vocabulary: Vocabulary
@@ -62,8 +65,14 @@ class Codec:
     def __post_init__(self) -> None:
         for name, unit in (("source_unit", self.source_unit), ("target_unit", self.target_unit)):
             check_unit(unit, name)
-        if self.max_target_length < 0:
-            raise ValueError(f"max_target_length: expected 0 or more, got {self.max_target_length}")
+        for name, vocabulary in (
+            ("source_vocabulary", self.source_vocabulary), ("target_vocabulary", self.target_vocabulary)
+        ):  # fmt: skip
+            if not isinstance(vocabulary, Vocabulary):
+                raise TypeError(f"{name}: expected a Vocabulary, got {type(vocabulary).__name__}")
+        # JSON takes numbers of Python's own, and no others.
+        object.__setattr__(self, "lowercase", check_flag("lowercase", self.lowercase))
+        object.__setattr__(self, "max_target_length", check_size("max_target_length", self.max_target_length))
 
     def tokenize(self, text: str) -> list[str]:
         """Cut a source text into symbols, surrounding white space removed."""
@@ -124,8 +133,8 @@ class Codec:
 
 def check_unit(unit: str, name: str = "unit") -> None:
     """Raise a ValueError unless `unit` is one that `tokenize` knows."""
-    if unit not in get_args(Unit):
-        raise ValueError(f"{name}: expected {' or '.join(get_args(Unit))}, got {unit!r}")
+    if not isinstance(unit, str) or unit not in get_args(Unit):
+        raise ValueError(f"{name}: expected {' or '.join(get_args(Unit))}, got {shown(unit)}")
 
 
 def build_codec(

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from npattn._scalars import check_room, check_size
 from npattn.tasks.codec import build_codec
 from npattn.tasks.date_forms import forms_of, write
 from npattn.tasks.order import hash_order
@@ -39,9 +40,15 @@ def load_dates(*, n_train: int = 40_000, seed: int = 0) -> Task:
     """Generate the task: `n_train` dates that are not held out, drawn with `seed`, each in a random form.
 
     Raises: ValueError when `n_train` is below 1.
+
+    >>> task = load_dates(n_train=100)
+    >>> len(task.train), len(task.validation), len(task.test)
+    (100, 1000, 2000)
+    >>> task.test[0]
+    Item(source='Sat, Mar 25, 1911', references=('1911-03-25',))
     """
-    if n_train < 1:
-        raise ValueError(f"n_train: expected at least 1, got {n_train}")
+    n_train, seed = check_size("n_train", n_train, least=1), check_size("seed", seed)
+    check_room("n_train", n_train)
     rest, validation, test = split_dates()
     rng = np.random.default_rng([0, seed])
     drawn = [rest[i] for i in rng.integers(len(rest), size=n_train)]

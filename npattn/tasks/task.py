@@ -25,7 +25,7 @@ class Task:
     """Data, how to encode it, and how to judge predictions.
 
     `validation` and `test` are in a fixed random order, so that the first n of them are a fair sample. No
-    source of theirs is a source of `train`.
+    source of theirs is a source of `train`. `npattn.tasks.load_task` makes one.
     """
 
     name: str
@@ -47,7 +47,10 @@ class Task:
         return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
     def score(self, predictions: Sequence[str], items: Sequence[Item]) -> dict[str, float]:
-        """Judge predicted target texts, one for each item; the first score is the headline."""
+        """Judge predicted target texts, one for each item; the first score is the headline.
+
+        Raises: ValueError when there is nothing to score or the numbers differ.
+        """
         unit = self.codec.target_unit
         predicted = [tokenize(p, unit) for p in predictions]
         exact, error_rate = score(predicted, [[tokenize(r, unit) for r in item.references] for item in items])

@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from npattn._scalars import check_path
 from npattn.tasks.codec import Unit, build_codec, check_unit, detokenize, tokenize
 from npattn.tasks.order import hash_order
 from npattn.tasks.task import Item, Task
@@ -32,7 +33,16 @@ def load_tsv(path: str | Path, *, unit: Unit = "characters", target_unit: Unit |
 
     Raises: FileNotFoundError when there is no such file; ValueError, with the file and the number of the
     line, when it is not UTF-8, a line is not source⇥target, or there are fewer than two different sources.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder, "pairs.tsv")
+    ...     _ = path.write_text("one\\t1\\ntwo\\t2\\nthree\\t3\\nthree\\tIII\\n")
+    ...     task = load_tsv(path)
+    >>> task.title, len(task.train), task.validation
+    ('4 pairs from pairs.tsv', 3, [Item(source='one', references=('1',))])
     """
+    path = check_path("path", path)
     target_unit = unit if target_unit is None else target_unit
     check_unit(unit)
     check_unit(target_unit, "target_unit")
@@ -60,7 +70,10 @@ def load_tsv(path: str | Path, *, unit: Unit = "characters", target_unit: Unit |
 
 
 def read_pairs(path: str | Path) -> list[tuple[str, str]]:
-    """Return the pairs of a file in its order; blank lines and white space around a text are dropped."""
+    """Return the pairs of a file in its order; blank lines and white space around a text are dropped.
+
+    Raises: FileNotFoundError and ValueError, as `load_tsv` does.
+    """
     pairs = []
     for number, line in enumerate(_read_text(Path(path)).split("\n"), start=1):  # splitlines() splits at \f too
         if not line.strip():

@@ -8,7 +8,8 @@
 - Products write where their result is wanted, among the other heads, so that no head is ever copied.
 - The row maximum is subtracted only where it has to be, see `weights`.
 
-Shapes are checked where a batch enters the model, not here.
+**Shapes**  X and Z (n, D_X), Q (B, H, N_Q, D_H), K and V (B, H, N_X, D_H), A (B, H, N_Q, N_X), with D_H = D_X/H the
+width of a head, D_Q and D_V of version 7. They are checked where a batch enters the model, not here.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import numpy as np
 
 from npattn._types import Array
 from npattn.layers.linear import project, sum_rows, weight_gradient
-from npattn.layers.softmax import row_maximum, row_sum, softmax
+from npattn.layers.softmax import row_maximum, row_sum
 from npattn.transformer.tokens import Tokens
 
 Tree = dict[str, Any]
@@ -60,7 +61,7 @@ def self_attention_backward(dZ: Array, cache: Cache) -> tuple[Array, Tree]:
     """Return dX and the gradients of the parameters."""
     X, W, tokens = cache.X, cache.W, cache.tokens_X
     dQKV = np.empty((*tokens.shape, 3, *heads(cache.Q)), dZ.dtype)
-    d_O = attend_backward(dZ, cache, dQKV[:, :, :1], dQKV[:, :, 1:])
+    d_O = attend_backward(dZ, cache, dQKV[:, :, 0], dQKV[:, :, 1:])
     d = tokens.pack(merged(dQKV))                             # (n, 3·D_X)
     return project(d, W.T), gradients(weight_gradient(X, d), sum_rows(d) if cache.biased else None) | d_O
 
@@ -82,7 +83,7 @@ def cross_attention_backward(dZ: Array, cache: Cache) -> tuple[Array, Array, Tre
     X, M, W, D = cache.X_Q, cache.X, cache.W, cache.X.shape[1]
     dQ = np.empty((*cache.tokens_Q.shape, 1, *heads(cache.Q)), dZ.dtype)
     dKV = np.empty((*cache.tokens_X.shape, 2, *heads(cache.K)), dZ.dtype)
-    d_O = attend_backward(dZ, cache, dQ, dKV)
+    d_O = attend_backward(dZ, cache, dQ[:, :, 0], dKV)
     d, d_M = cache.tokens_Q.pack(merged(dQ)), cache.tokens_X.pack(merged(dKV))   # (n, D_X), (n_M, 2·D_X)
     dW = np.empty_like(W)
     dW[:, :D], dW[:, D:] = weight_gradient(X, d), weight_gradient(M, d_M)
@@ -102,17 +103,17 @@ def attend(Q: Array, K: Array, V: Array, tokens: Tokens) -> tuple[Array, Array]:
 
 
 def attend_backward(dZ: Array, cache: Cache, dQ: Array, dKV: Array) -> Tree:
-    """Fill dQ (B, N_Q, 1, H, D_H) and dKV (B, N_X, 2, H, D_H), and return the gradients of W_O and b_O."""
+    """Fill dQ (B, N_Q, H, D_H) and dKV (B, N_X, 2, H, D_H), and return the gradients of W_O and b_O."""
     Q, K, V, A, Y = cache.Q, cache.K, cache.V, cache.A, cache.Y
     dY = cache.tokens_Q.unpack(project(dZ, cache.W_O.T))      # Z = Y W_O + b_O
-    dY = dY.reshape(dQ.shape[0], dQ.shape[1], *dQ.shape[3:]).swapaxes(1, 2)   # (B, H, N_Q, D_H)
+    dY = dY.reshape(dQ.shape).swapaxes(1, 2)                  # (B, H, N_Q, D_H)
     dE = dY @ V.mT                                            # Y = A V: dA
     np.matmul(A.mT, dY, out=dKV[:, :, 1].swapaxes(1, 2))      # Y = A V: dV
     dE -= np.vecdot(A, dE)[..., None]                         # A = softmax(E)
     dE *= A                                                   # A = softmax(E)
     dE *= 1 / math.sqrt(Q.shape[-1])                          # E = Q Kᵀ / √D_H
     np.matmul(dE.mT, Q, out=dKV[:, :, 0].swapaxes(1, 2))      # E = Q Kᵀ / √D_H: dK
-    np.matmul(dE, K, out=dQ[:, :, 0].swapaxes(1, 2))          # E = Q Kᵀ / √D_H: dQ
+    np.matmul(dE, K, out=dQ.swapaxes(1, 2))                   # E = Q Kᵀ / √D_H: dQ
     d_O = {"W_O": weight_gradient(Y, dZ)}                     # Z = Y W_O + b_O
     return d_O | {"b_O": sum_rows(dZ)} if cache.biased else d_O
 
@@ -154,15 +155,15 @@ def weights(E: Array, tokens: Tokens) -> Array:
     whose scores are moderate needs none subtracted: exp cannot overflow, and where its sum is moderate too, it has not
     vanished. Usually all rows are like that; where some are not, the others keep their bits.
     """
-    if E.dtype.kind == "c" or not E.size:
-        return softmax(E, tokens.mask)
+    if not E.size:
+        return E                                              # no scores, no weights
     with np.errstate(under="ignore", invalid="ignore"):       # ∞ − ∞ under the mask
         if tokens.bias is not None:
             E += tokens.bias
-        if E.max() <= HIGHEST:                                # not if it is NaN
+        if E.real.max() <= HIGHEST:                           # not if it is NaN
             A = np.exp(E)
             total = row_sum(A)
-            if total.min() >= LEAST:
+            if total.real.min() >= LEAST:
                 A /= total
                 return A
     return careful_weights(E if tokens.mask is None else np.where(tokens.mask, E, -np.inf))
@@ -173,9 +174,9 @@ def careful_weights(E: Array) -> Array:
     top = row_maximum(E)                                      # (B, H, N_Q, 1)
     shift = np.where(top > HIGHEST, top, 0)
     with np.errstate(under="ignore"):
-        vanished = row_sum(np.exp(E - shift)) < LEAST
+        vanished = row_sum(np.exp(E - shift)).real < LEAST
         A = np.exp(E - np.where(vanished, top, shift))
         total = row_sum(A)
-        total[total == 0] = 1                                 # may attend to nothing: 0 / 1
+        total[total.real == 0] = 1                            # may attend to nothing: 0 / 1
         A /= total
     return A

@@ -15,7 +15,7 @@ from npattn.layers.softmax import row_maximum
 
 
 class Hypothesis(NamedTuple):
-    """One target: its ids without <bos> and <eos>, its log-probability with <eos>, and its normalised score."""
+    """One target: its ids without <bos> and <eos>, its log-probability with <eos> in nats, and its normalised score."""
 
     ids: list[int]
     log_probability: float
@@ -39,7 +39,7 @@ class Ended:
         new = (log_p, log_p / penalty(t + 1, alpha), beams, np.full_like(beams, t))
         fields = (self.log_p, self.score, self.beams, self.lengths)
         both = [np.concatenate([field[sources], values], axis=1) for field, values in zip(fields, new, strict=True)]
-        best = np.argsort(-both[1], axis=1, kind="stable")[:, : self.score.shape[1]]
+        best = np.argsort(-both[1], kind="stable")[:, : self.score.shape[1]]
         for field, values in zip(fields, both, strict=True):
             field[sources] = np.take_along_axis(values, best, 1)
 
@@ -89,6 +89,6 @@ def log_softmax(logits: Array) -> Array:
 
 def top(values: Array, k: int) -> Array:
     """The indices (B, k) of the k greatest values (B, n) of each row, the greatest first."""
-    part = np.argpartition(-values, min(k, values.shape[1] - 1), axis=1)[:, :k]
-    order = np.lexsort((part, -np.take_along_axis(values, part, 1)), axis=1)
+    part = np.argpartition(-values, min(k, values.shape[1]) - 1)[:, :k]
+    order = np.lexsort((part, -np.take_along_axis(values, part, 1)))
     return np.take_along_axis(part, order, 1)

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
+
+from npattn._scalars import check_choice, check_flag, check_number, check_size
+
+#: A model of more layers is a typing error, or a forged file: their names alone would fill memory.
+MOST_LAYERS = 10_000
 
 CHOICES = {"norm": ("post", "pre"), "tie": ("output", "all", "none"), "activation": ("relu", "gelu")}
 
@@ -49,18 +54,25 @@ class TransformerConfig:
 
     def __post_init__(self) -> None:
         for name in ("src_vocab", "tgt_vocab", "d_model", "n_heads", "d_ff", "n_decoder_layers"):
-            self._check_integer(name, least=1)
+            self._set(name, check_size(name, getattr(self, name), least=1))
         for name in ("n_encoder_layers", "pad_id", "bos_id", "eos_id"):
-            self._check_integer(name, least=0)
-        if isinstance(self.dropout, bool) or not isinstance(self.dropout, int | float):
-            raise TypeError(f"dropout: expected a number, got {self.dropout!r}")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout: expected 0 ≤ dropout < 1, got {self.dropout}")
+            self._set(name, check_size(name, getattr(self, name)))
+        for name in ("n_encoder_layers", "n_decoder_layers"):
+            if getattr(self, name) > MOST_LAYERS:
+                raise ValueError(f"{name}: expected at most {MOST_LAYERS:,}, got {getattr(self, name):,}")
+        self._set("dropout", check_number("dropout", self.dropout, 0, 1))
         for name, choices in CHOICES.items():
-            if getattr(self, name) not in choices:
-                raise ValueError(f"{name}: expected one of {', '.join(choices)}, got {getattr(self, name)!r}")
-        if not isinstance(self.bias, bool) or self.final_norm not in (None, True, False):
-            raise TypeError(f"bias, final_norm: expected booleans, got {self.bias!r}, {self.final_norm!r}")
+            check_choice(name, getattr(self, name), choices)
+        self._set("bias", check_flag("bias", self.bias))
+        if self.final_norm is not None:
+            self._set("final_norm", check_flag("final_norm", self.final_norm))
+        self._check_together()
+
+    def _set(self, name: str, value: Any) -> None:
+        """Keep a value of Python's own, which JSON takes, where NumPy's was given."""
+        object.__setattr__(self, name, value)
+
+    def _check_together(self) -> None:
         if self.d_model % self.n_heads:
             raise ValueError(f"d_model: expected a multiple of n_heads={self.n_heads}, got {self.d_model}")
         ids = (self.pad_id, self.bos_id, self.eos_id)
@@ -73,13 +85,6 @@ class TransformerConfig:
             raise ValueError(
                 f'tie="all": expected one vocabulary, got src_vocab={self.src_vocab}, tgt_vocab={self.tgt_vocab}'
             )
-
-    def _check_integer(self, name: str, least: int) -> None:
-        value = getattr(self, name)
-        if isinstance(value, bool) or not isinstance(value, int):
-            raise TypeError(f"{name}: expected an integer, got {value!r}")
-        if value < least:
-            raise ValueError(f"{name}: expected {least} or more, got {value}")
 
     @property
     def has_final_norm(self) -> bool:

@@ -11,9 +11,24 @@
 **Backward**  In the reverse order. Decoder layers each add to dM, from which the encoder continues. A tied embedding is
 used two or three times (output, target, source), and gathers as many gradients.
 
-**Shapes**  src (B, N_S), tgt (B, N_T) integer ids; logits (B, N_T, V).
+**Shapes**  src (B, N_S), tgt (B, N_T) integer ids; dlogits and logits (B, N_T, V), with V = tgt_vocab, D_X = d_model,
+F = d_ff. Parameters and their gradients, by name: W_E (V, D_X), W_Q, W_K, W_V and W_O (D_X, D_X), W_1 (D_X, F),
+W_2 (F, D_X), biases, γ and β of the width of what they are added to; `TransformerConfig.shapes` lists them.
+
+**Raises**  TypeError for ids that are no integers, IndexError for ids outside their vocabulary, ValueError for shapes
+that don't fit.
 
 **Source**  Vaswani et al. (2017), arXiv:1706.03762, §3; §3.4 for the tied embeddings and √D_X, §3.5 for positions.
+
+>>> from npattn.transformer.model import Transformer
+>>> config = TransformerConfig(9, 7, d_model=8, n_heads=2, d_ff=16, n_encoder_layers=1, n_decoder_layers=1)
+>>> params = dict(Transformer(config, rng=0, dtype=np.float64).params)
+>>> logits, cache = forward(params, np.array([[4, 5, 6]]), np.array([[1, 3]]), config)
+>>> logits.shape                                           # (B, N_T, V)
+(1, 2, 7)
+>>> grads = backward(np.random.default_rng(0).normal(size=logits.shape), cache)
+>>> grads.keys() == params.keys(), grads["decoder.0.cross_attention.W_K"].shape
+(True, (8, 8))
 """
 
 from __future__ import annotations
@@ -23,7 +38,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from npattn._shapes import check_cotangent, check_ids
+from npattn._shapes import check_cache, check_cotangent, check_ids
 from npattn._types import Array, Params
 from npattn.layers import cross_entropy, cross_entropy_backward
 from npattn.layers.cross_entropy import checked_smoothing, gradient_in_place, loss_in_place
@@ -43,6 +58,8 @@ from npattn.transformer.tokens import Tokens
 
 
 class TransformerCache(NamedTuple):
+    """What `backward` needs: the caches of both stacks, and those of every layer in them."""
+
     encoder: EncoderCache
     decoder: DecoderCache
     Y: Array                     # (n_T, D_X)  what the output projection reads
@@ -73,6 +90,7 @@ def forward(
 
 def backward(dlogits: Array, cache: TransformerCache) -> dict[str, Array]:
     """Return the gradient of every parameter, by name."""
+    check_cache(cache, TransformerCache)
     shape = (*cache.tokens.shape, cache.config.tgt_vocab)
     check_cotangent("dlogits", dlogits, shape, cache.Y.dtype)
     blocks: dict[str, Array] = {}
@@ -95,8 +113,8 @@ def loss_and_gradients(
     The same numbers as from `forward`, `cross_entropy` and `backward`, but no work is done on pads.
     """
     smoothing = checked_smoothing(smoothing)
-    src = src[:, : max(longest(src, config.pad_id), 1)]
-    tgt = tgt[:, : max(longest(tgt, config.pad_id), 1)]
+    src = src[:, : longest(src, config.pad_id)]
+    tgt = tgt[:, : longest(tgt, config.pad_id)]
     wanted = tgt[:, 1:]                                       # (B, N_T)
     # A position is needed for its own logits, or as a key for those of a later one.
     kept = np.logical_or.accumulate((wanted != config.pad_id)[:, ::-1], 1)[:, ::-1]

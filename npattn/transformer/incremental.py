@@ -18,7 +18,9 @@ Inference only: there is no backward, and dropout is off.
 
 from __future__ import annotations
 
+import contextlib
 import math
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -44,7 +46,7 @@ class Decoder:
         p = nested(params)
         if not src.shape[1]:
             src = np.full((len(src), 1), config.pad_id)       # an empty source is like one of pads
-        with np.errstate(under="ignore"):                     # a weight below the smallest number is 0
+        with quiet("source"):
             M, self.pads, dead = encode(p, src, config)       # (B·N_S, D_X), (B, 1, 1, N_S), (B,)
         group, leaf = config.target_embedding.split(".")
         self.W_E = p[group][leaf]                             # (V, D_X)
@@ -65,7 +67,7 @@ class Decoder:
         start, stop = self.t * self.beam, (self.t + 1) * self.beam
         self.pasts[..., start:stop] = self.apart
         pasts = self.pasts[..., :stop] if self.beam > 1 else None
-        with np.errstate(under="ignore"):
+        with quiet(f"logits of position {self.t}"):
             X = self.W_E[ids]                                 # (B·k, D_X)
             X *= math.sqrt(self.config.d_model)
             X += self.positions[self.t]
@@ -107,6 +109,16 @@ class Decoder:
         self.pasts = longer(self.pasts, self.room * self.beam, axis=-1)
         for layer in self.layers:
             layer.KV = longer(layer.KV, self.room * self.beam, axis=-2)
+
+
+@contextlib.contextmanager
+def quiet(what: str) -> Iterator[None]:
+    """Let weights below the smallest number be 0; squares beyond the largest would silently make a layer norm 0."""
+    try:
+        with np.errstate(under="ignore", over="raise"):
+            yield
+    except FloatingPointError as error:
+        raise FloatingPointError(f"{what}: expected finite numbers, got an {error}") from error
 
 
 class DecoderLayer(Layer):

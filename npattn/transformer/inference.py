@@ -6,8 +6,8 @@ rows stand side by side in one matrix, 1/√D_H is part of W_Q, and arrays are o
 used. The encoder takes the same way, since caches for a backward are half its time. Tests hold logits to those of
 `npattn.transformer.functions.forward`. Dropout is off.
 
-Rows of all sequences stand below one another, X (B·N, D_X). Masks are floating arrays to be added to the scores, −∞
-where a query may not attend.
+Rows of all sequences stand below one another, X (B·N, D_X); D_H = D_X/H is the width of a head. Masks are
+floating arrays to be added to the scores, −∞ where a query may not attend.
 """
 
 from __future__ import annotations
@@ -53,9 +53,10 @@ class Projection:
         self.W = np.concatenate([p[f"W_{name}"] for name in which], axis=1)
         self.b = np.concatenate([p[f"b_{name}"] for name in which]) if f"b_{which[0]}" in p else None
         D_X = len(self.W)
-        self.heads = len(which), n_heads, D_X // n_heads
+        D_H = D_X // n_heads
+        self.heads = len(which), n_heads, D_H
         if which.startswith("Q"):                             # E = Q Kᵀ/√D_H
-            scale = 1 / math.sqrt(D_X // n_heads)
+            scale = 1 / math.sqrt(D_H)
             self.W[:, :D_X] *= scale
             if self.b is not None:
                 self.b[:D_X] *= scale

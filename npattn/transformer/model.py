@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from npattn._layout import layout_of
+from npattn._scalars import check_dtype, check_generator, check_room
 from npattn._types import Array
 from npattn.checkpoint import CheckpointError, load_arrays, save_arrays
 from npattn.transformer import functions
@@ -26,7 +28,8 @@ class Transformer:
 
     `rng` draws the initial parameters: an integer seed or a numpy.random.Generator. Matrices are uniform within
     ±√(6/(in + out)) (Glorot & Bengio 2010), each a fresh draw; embeddings normal with standard deviation 1/√D_X, so
-    that a scaled embedding has entries of size 1; γ = 1; b and β = 0.
+    that a scaled embedding has entries of size 1; γ = 1; b and β = 0. Raises TypeError for a dtype that is neither
+    float32 nor float64, and for an rng that is none.
 
     >>> config = TransformerConfig(9, 7, d_model=8, n_heads=2, d_ff=16, n_encoder_layers=1, n_decoder_layers=1)
     >>> model = Transformer(config, rng=0)
@@ -44,10 +47,9 @@ class Transformer:
     def __init__(
         self, config: TransformerConfig, *, rng: np.random.Generator | int = 0, dtype: Any = np.float32
     ) -> None:
-        if np.dtype(dtype) not in (np.float32, np.float64):
-            raise TypeError(f"dtype: expected float32 or float64, got {np.dtype(dtype)}")
+        check_config(config)
         self.config = config
-        self.params = initial_parameters(config, np.random.default_rng(rng), dtype)
+        self.params = initial_parameters(config, check_generator("rng", rng), check_dtype("dtype", dtype))
 
     def __repr__(self) -> str:
         return f"<Transformer of {self.params.flat.size:,} parameters: {self.config}>"
@@ -64,7 +66,10 @@ class Transformer:
         return functions.forward(self.params, src, tgt, self.config, rng)
 
     def backward(self, dlogits: Array, cache: TransformerCache) -> Parameters:
-        """Return the gradient of every parameter, in a buffer like that of the parameters."""
+        """Return the gradient of every parameter for dlogits (B, N_T, V), in a buffer like that of the parameters.
+
+        Raises ValueError and TypeError for dlogits of another shape or dtype than the logits.
+        """
         grads = self.params.like()
         for name, gradient in functions.backward(dlogits, cache).items():
             grads[name] = gradient
@@ -75,8 +80,9 @@ class Transformer:
     ) -> tuple[float, Parameters]:
         """Return the mean cross-entropy over real tokens, in nats, and the gradients.
 
-        `tgt` is <bos> … <eos> and then pads; the decoder reads it without its last column and is asked for it without
-        its first. Pads count neither in the loss nor in its mean.
+        src (B, N_S) and tgt (B, N_T) are ids. `tgt` is <bos> … <eos> and then pads; the decoder reads it without its
+        last column and is asked for it without its first. Pads count neither in the loss nor in its mean. Raises what
+        `forward` does, and ValueError for a tgt of one column or unless 0 ≤ smoothing < 1.
         """
         functions.check_pairs(src, tgt, self.config)
         grads = self.params.like()
@@ -86,12 +92,16 @@ class Transformer:
         return loss, grads
 
     def save(self, path: str | PathLike[str]) -> None:
-        """Write configuration and parameters to `path`, an .npz file; an existing file is replaced as a whole."""
+        """Write configuration and parameters to `path`, an .npz file; an existing file is replaced as a whole.
+
+        Raises OSError when it cannot be written; what was at `path` is still there.
+        """
         save_arrays(path, dict(self.params), {"config": dataclasses.asdict(self.config)})
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> Transformer:
-        """Read a model that `save` wrote. Raises CheckpointError, naming file and cause, for anything else."""
+        """Read a model that `save` wrote. Raises CheckpointError, naming file and cause, for anything else, and OSError
+        when there is no such file."""
         arrays, metadata = load_arrays(path)
         try:
             config = TransformerConfig(**metadata["config"])
@@ -101,7 +111,12 @@ class Transformer:
 
     @classmethod
     def from_arrays(cls, config: TransformerConfig, arrays: dict[str, Array], origin: str = "arrays") -> Transformer:
-        """Build a model around given parameters, whose names, shapes and dtype must be those of the configuration."""
+        """Build a model around given parameters, whose names, shapes and dtype must be those of the configuration.
+
+        Raises CheckpointError, naming `origin` and what does not fit, for any others.
+        """
+        check_config(config)
+        layout_of("arrays", arrays)
         layers = config.n_encoder_layers + config.n_decoder_layers
         if layers > len(arrays):                              # a forged file may ask for a billion
             raise CheckpointError(f"{origin}: expected parameters of {layers} layers, got {len(arrays)} arrays")
@@ -120,9 +135,17 @@ class Transformer:
         return model
 
 
+def check_config(config: TransformerConfig) -> None:
+    """Raise a TypeError unless it is a configuration."""
+    if not isinstance(config, TransformerConfig):
+        raise TypeError(f"config: expected a TransformerConfig, got {type(config).__name__}")
+
+
 def initial_parameters(config: TransformerConfig, rng: np.random.Generator, dtype: Any) -> Parameters:
     """Draw the parameters that a new model starts from."""
-    params = Parameters(config.shapes(), dtype, config.side_by_side())
+    shapes = config.shapes()
+    check_room("config", sum(map(math.prod, shapes.values())))
+    params = Parameters(shapes, dtype, config.side_by_side())
     for name, view in params.items():
         if name.endswith(".W_E"):
             view[...] = rng.normal(0, config.d_model**-0.5, view.shape)

@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from npattn._scalars import check_dtype, check_room, check_size
+from npattn._shapes import is_array, kind_of
 from npattn._types import Array
 
 
@@ -48,7 +50,8 @@ class Blocks(Mapping[str, Array]):
 class Parameters(Blocks):
     """Blocks that lie behind one another in one flat array, `.flat`.
 
-    `params[name] = value` copies into the view; it never replaces it, so that `.flat` and the views stay one.
+    `params[name] = value` copies into the view; it never replaces it, so that `.flat` and the views stay one. The value
+    may have another dtype of real numbers, which are rounded, but must not leave the range of ours.
 
     >>> params = Parameters({"W": (2, 2), "b": (2,)})
     >>> params["b"] = np.array([5.0, 6.0], np.float32)
@@ -65,29 +68,44 @@ class Parameters(Blocks):
         dtype: Any = np.float32,
         side_by_side: Mapping[str, tuple[str, ...]] | None = None,
     ) -> None:
+        check_shapes(shapes)
+        check_unions(shapes, side_by_side or {})
+        self._lay_out(shapes, check_dtype("dtype", dtype), side_by_side or {})
+
+    def _lay_out(
+        self, shapes: Mapping[str, tuple[int, ...]], dtype: Any, side_by_side: Mapping[str, tuple[str, ...]]
+    ) -> None:
         self.flat: Array = np.zeros(sum(map(math.prod, shapes.values())), dtype)
         blocks, start = {}, 0
-        for name, shape in block_shapes(shapes, side_by_side or {}).items():
+        for name, shape in block_shapes(shapes, side_by_side).items():
             size = math.prod(shape)
             blocks[name] = self.flat[start : start + size].reshape(shape)
             start += size
-        super().__init__(shapes, side_by_side or {}, blocks)
+        super().__init__(shapes, side_by_side, blocks)
         self._tree = _nest(self._views | blocks)
 
     def __setitem__(self, name: str, value: Array) -> None:
         view = self._views[name]
         if value is view:                                     # the last step of params[name] += …
             return
-        if np.shape(value) != view.shape:
-            raise ValueError(f"{name}: expected {view.shape}, got {np.shape(value)}")
-        view[...] = value
+        if not is_array(value) or not np.can_cast(value.dtype, view.dtype, "same_kind"):
+            raise TypeError(f"{name}: expected a NumPy array of real numbers, got {kind_of(value)}")
+        if value.shape != view.shape:
+            raise ValueError(f"{name}: expected {view.shape}, got {value.shape}")
+        try:
+            with np.errstate(over="raise"):
+                view[...] = value.astype(view.dtype, copy=False)
+        except FloatingPointError:
+            raise ValueError(f"{name}: expected numbers that {view.dtype} can hold, got larger ones") from None
 
     def __repr__(self) -> str:
         return f"<Parameters: {self.flat.size:,} numbers of {self.flat.dtype} under {len(self)} names>"
 
     def like(self) -> Parameters:
         """Return zeros under the same names."""
-        return Parameters(self.shapes, self.flat.dtype, self.side_by_side)
+        other = Parameters.__new__(Parameters)                # its shapes have been checked
+        other._lay_out(self.shapes, self.flat.dtype, self.side_by_side)
+        return other
 
     def copy(self) -> Parameters:
         """Return the same values in a buffer of their own."""
@@ -106,6 +124,27 @@ def _restore(
     params = Parameters(shapes, flat.dtype, side_by_side)
     params.flat[:] = flat
     return params
+
+
+def check_shapes(shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Raise unless these are names with tuples of sizes, and memory has room for the numbers."""
+    if not isinstance(shapes, Mapping):
+        raise TypeError(f"shapes: expected a mapping of names to shapes, got {kind_of(shapes)}")
+    for name, shape in shapes.items():
+        if not isinstance(name, str) or not isinstance(shape, tuple):
+            raise TypeError(f"shapes: expected names with tuples of sizes, got {name!r} with {kind_of(shape)}")
+        for size in shape:
+            check_size(f"shapes: {name!r}", size)
+    check_room("shapes", sum(map(math.prod, shapes.values())))
+
+
+def check_unions(shapes: Mapping[str, tuple[int, ...]], side_by_side: Mapping[str, tuple[str, ...]]) -> None:
+    """Raise unless what is to stand side by side are names of matrices or vectors."""
+    if not isinstance(side_by_side, Mapping):
+        raise TypeError(f"side_by_side: expected a mapping of names to names, got {kind_of(side_by_side)}")
+    for union, names in side_by_side.items():
+        if not isinstance(names, tuple) or not names or not all(shapes.get(name) for name in names):
+            raise ValueError(f"side_by_side: {union!r}: expected a tuple of names with axes, got {names!r}")
 
 
 def block_shapes(

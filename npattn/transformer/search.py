@@ -16,13 +16,29 @@ each worker thread, see `npattn.transformer.shards`.
 
 **Source**  Vaswani et al. (2017), arXiv:1706.03762, §6.1; the penalty is equation 14 of Wu et al. (2016),
 arXiv:1609.08144.
+
+By hand: a model that reads nothing. With γ = 0 its last norm is β = (1, 0), so that the logits are column 0 of W_E, and
+<eos>, 3 and 4 have the probabilities 1/3, 1/2 and 1/6 at every position. Greedy search writes 3 for ever. Beam search
+finds that the likeliest target is the empty one, of probability 1/3, before "3", of 1/2 · 1/3.
+
+>>> from npattn.transformer import TransformerConfig
+>>> model = Transformer(TransformerConfig(5, 5, d_model=2, n_heads=1, d_ff=2, norm="pre"))
+>>> model.params["decoder.norm.gamma"][:], model.params["decoder.norm.beta"][:] = 0, (1, 0)
+>>> model.params["target_embedding.W_E"][:, 0] = -99, -99, np.log(1 / 3), np.log(1 / 2), np.log(1 / 6)
+>>> greedy_search(model, np.array([[4]]), max_len=3)
+[[3, 3, 3]]
+>>> for hypothesis in beam_search(model, np.array([[4]]), beam=2, max_len=3, length_penalty=0.0)[0]:
+...     print(hypothesis.ids, round(np.exp(hypothesis.log_probability), 3))
+[] 0.333
+[3] 0.167
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from npattn._shapes import check_ids, check_size
+from npattn._scalars import check_number, check_room, check_size
+from npattn._shapes import check_ids
 from npattn._types import Array
 from npattn.transformer.beams import Ended, Hypothesis, extend, log_softmax, penalty
 from npattn.transformer.config import TransformerConfig
@@ -40,7 +56,7 @@ def greedy_search(model: Transformer, src: Array, max_len: int, *, workers: int 
     Raises ValueError for a src that is not (B, N_S) or a negative max_len, TypeError and IndexError for its ids,
     FloatingPointError when the model's logits are not finite.
     """
-    check_search(model, src, max_len, workers)
+    max_len = check_search(model, src, max_len, workers)
     return in_shards(lambda rows: _greedy(model, rows, max_len), src, workers)
 
 
@@ -78,11 +94,11 @@ def beam_search(
     A hypothesis that reaches `max_len` ids must end there. `workers` and errors are those of `greedy_search`, and
     ValueError for a beam below 1 or a negative length_penalty.
     """
-    check_search(model, src, max_len, workers)
-    check_size("beam", beam, least=1)
-    if length_penalty < 0:
-        raise ValueError(f"length_penalty: expected 0 or more, got {length_penalty}")
-    return in_shards(lambda rows: _beam(model, rows, beam, max_len, length_penalty), src, workers, beam)
+    max_len = check_search(model, src, max_len, workers)
+    beam = check_size("beam", beam, least=1)
+    check_room("beam", len(src) * beam * (beam + model.config.tgt_vocab))
+    alpha = check_number("length_penalty", length_penalty, 0, 16)   # beyond that ((5 + n)/6)^α could overflow
+    return in_shards(lambda rows: _beam(model, rows, beam, max_len, alpha), src, workers, beam)
 
 
 def _beam(model: Transformer, src: Array, k: int, max_len: int, alpha: float) -> list[list[Hypothesis]]:
@@ -101,7 +117,7 @@ def _beam(model: Transformer, src: Array, k: int, max_len: int, alpha: float) ->
         log_p, parents, ids = extend(log_p, extensions)       # (B, 2k): k of them may end, and k go on
         ends = ids == config.eos_id
         ended.add(rows, np.where(ends, log_p, -np.inf)[:, :k], parents[:, :k], t, alpha)
-        on = np.argsort(ends, axis=1, kind="stable")[:, :k]   # (B, k)  the best that go on
+        on = np.argsort(ends, kind="stable")[:, :k]           # (B, k)  the best that go on
         log_p, parents, ids = (np.take_along_axis(each, on, 1) for each in (log_p, parents, ids))
         ended.remember(rows, ids, parents, t)
         decoder.reorder(parents)
@@ -129,11 +145,15 @@ def next_logits(decoder: Decoder, ids: Array) -> Array:
     return logits
 
 
-def check_search(model: Transformer, src: Array, max_len: int, workers: int | None) -> None:
-    """Raise unless src holds ids (B, N_S) of the source vocabulary, max_len is not negative, workers None or ≥ 1."""
+def check_search(model: Transformer, src: Array, max_len: int, workers: int | None) -> int:
+    """Return max_len; raise unless it is ≥ 0, src holds ids (B, N_S) of the vocabulary, and workers are None or ≥ 1."""
+    if not isinstance(model, Transformer):
+        raise TypeError(f"model: expected a Transformer, got {type(model).__name__}")
     check_ids("src", src, model.config.src_vocab)
     if src.ndim != 2:
         raise ValueError(f"src: expected ids (B, N_S), got {src.shape}")
-    check_size("max_len", max_len)
+    max_len = check_size("max_len", max_len)
+    check_room("max_len", len(src) * (max_len + 1))
     if workers is not None:
         check_size("workers", workers, least=1)
+    return max_len
