@@ -6,14 +6,18 @@ import os
 import secrets
 
 import pytest
-from hypothesis import Phase, settings
+from hypothesis import HealthCheck, Phase, settings
 
 # Scripts that need what the tests do not: PyTorch for golden numbers, mutmut for mutants.
 collect_ignore = ["golden", "mutation"]
 
 settings.register_profile("repeatable", derandomize=True, max_examples=25, deadline=None, database=None)
-# For mutants: a failure counts, and its smallest example does not matter.
-settings.register_profile("mutants", settings.get_profile("repeatable"), phases=[Phase.explicit, Phase.generate])
+# For mutants: a failure counts, and its smallest example does not matter. mutmut runs the tests several times in one
+# process, so that a method belongs to another instance each time.
+settings.register_profile(
+    "mutants", settings.get_profile("repeatable"), phases=[Phase.explicit, Phase.generate],
+    suppress_health_check=[HealthCheck.differing_executors],
+)  # fmt: skip
 
 EXPLORE = int(os.environ.get("NPATTN_EXPLORE") or 0)
 settings.register_profile("explore", max_examples=EXPLORE or 500, deadline=None, print_blob=True)

@@ -1,4 +1,4 @@
-"""Small forward/backward pairs, right ones, for the tests of the checker. They use nothing of npattn."""
+"""Forward/backward pairs, right ones that use nothing of npattn, and two tools for the tests of the checker."""
 
 from __future__ import annotations
 
@@ -7,6 +7,11 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
+import pytest
+
+from npattn.gradcheck import GradientError, GradientReport, check_gradients
+from npattn.gradcheck import pair as checked
+from npattn.gradcheck.numeric import Loss
 
 
 class Pair(NamedTuple):
@@ -59,6 +64,10 @@ def embedding_backward(dY, cache):
     return dW_E
 
 
+def tanh_backward(dY, X):
+    return dY * (1 - np.tanh(X) ** 2)
+
+
 def relu(X):
     return np.where(X.real > 0, X, 0), X
 
@@ -109,6 +118,36 @@ def key_value_attention_backward(dY, cache):
     return dE @ keys + dX_of_keys + dX_of_values, {"W_K": dW_K, "b_K": db_K, "W_V": dW_V}
 
 
+class Tower:
+    """A stack of residual attention layers; counts its forward calls."""
+
+    def __init__(self, n_layers: int, d: int, rng: np.random.Generator) -> None:
+        self.n_layers, self.calls = n_layers, 0
+        self.params = {}
+        for i in range(n_layers):
+            self.params |= {f"{i}.{name}": rng.standard_normal((d, d)) / d**0.5 for name in ("W_K", "W_V")}
+            self.params |= {f"{i}.{name}": rng.standard_normal(d) for name in ("b_K", "gamma", "beta")}
+
+    def forward(self, X, params):
+        self.calls += 1
+        caches = []
+        for i in range(self.n_layers):
+            layer = {name: params[f"{i}.{name}"] for name in ("W_K", "b_K", "W_V")}
+            Y, attention_cache = key_value_attention(X, layer)
+            X, norm_cache = layer_norm(X + Y, params[f"{i}.gamma"], params[f"{i}.beta"])
+            caches.append((attention_cache, norm_cache))
+        return X, caches
+
+    def backward(self, dX, caches):
+        grads = {}
+        for i, (attention_cache, norm_cache) in reversed(list(enumerate(caches))):
+            dX, grads[f"{i}.gamma"], grads[f"{i}.beta"] = layer_norm_backward(dX, norm_cache)
+            dX_attention, layer = key_value_attention_backward(dX, attention_cache)
+            grads |= {f"{i}.{name}": gradient for name, gradient in layer.items()}
+            dX = dX + dX_attention
+        return dX, grads
+
+
 def random_pair(kind: str, rng: np.random.Generator, scale: float = 1.0) -> Pair:
     """Return a pair with random arguments whose axes all have different lengths."""
     n, d, k = (int(size) for size in rng.permutation([2, 3, 4]))
@@ -147,3 +186,20 @@ KINDS = (
     "attention",
     "key_value_attention",
 )
+
+
+def failing_report(
+    forward: Callable[..., Any], backward: Callable[..., Any], args: tuple[Any, ...], **options: Any
+) -> GradientReport:
+    """Return the report of a check that must fail."""
+    with pytest.raises(GradientError) as error:
+        check_gradients(forward, backward, args, **options)
+    assert not error.value.report.ok
+    return error.value.report
+
+
+def loss_of(function: Callable[..., Any], *values: Any) -> Loss:
+    """Return Σ y(x) as a Loss, whose slopes can be measured."""
+    values = tuple(np.asarray(value, float) for value in values)
+    pair = checked.Pair(lambda *xs: (function(*xs), None), lambda dy, cache: (None,) * len(values), values, {})
+    return Loss(pair, values, np.ones(np.size(function(*values))))

@@ -12,7 +12,13 @@ from hypothesis import strategies as st
 from calls import Setting, assert_same, cotangent, examples, settings, summed
 from npattn import check_gradients
 from npattn._types import Array
-from npattn.attention import v5_cross_attention, v7_multi_head
+from npattn.attention import (
+    v3_scaled_dot_product,
+    v4_multiple_queries,
+    v5_cross_attention,
+    v6_self_attention,
+    v7_multi_head,
+)
 from npattn.attention.v7_multi_head import merge_heads, split_heads
 from pairs import PAIRS
 
@@ -146,15 +152,62 @@ def test_self_attention(mask: str) -> None:
 @pytest.mark.parametrize(
     ("n_heads", "message"),
     [
-        (0, "^n_heads: expected a positive integer, got 0$"),
-        (-2, "^n_heads: expected a positive integer, got -2$"),
-        (2.0, r"^n_heads: expected a positive integer, got 2\.0$"),
-        (True, "^n_heads: expected a positive integer, got True$"),
+        (0, "^n_heads: expected 1 or more, got 0$"),
+        (-2, "^n_heads: expected 1 or more, got -2$"),
+        (2.0, r"^n_heads: expected an integer, got 2\.0$"),
+        (True, "^n_heads: expected an integer, got True$"),
         (4, "^W_Q: expected H·D_Q divisible by n_heads=4, got 6$"),
         (3, "^W_V: expected H·D_V divisible by n_heads=3, got 10$"),
     ],
 )
 def test_bad_numbers_of_heads(n_heads: int, message: str) -> None:
     X, W = np.ones((3, 5)), np.ones((5, 6))
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((TypeError, ValueError), match=message):
         v7_multi_head.forward(X, X, W, W, np.ones((5, 10)), np.ones((10, 2)), n_heads=n_heads)
+
+
+def test_a_number_of_heads_from_numpy() -> None:
+    X, W = np.random.default_rng(0).normal(size=(2, 3, 4, 4))[:, 0]
+    Y, cache = v7_multi_head.forward(X, X, W, W, W, W, n_heads=np.int64(2))
+    assert (v7_multi_head.forward(X, X, W, W, W, W, n_heads=2)[0] == Y).all() and cache.A.shape == (2, 4, 4)
+
+
+@pytest.mark.parametrize("D_Q", [0, 1])
+def test_widths_without_a_root(D_Q: int) -> None:
+    """√D_Q is 1 for a width of 1; queries and keys of no width leave scores of 0, and so even weights."""
+    rng = np.random.default_rng(D_Q)
+    Q, X, w = rng.normal(size=(2, D_Q)), rng.normal(size=(3, 4)), rng.normal(size=(4, D_Q))
+    K = X @ w
+    A = np.exp(Q @ K.T) / np.exp(Q @ K.T).sum(-1, keepdims=True)
+    V = np.eye(4)
+    for Y, cache, backward in [
+        (*v5_cross_attention.forward(Q, X, w, V), v5_cross_attention.backward),
+        (*v7_multi_head.forward(Q, X, np.eye(D_Q), w, V, V, n_heads=1), v7_multi_head.backward),
+    ]:
+        np.testing.assert_allclose(Y, A @ X, rtol=1e-14)
+        assert all(np.isfinite(d).all() for d in backward(Y, cache) if d is not None)
+    A = np.exp(K @ K.T) / np.exp(K @ K.T).sum(-1, keepdims=True)
+    Y, cache = v6_self_attention.forward(X, w, w, V)
+    np.testing.assert_allclose(Y, A @ X, rtol=1e-14)
+    assert all(np.isfinite(d).all() for d in v6_self_attention.backward(Y, cache))
+    Y, cache = v4_multiple_queries.forward(K, K)
+    np.testing.assert_allclose(cache.A, A, rtol=1e-14)
+    dQ, _ = v4_multiple_queries.backward(Y, cache)
+    _, cache = v3_scaled_dot_product.forward(K[0], K)
+    np.testing.assert_allclose(cache.A, A[0], rtol=1e-14)
+    dq, _ = v3_scaled_dot_product.backward(Y[0], cache)
+    np.testing.assert_allclose(dq, dQ[0], rtol=1e-13, atol=1e-15)
+
+
+def test_gradients_of_width_1() -> None:
+    rng = np.random.default_rng(1)
+    Q, K, X, w, V = (rng.normal(size=shape) for shape in ((2, 1), (3, 1), (3, 4), (4, 1), (4, 2)))
+    for version, args in [
+        (v3_scaled_dot_product, (Q[0], K)),
+        (v4_multiple_queries, (Q, K)),
+        (v5_cross_attention, (Q, X, w, V)),
+        (v6_self_attention, (X, w, w, V)),
+    ]:
+        assert check_gradients(version.forward, version.backward, args).ok
+    args = (X, X, w, w, V, rng.normal(size=(2, 3)))
+    assert check_gradients(v7_multi_head.forward, v7_multi_head.backward, args, {"n_heads": 1}).ok

@@ -15,8 +15,8 @@ import threadpoolctl
 
 from npattn import _speed, tiled_attention, tiled_attention_backward
 from npattn._types import Array
-from npattn.attention import _workers
-from npattn.attention._tiles import parts
+from npattn.attention import _workers, tiled
+from npattn.attention._tiles import Part, parts
 
 
 def arrays(batch: tuple[int, ...], N_Q: int, N_X: int, dtype: Any = np.float32) -> list[Array]:
@@ -75,6 +75,30 @@ def test_short_heads_go_together_and_a_long_one_is_cut() -> None:
     assert len(parts((16, 4096, 4096), -1, 512)) == 16
 
 
+@pytest.mark.parametrize(
+    ("shape", "tile", "heads"),
+    [
+        ((200, 50, 60), 16, [64, 64, 64, 8]),                 # tiles of 256 scores, of which 64 make 1 << 14
+        ((200, 50, 8), 16, [128, 72]),                        # of 128, since keys are few
+        ((200, 8, 50), 16, [128, 72]),                        # or queries
+        ((20000, 1, 1), 16, [16384, 3616]),
+        ((20000, 0, 9), 16, [16384, 3616]),
+        ((5, 900, 900), 200, [1] * 5),                        # a head fills its tiles
+        ((5, 150, 100), 200, [2, 2, 1]),                      # or leaves room: 200² scores hold two of 150 × 100
+    ],
+)
+def test_as_many_heads_go_together_as_fill_a_tile(shape: tuple[int, ...], tile: int, heads: list[int]) -> None:
+    found = {(part.heads[0].start, part.heads[0].stop) for part in parts(shape, -1, tile)}
+    assert [stop - start for start, stop in sorted(found)] == heads
+
+
+def test_runs_of_tiles() -> None:
+    """Three heads of 9 tiles make 27, hence 4 for each of about 8 parts."""
+    tiles = [slice(start, start + 200) for start in range(0, 1800, 200)]
+    runs = [tiles[:4], tiles[4:8], tiles[8:]]
+    assert parts((3, 1800, 900), -2, 200) == [Part((slice(h, h + 1),), run) for h in range(3) for run in runs]
+
+
 def test_blas_has_one_thread_while_workers_work() -> None:
     seen: list[list[int]] = []
     _workers.in_order([1, 2, 3], lambda task: blas_threads(), lambda task, found: seen.append(found), 2)
@@ -112,6 +136,19 @@ def test_tasks_not_yet_begun_are_dropped_after_an_error(fails: str) -> None:
     assert len(begun) < 100
 
 
+@pytest.mark.parametrize("workers", [2, 40])
+def test_every_worker_is_a_thread(workers: int) -> None:
+    """They meet at a barrier, also where there are fewer cores."""
+    barrier, names = threading.Barrier(workers), set()
+
+    def work(task: int) -> str:
+        barrier.wait(timeout=20)
+        return threading.current_thread().name
+
+    _workers.in_order(range(workers), work, lambda task, name: names.add(name), workers)
+    assert names == {f"npattn_{i}" for i in range(workers)}
+
+
 def test_results_come_in_the_order_of_the_tasks() -> None:
     waits, got = [0.03, 0.0, 0.02, 0.0, 0.01], []
     _workers.in_order(waits, threading.Event().wait, lambda task, _: got.append(task), 3)
@@ -139,6 +176,15 @@ def test_default_workers() -> None:
             assert pool.submit(_workers.default_workers).result() == 1
         with mock.patch.object(_workers, "can_limit_blas", return_value=False):
             assert _workers.default_workers() == 1
+
+
+@pytest.mark.parametrize(("N_Q", "workers"), [(100, 1), (101, 5)])
+def test_a_long_call_gets_the_default_workers(N_Q: int, workers: int) -> None:
+    """The number holds for backward as well; one that is given is taken for calls of any length."""
+    Q, K, V, _ = arrays((2,), N_Q, 50)
+    with mock.patch.object(tiled, "FEW", 2 * 100 * 50), mock.patch.object(tiled, "default_workers", lambda: 5):
+        assert tiled_attention(Q, K, V)[1].workers == workers
+        assert tiled_attention(Q, K, V, workers=3)[1].workers == 3
 
 
 def test_a_short_call_starts_no_threads() -> None:
@@ -171,3 +217,15 @@ def test_memory_grows_linearly(options: dict[str, Any]) -> None:
 
     assert peak(2048) < 10 * peak(256)
     assert peak(2048) < 2048 * 2048                            # a quarter of what the scores would take
+
+
+def test_memory_does_not_grow_with_heads() -> None:
+    """Many heads that fill a tile each: the scores of all of them would take 4 MB, and backward has two such tiles."""
+    given = arrays((16,), 256, 256)
+    run(*given, tile=256)
+    tracemalloc.start()
+    try:
+        run(*given, tile=256)
+        assert tracemalloc.get_traced_memory()[1] < 16 * 256 * 256 * 4
+    finally:
+        tracemalloc.stop()

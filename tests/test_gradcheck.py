@@ -4,20 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 import gradcheck_pairs as pairs
-from gradcheck_pairs import KINDS, random_pair
-from npattn.gradcheck import GradientError, check_gradients
-
-
-def report_on_wrong(forward, backward, args, **options):
-    """Return the report of a check that must fail."""
-    with pytest.raises(GradientError) as error:
-        check_gradients(forward, backward, args, **options)
-    assert not error.value.report.ok
-    return error.value.report
+from gradcheck_pairs import KINDS, failing_report, random_pair
+from npattn.gradcheck import check_gradients
 
 
 @pytest.fixture
@@ -40,27 +30,6 @@ def test_central_differences_are_exact_to_1e_7(kind, rng):
     report = check_gradients(*random_pair(kind, rng), method="central-difference")
     assert report.method == "central-difference" and report.rtol == 1e-7
     assert 0 < report.max_error <= 1e-9
-
-
-def test_no_false_alarm_in_a_thousand_right_pairs():
-    """Most are single layers, which are quick to check."""
-    for seed in range(1000):
-        rng = np.random.default_rng(seed)
-        kind = KINDS[seed % 6] if seed % 20 else KINDS[6 + seed // 20 % 2]
-        report = check_gradients(*random_pair(kind, rng, 10.0 ** rng.integers(-2, 3)), rng=seed)
-        assert report.method == "complex-step", f"{seed}: {report}"
-        assert all(a.error <= 1e-12 or a.noise for a in report.arguments), f"{seed}: {report}"
-
-
-@given(st.sampled_from(KINDS), st.integers(0, 2**32 - 1), st.sampled_from([1e-6, 1e-3, 1.0, 1e3, 1e6]))
-def test_no_false_alarm_at_any_magnitude(kind, seed, scale):
-    assert check_gradients(*random_pair(kind, np.random.default_rng(seed), scale), rng=seed).ok
-
-
-@given(st.sampled_from(KINDS), st.integers(0, 2**32 - 1), st.sampled_from([0.1, 1.0, 10.0]))
-def test_central_differences_raise_no_false_alarm(kind, seed, scale):
-    pair = random_pair(kind, np.random.default_rng(seed), scale)
-    assert check_gradients(*pair, method="central-difference", rng=seed).ok
 
 
 def test_same_seed_same_report(rng):
@@ -103,33 +72,33 @@ def embedding_loses_repeats(dY, cache):
 
 def test_missing_scale(rng):
     args = rng.standard_normal((3, 5)), rng.standard_normal((4, 5))
-    report = report_on_wrong(pairs.attention, attention_without_scale, args)
+    report = failing_report(pairs.attention, attention_without_scale, args)
     assert report["Q"].verdict == report["X"].verdict == "wrong"
     assert report["Q"].hint == "off by a factor of 2.23607 = √5; 5 is the length of axis 1 of Q"
 
 
 def test_no_row_sum_in_the_softmax_backward(rng):
-    report = report_on_wrong(pairs.softmax, softmax_without_row_sum, random_pair("softmax", rng).args)
+    report = failing_report(pairs.softmax, softmax_without_row_sum, random_pair("softmax", rng).args)
     assert report["E"].hint == "its rows should sum to zero: is the row sum of a softmax or a mean left out?"
 
 
 def test_divided_by_batch(rng):
     args = (rng.standard_normal((7, 3)), rng.standard_normal((3, 2)), rng.standard_normal(2))
-    report = report_on_wrong(pairs.linear, linear_divided_by_batch, args)
+    report = failing_report(pairs.linear, linear_divided_by_batch, args)
     assert [a.verdict for a in report.arguments] == ["ok", "wrong", "ok"]
     assert report["W"].hint == "off by a factor of 0.142857 = 1/7; 7 is the length of axis 0 of X"
 
 
 def test_gamma_outside_the_sums_of_layer_norm(rng):
     X, gamma, beta = random_pair("layer_norm", rng).args
-    report = report_on_wrong(pairs.layer_norm, layer_norm_gamma_outside, (X, gamma, beta))
+    report = failing_report(pairs.layer_norm, layer_norm_gamma_outside, (X, gamma, beta))
     assert [a.verdict for a in report.arguments] == ["wrong", "ok", "ok"]
     assert check_gradients(pairs.layer_norm, layer_norm_gamma_outside, (X, np.ones_like(gamma), beta)).ok
 
 
 def test_lost_repeats_of_an_embedding(rng):
     ids, W_E = np.array([[0, 3, 1], [3, 4, 2]]), rng.standard_normal((6, 5))
-    report = report_on_wrong(pairs.embedding, embedding_loses_repeats, (ids, W_E))
+    report = failing_report(pairs.embedding, embedding_loses_repeats, (ids, W_E))
     assert report["W_E"].hint == "only row 3 is wrong: is a repeated index counted once?"
     assert report["W_E"].index[0] == 3
     assert check_gradients(pairs.embedding, embedding_loses_repeats, (np.arange(5), W_E)).ok
@@ -143,7 +112,7 @@ def test_one_element_off_by_a_thousandth(rng, method):
         return dX, dW, db
 
     args = (rng.standard_normal((4, 3)), rng.standard_normal((3, 2)), rng.standard_normal(2))
-    report = report_on_wrong(pairs.linear, backward, args, method=method)
+    report = failing_report(pairs.linear, backward, args, method=method)
     wrong = report["W"]
     assert wrong.index == (2, 1) and wrong.analytic == pytest.approx(1.001 * wrong.numeric, rel=1e-9)
     assert wrong.hint == "only the entry at (2, 1) is wrong, by a factor of 1.001"
@@ -158,7 +127,7 @@ def test_everything_off_by_1e_9(kind, rng):
         gradients = backward(dy, cache)
         return pairs_map(lambda g: g * (1 + 1e-9), gradients)
 
-    report = report_on_wrong(forward, slightly_off, args)
+    report = failing_report(forward, slightly_off, args)
     assert report.max_error == pytest.approx(1e-9, rel=1e-3)
     assert {a.hint for a in report.arguments if not a.ok} == {"off by a factor of 1 + 1e-09"}
     assert not any(a.ok for a in report.arguments if a.verdict != "zero")
@@ -178,7 +147,7 @@ def test_zero_gradient_of_a_scaled_loss(rng, method, scale):
     """An absolute tolerance passes this: the gradients are as small as the loss."""
     X = rng.standard_normal((3, 4))
     forward = lambda X: (scale * X**3, X)  # noqa: E731
-    report = report_on_wrong(forward, lambda dY, X: np.zeros_like(X), (X,), method=method)
+    report = failing_report(forward, lambda dY, X: np.zeros_like(X), (X,), method=method)
     assert report["X"].verdict == "wrong" and report["X"].error == 1.0
     assert report["X"].hint == "zero, but the loss depends on this argument"
     assert check_gradients(forward, lambda dY, X: scale * 3 * X**2 * dY, (X,), method=method).ok
@@ -194,7 +163,7 @@ def test_all_gradients_of_a_scaled_loss_zero(rng, method):
         gradients = pairs.key_value_attention_backward(1e-6 * dY, cache)
         return pairs_map(np.zeros_like, gradients)
 
-    report = report_on_wrong(forward, zero, random_pair("key_value_attention", rng).args, method=method)
+    report = failing_report(forward, zero, random_pair("key_value_attention", rng).args, method=method)
     verdicts = {a.name: a.verdict for a in report.arguments}
     assert verdicts.pop("params['b_K']") == "zero"  # the only one that is
     assert set(verdicts.values()) == {"wrong"}
@@ -208,7 +177,7 @@ def test_gradient_of_an_argument_that_hardly_matters(rng):
     assert right["w"].verdict == "ok" and right["w"].error <= 1e-12
     for factor in (0.0, 2.0, 1.001):
         backward = lambda dy, c, factor=factor: (2 * dy * c[0], factor * 3e-12 * dy * c[1] ** 2)  # noqa: E731
-        report = report_on_wrong(forward, backward, args)
+        report = failing_report(forward, backward, args)
         assert [a.verdict for a in report.arguments] == ["ok", "wrong"]
 
 
@@ -220,11 +189,11 @@ def test_wrong_sign_transposition_and_order(rng):
         return dY @ cache[1].T, cache[0].T @ dY
 
     assert check_gradients(forward, backward, (W, V)).ok
-    report = report_on_wrong(forward, lambda dY, c: (-backward(dY, c)[0], backward(dY, c)[1]), (W, V))
+    report = failing_report(forward, lambda dY, c: (-backward(dY, c)[0], backward(dY, c)[1]), (W, V))
     assert report["W"].hint == "the sign is wrong" and report["V"].ok
-    report = report_on_wrong(forward, lambda dY, c: (backward(dY, c)[0].T.copy(), backward(dY, c)[1]), (W, V))
+    report = failing_report(forward, lambda dY, c: (backward(dY, c)[0].T.copy(), backward(dY, c)[1]), (W, V))
     assert report["W"].hint == "transposed"
-    report = report_on_wrong(forward, lambda dY, c: backward(dY, c)[::-1], (W, V))
+    report = failing_report(forward, lambda dY, c: backward(dY, c)[::-1], (W, V))
     assert report["W"].hint == "the right one was returned for V: gradients in the wrong order?"
 
 
@@ -234,23 +203,6 @@ def test_nan_in_a_gradient_never_passes(rng):
         dE[1, 1] = np.nan
         return dE
 
-    report = report_on_wrong(pairs.softmax, backward, (rng.standard_normal((3, 4)),))
+    report = failing_report(pairs.softmax, backward, (rng.standard_normal((3, 4)),))
     assert report["E"].hint == "nan or inf in 1 of 12 numbers" and report["E"].index == (1, 1)
     assert report.max_error == np.inf
-
-
-@given(st.sampled_from(KINDS), st.integers(0, 2**32 - 1), st.floats(-0.1, 0.1).filter(lambda x: abs(x) > 1e-9))
-def test_any_error_in_any_entry_is_caught(kind, seed, size):
-    """Disturb one entry of one gradient by a part of the largest."""
-    rng = np.random.default_rng(seed)
-    forward, backward, args = random_pair(kind, rng)
-    spot = rng.random(3)
-
-    def disturbed(dy, cache):
-        gradients = backward(dy, cache)
-        first = gradients[0] if isinstance(gradients, tuple) else gradients
-        largest = np.max(abs(first))
-        first[tuple(int(u * n) for u, n in zip(spot, first.shape, strict=False))] += size * largest
-        return gradients
-
-    report_on_wrong(forward, disturbed, args, rng=seed)

@@ -101,6 +101,22 @@ class Slotted:
     X: np.ndarray
 
 
+class OneSlot:
+    __slots__ = "array"
+
+    def __init__(self, array):
+        self.array = array
+
+
+def test_backward_changes_the_one_slot_of_a_cache(X):
+    def backward(dY, cache):
+        dX = 2 * cache.array * dY
+        cache.array = cache.array + 1
+        return dX
+
+    assert problems(lambda X: (X * X, OneSlot(X)), backward, (X,)) == ("backward: changed cache.array",)
+
+
 def test_backward_changes_a_cache_with_slots(X):
     def backward(dY, cache):
         dX = 2 * cache.X * dY
@@ -225,6 +241,12 @@ def test_gradients_share_memory(X):
 
     found = problems(lambda X, Z: (X + Z, None), backward, (X, X + 1))
     assert found == ("gradient of Z: shares memory with the gradient of X",)
+
+
+def test_each_gradient_that_shares_memory_is_named_once(X):
+    """Both are the cotangent, and so each other."""
+    found = problems(lambda X, Z: (X + Z, None), lambda dY, _: (dY, dY), (X, X + 1))
+    assert found == tuple(f"gradient of {name}: shares memory with the cotangent" for name in "XZ")
 
 
 def test_interleaved_gradients_do_not_share_memory(X):

@@ -1,4 +1,4 @@
-"""Which numeric derivative is used, and where: unsafe forwards, kinks, rounding noise, large arguments."""
+"""Which numeric derivative is used, and where: unsafe forwards, kinks, gradients of zero, large arguments."""
 
 from __future__ import annotations
 
@@ -6,13 +6,8 @@ import numpy as np
 import pytest
 
 import gradcheck_pairs as pairs
-from npattn.gradcheck import GradientError, check_gradients
-from npattn.gradcheck.noise import Replicas
-from npattn.gradcheck.numeric import Loss, Slope
-from npattn.gradcheck.pair import Pair
-from npattn.gradcheck.probes import Probe
-from npattn.transformer import functions
-from transformer_toys import toy_model
+from gradcheck_pairs import failing_report, tanh_backward
+from npattn.gradcheck import check_gradients
 
 
 @pytest.fixture
@@ -23,66 +18,6 @@ def rng():
 @pytest.fixture
 def X(rng):
     return rng.standard_normal((3, 4))
-
-
-def failing_report(forward, backward, args, **options):
-    with pytest.raises(GradientError) as error:
-        check_gradients(forward, backward, args, **options)
-    return error.value.report
-
-
-def loss_of(function, *values):
-    """Return Σ y(x) as a Loss, whose slopes can be measured."""
-    values = [np.asarray(value, float) for value in values]
-    pair = Pair(lambda *xs: (function(*xs), None), lambda dy, cache: None, tuple(values), {})
-    return Loss(pair, values, np.ones(np.size(function(*values))))
-
-
-class Counted:
-    def __init__(self, function):
-        self.function, self.calls = function, 0
-
-    def __call__(self, *args, **kwargs):
-        self.calls += 1
-        return self.function(*args, **kwargs)
-
-
-# ---- slopes ---------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("x", [1e-6, 0.3, 1.0, 40.0])
-@pytest.mark.parametrize(
-    ("function", "derivative"),
-    [(np.exp, np.exp), (np.log, np.reciprocal), (np.tanh, lambda x: np.cosh(x) ** -2.0), (np.sin, np.cos)],
-)
-def test_slopes_of_known_functions(function, derivative, x):
-    loss, direction = loss_of(function, [x]), {0: np.array([3.0])}
-    exact = 3 * derivative(np.array(x))
-    size = max(abs(exact), 3e-3 / x)  # tanh is flat at 40
-    assert abs(loss.complex_slope(direction).value - exact) <= 1e-15 * abs(exact)
-    central = loss.central_slope(direction)
-    assert abs(central.value - exact) <= 1e-10 * size
-    assert abs(central.value - exact) <= max(central.doubt, 1e-13 * size)
-
-
-def test_central_difference_keeps_clear_of_a_kink_nearby():
-    for distance in (1e-2, 1e-4, 1e-6):
-        loss = loss_of(lambda x: np.maximum(x, 0) + x**2, [distance, 1.0])
-        slope = loss.central_slope({0: np.array([1.0, 1.0])})
-        assert slope.value == pytest.approx(2 * distance + 1 + 2 + 1, rel=1e-7)
-        assert not loss.has_kink({0: np.array([1.0, 1.0])})
-
-
-def test_central_difference_doubts_itself_at_a_kink():
-    loss = loss_of(lambda x: np.maximum(x, 0), [0.0, 1.0])
-    assert loss.central_slope({0: np.array([1.0, 1.0])}).doubt > 0.5
-    assert loss.has_kink({0: np.array([1.0, 0.0])}) and not loss.has_kink({0: np.array([0.0, 1.0])})
-
-
-def test_central_difference_of_a_forward_that_computes_in_float32():
-    loss = loss_of(lambda x: np.exp(x).astype(np.float32).astype(float), [1.0])
-    slope = loss.central_slope({0: np.array([1.0])})
-    assert 0 < abs(slope.value - np.e) < 1e-3
 
 
 # ---- forwards that are not complex-safe -----------------------------------------------------------------------
@@ -98,10 +33,6 @@ def refuses_complex(X):
     if np.iscomplexobj(X):
         raise TypeError("X: expected float64, got complex128")
     return np.tanh(X), X
-
-
-def tanh_backward(dY, X):
-    return dY * (1 - np.tanh(X) ** 2)
 
 
 UNSAFE = {
@@ -237,7 +168,7 @@ def test_no_kink_where_there_is_none(X):
     assert report["X"].verdict == "ok" and not report.notes
 
 
-# ---- rounding noise -------------------------------------------------------------------------------------------
+# ---- gradients of zero ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("method", ["auto", "central-difference"])
@@ -254,139 +185,12 @@ def test_gradient_that_is_zero_in_mathematics_and_noise_in_numbers(rng, method):
     assert report.notes[-1] == "zero: nothing but rounding noise; the error is relative to the neighbours"
 
 
-@pytest.mark.parametrize("size", [1e-18, 1e-12, 1e-6, 1.0])
-def test_what_is_not_noise_does_not_pass_for_it(rng, size):
-    """A multiple of the right gradient of b_V in place of that of b_K, which is zero."""
-    forward, backward, args = pairs.random_pair("key_value_attention", rng)
-
-    def wrong(dY, cache):
-        dX, dparams = backward(dY, cache)
-        return dX, {**dparams, "b_K": dparams["b_K"] + size * dY.sum()}
-
-    if size < 1e-16:
-        assert check_gradients(forward, wrong, args)["params['b_K']"].verdict == "zero"
-    else:
-        assert failing_report(forward, wrong, args)["params['b_K']"].verdict == "wrong"
-
-
-def test_noise_of_a_lonely_argument_is_recognised(X):
-    """There are no neighbours but the loss itself."""
-    forward = lambda b: (pairs.softmax(X + b)[0],) * 2  # noqa: E731
-    for backward in (lambda dA, A: pairs.softmax_backward(dA, A).sum().reshape(1), lambda dA, A: np.zeros(1)):
-        report = check_gradients(forward, backward, (np.array([0.3]),))
-        assert report["b"].verdict == "zero" and report["b"].error < 1e-15
-        assert report.notes == ("every gradient is zero here, so that the check proves little",)
-    assert not failing_report(forward, lambda dA, A: (dA * A).sum().reshape(1) * 1e-9, (np.array([0.3]),)).ok
-
-
-def test_ill_conditioned_gradient(rng):
-    """LayerNorm of rows that are nearly constant: known to five digits fewer, and the report says so."""
-    X = 1e5 + rng.standard_normal((3, 4))
-    report = check_gradients(pairs.layer_norm, pairs.layer_norm_backward, (X, X[0] - 1e5, X[1] - 1e5))
-    assert report["X"].verdict == "ok" and 1e-12 < report["X"].error < 1e-9 and report["X"].noise > 0
-    assert "rounding in forward hides up to" in report.notes[0]
-
-    def wrong(dY, cache):
-        dX, dgamma, dbeta = pairs.layer_norm_backward(dY, cache)
-        return dX * (1 + 1e-7), dgamma, dbeta
-
-    assert failing_report(pairs.layer_norm, wrong, (X, X[0] - 1e5, X[1] - 1e5))["X"].verdict == "wrong"
-
-
-def test_noise_is_alike_relative_to_the_neighbours(rng):
-    """One suspect is all noise on a scale of its own; another, 1e5 larger, is not noisier for that."""
-    loss = loss_of(lambda x: x, [1.0, 2.0])
-    measure = lambda loss, direction, scale, step=0.0: Slope(1e-3 * rng.standard_normal())  # noqa: E731
-    replicas = Replicas(loss, measure, [np.zeros(2)], 1e-5, rng)
-    direction = {0: np.array([1.0, 0.0])}
-    small, large = (Probe(direction, 0.0, Slope(1e-3), scale) for scale in (1e-5, 1.0))
-    verdict, noise = replicas.judge([small, large], [1e7, 1e7])
-    assert verdict == "zero" and 20 < noise < 500
-    assert replicas.judge([large], [1e5])[0] == "noisy"  # a thousandth of it, where 1e-9 of the neighbours is less
-    assert replicas.judge([Probe(direction, 0.1, Slope(1e-3), 1.0)], [1e7])[0] == "wrong"
-
-
-def test_forward_too_noisy_to_judge(X):
-    forward = lambda X: (np.tanh(X) + 1e-5 * np.abs(np.sin(1e12 * X)), X)  # noqa: E731
-    report = failing_report(forward, tanh_backward, (X,), method="central-difference")
-    assert report["X"].verdict == "noisy"
-    assert report["X"].hint.startswith("cannot be judged: rounding in forward hides ")
-    assert check_gradients(forward, tanh_backward, (X,), method="central-difference", rtol=1.0).ok
-
-
-def test_saturated_softmax(rng):
-    """Gradients of 1e-300, which the analytic form loses to underflow."""
-    for scale in (1e2, 1e4, 1e6):
-        for _ in range(20):
-            assert check_gradients(*pairs.random_pair("softmax", rng, scale)).ok
-            assert check_gradients(*pairs.random_pair("cross_entropy", rng, scale)).ok
-
-
-def test_rounding_that_does_not_vary_nearby():
-    """A ≈ 1 − 1e-13 in the first row is a multiple of eps, and so is the error; it varies only further away."""
-    E = np.array([[-159.37, 85.4, 16.97, 55.52], [163.26, 152.25, -10.97, -41.83]])
-    for seed in range(30):
-        assert check_gradients(pairs.softmax, pairs.softmax_backward, (E,), rng=seed)["E"].verdict == "ok"
-
-
-@pytest.mark.parametrize("method", ["auto", "central-difference"])
-@pytest.mark.parametrize("scale", [1e160, 1e-160])
-def test_gradients_whose_squares_leave_the_range(X, method, scale):
-    """They are held to the same tolerance as any other, and their factor is named as well."""
-    forward = lambda X: (np.tanh(X * scale), X)  # noqa: E731
-    right = lambda dY, X: dY * (1 - np.tanh(X * scale) ** 2) * scale  # noqa: E731
-    assert check_gradients(forward, right, (X / scale,), method=method)["X"].verdict == "ok"
-    report = failing_report(forward, lambda dY, X: right(dY, X) * (1 + 1e-6), (X / scale,), method=method)
-    assert report["X"].hint == "off by a factor of 1 + 1e-06"
-
-
-@pytest.mark.parametrize("method", ["auto", "central-difference"])
-def test_a_bias_that_starts_at_zero(rng, method):
-    """Beside the point it is 1e-5 and not 0: the step must not shrink with it, or rounding hides what is zero."""
-    forward, backward, (X, params) = pairs.random_pair("key_value_attention", rng)
-    params["b_K"][:] = 0
-    report = check_gradients(forward, backward, (X, params), method=method)
-    assert report["params['b_K']"].verdict == "zero"
-    spoiled = lambda dY, c: (backward(dY, c)[0], backward(dY, c)[1] | {"b_K": np.full(X.shape[1], 1e-7)})  # noqa: E731
-    assert failing_report(forward, spoiled, (X, params), method=method)["params['b_K']"].verdict == "wrong"
-
-
 # ---- large arguments ------------------------------------------------------------------------------------------
-
-
-class Tower:
-    """A stack of residual attention layers; counts its forward calls."""
-
-    def __init__(self, n_layers: int, d: int, rng: np.random.Generator) -> None:
-        self.n_layers, self.calls = n_layers, 0
-        self.params = {}
-        for i in range(n_layers):
-            self.params |= {f"{i}.{name}": rng.standard_normal((d, d)) / d**0.5 for name in ("W_K", "W_V")}
-            self.params |= {f"{i}.{name}": rng.standard_normal(d) for name in ("b_K", "gamma", "beta")}
-
-    def forward(self, X, params):
-        self.calls += 1
-        caches = []
-        for i in range(self.n_layers):
-            layer = {name: params[f"{i}.{name}"] for name in ("W_K", "b_K", "W_V")}
-            Y, attention_cache = pairs.key_value_attention(X, layer)
-            X, norm_cache = pairs.layer_norm(X + Y, params[f"{i}.gamma"], params[f"{i}.beta"])
-            caches.append((attention_cache, norm_cache))
-        return X, caches
-
-    def backward(self, dX, caches):
-        grads = {}
-        for i, (attention_cache, norm_cache) in reversed(list(enumerate(caches))):
-            dX, grads[f"{i}.gamma"], grads[f"{i}.beta"] = pairs.layer_norm_backward(dX, norm_cache)
-            dX_attention, layer = pairs.key_value_attention_backward(dX, attention_cache)
-            grads |= {f"{i}.{name}": gradient for name, gradient in layer.items()}
-            dX = dX + dX_attention
-        return dX, grads
 
 
 @pytest.fixture(scope="module")
 def tower():
-    return Tower(7, 20, np.random.default_rng(3))
+    return pairs.Tower(7, 20, np.random.default_rng(3))
 
 
 @pytest.fixture
@@ -473,45 +277,3 @@ def test_many_arguments_without_effect(rng):
     assert [a.name for a in report.arguments if a.verdict == "ok"] == ["p['p3']", "p['p7']"]
     forgotten = lambda dY, p: {**backward(dY, p), "p7": np.zeros((10, 10))}  # noqa: E731
     assert [a.name for a in failing_report(forward, forgotten, (params,)).arguments if not a.ok] == ["p['p7']"]
-
-
-# ---- a whole Transformer --------------------------------------------------------------------------------------
-
-
-def relu_transformer(seed, is_new=False):
-    """A model with 1,152 hidden units, so that hardly a step is too short to carry one across its kink."""
-    model = toy_model(seed, d_ff=64, n_encoder_layers=1, n_decoder_layers=1)
-    params = {name: array.copy() for name, array in model.params.items()}
-    if is_new:  # as training starts: every bias is 0
-        params |= {name: np.zeros_like(a) for name, a in params.items() if name.split(".")[-1][:2] in ("b_", "be")}
-    rng = np.random.default_rng(seed)
-    src, tgt = rng.integers(3, 9, (3, 5)), rng.integers(3, 11, (3, 4))
-    return functions.backward, (params, src, tgt), {"config": model.config}
-
-
-@pytest.mark.parametrize(("method", "most"), [("auto", 130), ("central-difference", 1000)])
-@pytest.mark.parametrize(("seed", "is_new"), [(0, False), (1, True)])
-def test_a_transformer_of_relu(seed, is_new, method, most):
-    """No step is led astray by a kink within its reach, key biases are zero, and the evaluations are few."""
-    backward, args, kwargs = relu_transformer(seed, is_new)
-    forward = Counted(functions.forward)
-    report = check_gradients(forward, backward, args, kwargs, method=method, rng=seed)
-    for argument in report.arguments:
-        assert argument.verdict == ("zero" if argument.name.endswith("b_K']") else "ok"), str(report)
-    assert report.method == ("complex-step" if method == "auto" else method)
-    assert forward.calls <= most
-
-
-@pytest.mark.parametrize(
-    ("name", "method"),
-    [("encoder.0.feed_forward.b_1", "auto"), ("decoder.0.norm_3.gamma", "central-difference")],
-)
-def test_a_wrong_transformer_of_relu(name, method):
-    backward, args, kwargs = relu_transformer(2)
-
-    def wrong(dlogits, cache):
-        grads = backward(dlogits, cache)
-        return grads | {name: grads[name] * (1 + 1e-5)}
-
-    report = failing_report(functions.forward, wrong, args, kwargs=kwargs, method=method)
-    assert [a.name for a in report.arguments if not a.ok] == [f"params['{name}']"]

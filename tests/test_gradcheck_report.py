@@ -97,6 +97,7 @@ def test_first_line():
     assert first(problems=("p",)) == "f: stopped before any number was compared"
     wrong = [argument(name=name, verdict="wrong") for name in "ABCDE"]
     assert first(*wrong[:3]) == "f: not right for A, B, C"
+    assert first(*wrong[:4]) == "f: not right for A, B, C and 1 more"
     assert first(*wrong) == "f: not right for A, B, C and 2 more"
 
 
@@ -108,6 +109,15 @@ def test_no_line_is_longer_than_80_columns():
     lines = str(report).splitlines()
     assert max(map(len, lines)) <= 80
     assert "…ross_attention.W_Q'] central  3e-300 …000, 3000) -1.00e-100 -1.000e+00 noisy" in lines
+
+
+def test_long_lines_are_indented_and_names_fill_their_column():
+    report = gradient_report(argument(name="params['0123456789']x"), title="t", problems=("problem " * 12,))
+    assert str(report).splitlines()[2:] == [
+        "params['0123456789']x complex 3.0e-16 (1, 2)      -5.000e-01 -5.000e-01 ok",
+        "✗ " + " ".join(["problem"] * 9),
+        "  problem problem problem",
+    ]
 
 
 def test_real_reports_fit(rng):
@@ -137,7 +147,7 @@ def test_shape_hints(shape, expected, hint):
     assert shape_hint(shape, expected) == hint
 
 
-AXES = [("axis 0 of X", 8), ("axis 1 of X", 1)]
+AXES = [("axis 0 of X", 8), ("axis 1 of X", 1), ("axis 2 of X", 0), ("axis 3 of X", 2), ("axis 4 of X", 3)]
 
 
 @pytest.mark.parametrize(
@@ -146,6 +156,10 @@ AXES = [("axis 0 of X", 8), ("axis 1 of X", 1)]
         (-1.0, "the sign is wrong"),
         (1 - 1e-5, "off by a factor of 1 - 1e-05"),
         (1.7, "off by a factor of 1.7"),
+        (-0.5001, "off by a factor of -0.5001"),
+        (0.9985, "off by a factor of 0.9985"),
+        (2.0, "off by a factor of 2 = 2; 2 is the length of axis 3 of X"),
+        (3**-0.5, "off by a factor of 0.57735 = 1/√3; 3 is the length of axis 4 of X"),
         (8.0, "off by a factor of 8 = 8; 8 is the length of axis 0 of X"),
         (1 / 8, "off by a factor of 0.125 = 1/8; 8 is the length of axis 0 of X"),
         (-(8**0.5), "off by a factor of -2.82843 = -√8; 8 is the length of axis 0 of X"),
@@ -172,6 +186,36 @@ def test_hints_for_other_patterns(rng):
     assert value_hint(numeric + rng.standard_normal((4, 4)), numeric, [], AXES) is None
     assert value_hint(numeric, np.full((4, 4), np.nan), [], AXES).startswith("the numeric slope is nan or inf")
     assert value_hint(numeric, np.zeros((4, 4)), [], AXES) is None
+
+
+def test_hints_for_wrong_entries_and_rows(rng):
+    numeric = rng.standard_normal((14, 3, 4))
+    numeric[5, 1, 2] = 0
+    one = numeric.copy()
+    one[5, 1, 2] = 1
+    assert value_hint(one, numeric, [], AXES) == "only the entry at (5, 1, 2) is wrong"
+    for n, rows in ((5, "0, 1, 2, 3, 4"), (6, "0, 1, 2, 3, 4, …"), (7, "0, 1, 2, 3, 4, …")):
+        wrong = numeric.copy()
+        wrong[:n] += rng.standard_normal((n, 3, 4))
+        assert value_hint(wrong, numeric, [], AXES) == f"only row {rows} is wrong: is a repeated index counted once?"
+    wrong[:8] += 1
+    assert value_hint(wrong, numeric, [], AXES) is None
+    assert value_hint(numeric[:, 0, 0] + np.eye(14)[3] + np.eye(14)[9], numeric[:, 0, 0], [], AXES) is None
+    square = numeric[:, :, :3]
+    assert value_hint(square.mT, square, [], AXES) == "transposed"
+
+
+@pytest.mark.parametrize("scale", [1e-8, 1.0, 1e8])
+def test_hint_for_rows_that_should_sum_to_zero(rng, scale):
+    free, centred = rng.standard_normal((2, 4, 4))
+    centred -= centred.mean(-1, keepdims=True)
+    hint = "its rows should sum to zero: is the row sum of a softmax or a mean left out?"
+    assert value_hint(scale * free, scale * centred, [], AXES) == hint
+    assert value_hint(scale * free[0], scale * centred[0], [], AXES) == hint
+    assert value_hint(scale * (centred + 0.1 * free), scale * centred, [], AXES) == hint
+    balanced = centred + np.array([[1.0], [-1.0], [2.0], [-2.0]])  # in all, but not row by row
+    assert value_hint(scale * free, scale * balanced, [], AXES) is None
+    assert value_hint(scale * centred[::-1], scale * centred, [], AXES) is None  # wrong in another way
 
 
 def test_a_pattern_must_explain_the_error(rng):

@@ -50,7 +50,7 @@ def test_every_listed_line_is_still_there(entry: dict[str, Any]) -> None:
 def test_every_module_of_the_mathematics_is_in_a_group() -> None:
     groups = read("groups.toml").values()
     covered = {path for group in groups for pattern in group["modules"] for path in ROOT.glob(pattern)}
-    wanted = {ROOT / "npattn" / name for name in ("masks.py", "positions.py", "_shapes.py")}
+    wanted = {ROOT / "npattn" / name for name in ("masks.py", "positions.py", "_shapes.py", "_scalars.py")}
     for package in ("attention", "gradcheck", "layers", "optim", "transformer"):
         wanted |= {path for path in (ROOT / "npattn" / package).glob("*.py") if path.name != "__init__.py"}
     assert wanted - covered == set()

@@ -243,4 +243,7 @@ def test_is_quiet_when_numbers_fade() -> None:
     with np.errstate(all="raise"):
         adam.step({"w": np.array([1e-30, 1e-44, 0], np.float32)})
         adam.step({"w": np.zeros(3, np.float32)})
+        small = {"W": np.full((2, 2), 1e-44, np.float32)}
+        Adam(small, lr=0.5, weight_decay=1.0).step({"W": np.zeros((2, 2), np.float32)})
     assert np.isfinite(params["w"]).all()
+    assert (small["W"] < 1e-44).all()

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 
 from named_arrays import draw
-from npattn import Adam
+from npattn import Adam, Parameters, clip_gradients
+from npattn._types import Array
 
 
 def refused(error: type[Exception], message: str, grads: Any) -> None:
@@ -70,7 +72,7 @@ def test_what_is_no_mapping_of_arrays(grads: Any) -> None:
 
 @pytest.mark.parametrize("lr", [-1e-3, math.nan, math.inf])
 def test_rates_out_of_range(lr: float) -> None:
-    with pytest.raises(ValueError, match=r"^lr: expected at least 0"):
+    with pytest.raises(ValueError, match=r"^lr: expected 0 ≤ lr < "):
         Adam({"w": np.ones(1)}).step({"w": np.ones(1)}, lr=lr)
 
 
@@ -125,3 +127,52 @@ def test_a_state_that_does_not_fit(change: dict[str, Any], message: str) -> None
     with pytest.raises(ValueError, match=f"optimiser state: .*{message}"):
         adam.load_state_dict(state)
     assert all(np.array_equal(before[name], a) for name, a in adam.state_dict().items())
+
+
+OVERLAPPING: list[Callable[[Array], dict[str, Array]]] = [
+    lambda a: {"U": a[:3], "V": a[2:]},                       # not at the same address
+    lambda a: {"V": a[2:], "b": np.ones(2), "U": a[:3]},
+    lambda a: {"V": a[:, :3], "W": np.ones(1), "U": a[:, 2:]},
+    lambda a: {"U": a, "b": np.ones(3), "V": a[4:, 1:2]},
+]
+
+
+@pytest.mark.parametrize("take", OVERLAPPING)
+def test_arrays_that_overlap(take: Callable[[Array], dict[str, Array]]) -> None:
+    """A number that two names have would be updated twice, and scaled twice by clipping in place."""
+    arrays = take(np.ones((5, 4)))
+    with pytest.raises(ValueError, match=r"^params: '[UV]' and '[UV]' share memory: keep a tied array under one name$"):
+        Adam(arrays)
+    with pytest.raises(ValueError, match=r"^gradients: '[UV]' and '[UV]' share memory"):
+        clip_gradients(arrays, 1.0, in_place=True)
+    clip_gradients(arrays, 1.0)
+
+
+def test_but_not_neighbours_and_not_what_is_interlaced() -> None:
+    a = np.ones((5, 6))
+    Adam({"U": a[:2], "V": a[2:], "empty": a[1:1]})
+    Adam({"U": a[:, :2], "V": a[:, 2:4], "W": a[:, 4:]})
+    Adam({"U": a[::2, ::2], "V": a[::2, 1::2], "W": a[1::2]})
+
+
+def test_arrays_that_became_read_only() -> None:
+    grads = {"v": np.ones(1), "w": np.ones(2)}
+    params = {"v": np.ones(1), "w": np.ones(2)}
+    adam = Adam(params)
+    for arrays in (grads, params):
+        arrays["w"].flags.writeable = False
+    with pytest.raises(ValueError, match=r"^params: 'w': expected a writeable array, got a read-only one$"):
+        adam.step(grads)
+    assert adam.t == 0 and (params["v"] == 1).all()
+    with pytest.raises(ValueError, match=r"^gradients: 'w': expected a writeable array, got a read-only one$"):
+        clip_gradients(grads, 0.1, in_place=True)
+    assert (grads["v"] == 1).all()
+    clip_gradients(grads, 0.1)
+
+
+def test_a_buffer_that_became_read_only() -> None:
+    params = Parameters({"w": (2,)})
+    adam = Adam(params)
+    params.flat.flags.writeable = False
+    with pytest.raises(ValueError, match=r"^params: 'flat': expected a writeable array, got a read-only one$"):
+        adam.step(params.like())

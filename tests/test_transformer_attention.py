@@ -111,18 +111,67 @@ class TestWeights:
         E[..., 1] = wrong
         np.testing.assert_allclose(attention.weights(E, tokens), expected, rtol=1e-14)
 
+    @given(st.integers(0, 2**32))
+    def test_a_maximum_is_subtracted_only_where_it_has_to_be(self, seed: int) -> None:
+        """Moderate rows, up to the limits themselves, go without, and keep their bits beside one that does not."""
+        rng = np.random.default_rng(seed)
+        E, tokens = rng.normal(size=(2, 3, 4, 5)) * 9, Tokens.of(np.array([[1, 0, 1, 1, 1], [1, 1, 1, 1, 0]]), 0)
+        seen = E + tokens.bias
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(attention, "HIGHEST", seen.max())
+            patch.setattr(attention, "LEAST", attention.row_sum(np.exp(seen)).min())
+            with pytest.MonkeyPatch.context() as without:
+                without.delattr(attention, "careful_weights")
+                moderate = attention.weights(E.copy(), tokens)
+            for wild in (500, 1e4, -500, -1e4, -np.inf):
+                E[1, 2, 3] += wild
+                A = attention.weights(E.copy(), tokens)
+                np.testing.assert_array_equal(A.reshape(-1, 5)[:-1], moderate.reshape(-1, 5)[:-1])
+                np.testing.assert_allclose(A, softmax(E, tokens.mask), rtol=1e-12)
+
+    @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.complex128])
+    @pytest.mark.parametrize("spread", [1.0, 1e4, -1e4])
+    def test_raises_no_floating_point_error(self, spread: float, dtype: Any) -> None:
+        """Weights too small for a number are 0, rows that may attend to nothing too, whatever the caller's errstate."""
+        tokens = Tokens.of(np.array([[1, 1, 0, 1], [0, 0, 0, 0]]), 0, dtype(0).real.dtype)
+        E = (np.linspace(0, 1, 24).reshape(2, 1, 3, 4) * spread).astype(dtype)
+        expected = softmax(E, tokens.mask)
+        with np.errstate(all="raise"):
+            A = attention.weights(E, tokens)
+        assert A.dtype == dtype
+        np.testing.assert_allclose(A, expected, rtol=1e-6 if dtype is np.float32 else 1e-14)
+
+
+def test_the_cache_of_self_attention_holds_its_input_once() -> None:
+    p, src, _ = draw(0, biased=True, apart=True)
+    tokens = Tokens.of(src, 0)
+    _, cache = attention.self_attention(np.ones((int((src != 0).sum()), 6)), p, 2, tokens)
+    assert cache.X_Q is cache.X
+    assert cache.tokens_Q is cache.tokens_X is tokens
+
+
+@pytest.mark.parametrize("biased", [True, False])
+def test_what_stands_side_by_side_is_not_copied(biased: bool) -> None:
+    p, _, _ = draw(0, biased, apart=False)
+    W, b = attention.side_by_side(p)
+    np.testing.assert_array_equal(W, np.hstack([p["W_Q"], p["W_K"], p["W_V"]]))
+    assert np.shares_memory(W, p["W_K"])
+    assert b is None if not biased else np.shares_memory(b, p["b_K"])
+
 
 class TestTokens:
-    @given(st.integers(0, 2**32))
-    def test_pack_and_unpack(self, seed: int) -> None:
+    @given(st.integers(0, 2**32), st.sampled_from([np.float32, np.float64, np.complex128]))
+    def test_pack_and_unpack(self, seed: int, dtype: Any) -> None:
         rng = np.random.default_rng(seed)
         ids = rng.integers(0, 3, (4, 5))
-        tokens, X = Tokens.of(ids, 0), rng.normal(size=(4, 5, 2))
+        tokens, X = Tokens.of(ids, 0), rng.normal(size=(4, 5, 2)).astype(dtype)
         rows = tokens.pack(X)
         np.testing.assert_array_equal(rows, X[ids != 0])
         np.testing.assert_array_equal(tokens.unpack(rows), np.where((ids != 0)[..., None], X, 0))
         np.testing.assert_array_equal(tokens.spread(rows)[ids != 0], rows)
         assert tokens.spread(rows).shape == X.shape
+        assert rows.dtype == tokens.unpack(rows).dtype == tokens.spread(rows).dtype == dtype
+        assert np.isin(tokens.spread(rows), rows).all() or not len(rows)      # not zeros: some row again
 
     def test_without_pads_nothing_is_copied(self) -> None:
         tokens, X = Tokens.of(np.ones((2, 3), int), 0), np.zeros((2, 3, 4))

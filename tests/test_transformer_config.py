@@ -6,6 +6,7 @@ import dataclasses
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 
 from npattn import TransformerConfig
@@ -96,6 +97,8 @@ class TestErrors:
             ({"n_heads": 4}, "d_model: expected a multiple of n_heads=4, got 6"),
             ({"n_encoder_layers": -1}, "n_encoder_layers: expected 0 or more, got -1"),
             ({"n_decoder_layers": 0}, "n_decoder_layers: expected 1 or more, got 0"),
+            ({"n_encoder_layers": 10_001}, "n_encoder_layers: expected at most 10,000, got 10,001"),
+            ({"n_decoder_layers": 10**9}, "n_decoder_layers: expected at most 10,000, got 1,000,000,000"),
             ({"pad_id": -1}, "pad_id: expected 0 or more, got -1"),
             ({"src_vocab": 3, "pad_id": 3}, "pad_id: expected an id below src_vocab=3, got 3"),
             ({"bos_id": 0}, "pad_id, bos_id, eos_id: expected three different ids below 11, got 0, 0, 2"),
@@ -121,11 +124,24 @@ class TestErrors:
             ({"eos_id": "2"}, "eos_id: expected an integer, got '2'"),
             ({"dropout": "0.1"}, "dropout: expected a number, got '0.1'"),
             ({"dropout": False}, "dropout: expected a number, got False"),
-            ({"bias": 1}, "bias, final_norm: expected booleans, got 1, None"),
-            ({"final_norm": "no"}, "bias, final_norm: expected booleans, got True, 'no'"),
+            ({"bias": 1}, "bias: expected True or False, got 1"),
+            ({"final_norm": "no"}, "final_norm: expected True or False, got 'no'"),
+            ({"final_norm": 0}, "final_norm: expected True or False, got 0"),
         ],
     )
     def test_types(self, options: dict[str, Any], message: str) -> None:
         with pytest.raises(TypeError) as caught:
             toy_config(**options)
         assert str(caught.value) == message
+
+    def test_numbers_of_numpy_become_numbers_of_python(self) -> None:
+        """JSON knows no np.int64, and np.float64 would promote float32."""
+        sizes = {"d_model": np.int64(6), "dropout": np.float64(0.5), "pad_id": np.uint8(0)}
+        config = toy_config(**sizes, bias=np.True_, final_norm=np.False_)
+        assert config == toy_config(dropout=0.5, final_norm=False)
+        kinds = {name: type(value) for name, value in dataclasses.asdict(config).items()}
+        assert kinds == {name: type(value) for name, value in dataclasses.asdict(toy_config(final_norm=False)).items()}
+
+    def test_as_many_layers_as_may_be(self) -> None:
+        config = toy_config(n_encoder_layers=10_000, n_decoder_layers=10_000)
+        assert (config.n_encoder_layers, config.n_decoder_layers) == (10_000, 10_000)

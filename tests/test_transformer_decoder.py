@@ -49,7 +49,8 @@ class TestSteps:
         logits, state = model.forward(SRC, tgt)[0], decoder(model)
         for t in range(6):
             assert_logits(state.step(tgt[:, t]), logits[:, t], dtype)
-        assert {buffer.dtype for layer in state.layers for buffer in (layer.KV, layer.KV_M)} == {np.dtype(dtype)}
+        buffers = [buffer for layer in state.layers for buffer in (layer.KV, layer.KV_M)]
+        assert {buffer.dtype for buffer in (*buffers, state.pads, state.pasts)} == {np.dtype(dtype)}
 
     @given(st.sampled_from(list(OPTIONS)), SEED, st.integers(1, 6), st.integers(1, 7))
     def test_equal_forward_for_any_source(self, name: str, seed: int, rows: int, N_S: int) -> None:
@@ -58,6 +59,11 @@ class TestSteps:
         logits, state = model.forward(src, tgt)[0], decoder(model, src)
         for t in range(3):
             assert_logits(state.step(tgt[:, t]), logits[:, t])
+
+    def test_what_is_added_to_scores(self) -> None:
+        """0 or −∞; a source of pads alone, whose values are 0, is not masked."""
+        seen = (SRC != 0) | (np.arange(4) == 2)[:, None]
+        np.testing.assert_array_equal(decoder(toy_model()).pads[:, 0, 0], np.where(seen, 0, -np.inf))
 
     @pytest.mark.parametrize("beam", [1, 3])
     def test_caches_grow(self, beam: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -402,6 +403,23 @@ class TestFiles:
 
 
 class TestFromArrays:
+    @pytest.mark.parametrize("n", [3, 4])
+    def test_fewer_arrays_than_layers(self, n: int) -> None:
+        """Then the names of all that is missing need not be made; with as many arrays as layers they are."""
+        arrays = {f"x{i}": np.ones(1) for i in range(n)}
+        with pytest.raises(CheckpointError) as caught:
+            Transformer.from_arrays(toy_config(), arrays, "here")
+        few = "here: expected parameters of 4 layers, got 3 arrays"
+        many = f"here: {4 + len(toy_config().shapes())} parameters do not fit the configuration: "
+        assert str(caught.value) == few if n == 3 else str(caught.value).startswith(many)
+
+    def test_two_dtypes(self) -> None:
+        arrays = toy_params(toy_config())
+        arrays["encoder.1.norm_2.gamma"] = np.ones(6, np.float32)
+        with pytest.raises(CheckpointError) as caught:
+            Transformer.from_arrays(toy_config(), arrays)
+        assert str(caught.value) == "arrays: expected float32 or float64 for all parameters, got float32, float64"
+
     def test_copies(self) -> None:
         config = toy_config()
         arrays = toy_params(config)
@@ -429,3 +447,28 @@ class TestFromArrays:
         if dtype is not np.float32:
             with pytest.raises(CheckpointError, match=rf"got {np.dtype(dtype)}$"):
                 Transformer.from_arrays(toy_config(), every)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Transformer(None), "TypeError: config: expected a TransformerConfig, got NoneType"),  # type: ignore[arg-type]
+        (lambda: Transformer(toy_config(), rng=-1), "ValueError: rng: expected 0 or more, got -1"),
+        (lambda: Transformer(toy_config(), rng="0"),  # type: ignore[arg-type]
+         "TypeError: rng: expected a numpy.random.Generator or an integer seed, got '0'"),
+        (lambda: Transformer(toy_config(), dtype=None), "TypeError: dtype: expected float32 or float64, got None"),
+        (lambda: Transformer(toy_config(d_ff=2**50)),
+         f"ValueError: config: expected no more numbers than memory has room for, got {52 * 2**50 + 1272}"),
+        (lambda: Transformer.from_arrays({}, {}),  # type: ignore[arg-type]
+         "TypeError: config: expected a TransformerConfig, got dict"),
+        (lambda: Transformer.from_arrays(toy_config(), []),  # type: ignore[arg-type]
+         "TypeError: arrays: expected a mapping of names to NumPy arrays, got list"),
+        (lambda: toy_model().backward(np.ones((4, 3, 11)), None),  # type: ignore[arg-type]
+         "TypeError: cache: expected what forward returned, a npattn.transformer.functions.TransformerCache, "
+         "got NoneType"),
+    ],
+)  # fmt: skip
+def test_what_makes_no_model(make: Callable[[], Any], message: str) -> None:
+    with pytest.raises((TypeError, ValueError)) as caught:
+        make()
+    assert f"{caught.type.__name__}: {caught.value}" == message

@@ -97,6 +97,30 @@ class TestViews:
         assert str(caught.value) == f"W: expected (2, 3), got {shape}"
         np.testing.assert_array_equal(params.flat, np.arange(18))
 
+    @pytest.mark.parametrize(
+        ("value", "message"),
+        [
+            (np.ones((2, 3), complex), "TypeError: W: expected a NumPy array of real numbers, got complex128"),
+            (np.full((2, 3), "1"), "TypeError: W: expected a NumPy array of real numbers, got <U1"),
+            ([[1.0] * 3] * 2, "TypeError: W: expected a NumPy array of real numbers, got list"),
+            (np.ma.masked_array(np.ones((2, 3))),
+             "TypeError: W: expected a NumPy array of real numbers, got MaskedArray"),
+            (np.full((2, 3), 1e39), "ValueError: W: expected numbers that float32 can hold, got larger ones"),
+        ],
+    )
+    def test_a_wrong_value_changes_nothing(self, value: Any, message: str) -> None:
+        params = Parameters({"W": (2, 3)})
+        with pytest.raises((TypeError, ValueError)) as caught:
+            params["W"] = value
+        assert f"{caught.type.__name__}: {caught.value}" == message
+        assert not params.flat.any()
+
+    def test_other_real_numbers_are_rounded(self) -> None:
+        params = Parameters({"W": (2,)})
+        for value in (np.array([1, 2]), np.array([1.0, 2.0]), np.array([True, False]), np.array([np.inf, np.nan])):
+            params["W"] = value
+            np.testing.assert_array_equal(params["W"], value.astype(np.float32))
+
     def test_an_unknown_name(self) -> None:
         params = numbered()
         with pytest.raises(KeyError, match="'c'"):
@@ -185,5 +209,37 @@ class TestSideBySide:
         assert params.like().blocks.keys() == params.blocks.keys()
 
     def test_rows_must_match(self) -> None:
-        with pytest.raises(ValueError, match=r"^W_Q, W_K: expected the same number of rows side by side, got "):
+        with pytest.raises(ValueError) as caught:
             Parameters({"W_Q": (3, 2), "W_K": (2, 2)}, np.float64, {"W_QK": ("W_Q", "W_K")})
+        assert str(caught.value) == "W_Q, W_K: expected the same number of rows side by side, got [(3, 2), (2, 2)]"
+
+    def test_one_alone(self) -> None:
+        params = Parameters({"b": (2,), "W": (3, 2)}, np.float64, {"W_1": ("W",)})
+        assert is_whole(params)
+        assert np.shares_memory(params["W"], params.blocks["W_1"])
+        assert list(params.blocks) == ["W_1", "b"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (([("W", (2, 3))],), "TypeError: shapes: expected a mapping of names to shapes, got list"),
+        (({1: (2,)},), "TypeError: shapes: expected names with tuples of sizes, got 1 with tuple"),
+        (({"W": [2]},), "TypeError: shapes: expected names with tuples of sizes, got 'W' with list"),
+        (({"W": (2, -3)},), "ValueError: shapes: 'W': expected 0 or more, got -3"),
+        (({"W": (2.0,)},), "TypeError: shapes: 'W': expected an integer, got 2.0"),
+        (({"W": (2**40, 2**20)},),
+         "ValueError: shapes: expected no more numbers than memory has room for, got 1152921504606846976"),
+        (({"W": (2,)}, complex), "TypeError: dtype: expected float32 or float64, got complex128"),
+        (({"W": (2,)}, "f4", ["W"]), "TypeError: side_by_side: expected a mapping of names to names, got list"),
+        (({"W": (2,)}, "f4", {"U": ()}), "ValueError: side_by_side: 'U': expected a tuple of names with axes, got ()"),
+        (({"W": (2,)}, "f4", {"U": "W"}),
+         "ValueError: side_by_side: 'U': expected a tuple of names with axes, got 'W'"),
+        (({"W": (2,)}, "f4", {"U": ("V",)}),
+         "ValueError: side_by_side: 'U': expected a tuple of names with axes, got ('V',)"),
+    ],
+)
+def test_what_is_no_layout(arguments: tuple[Any, ...], message: str) -> None:
+    with pytest.raises((TypeError, ValueError)) as caught:
+        Parameters(*arguments)
+    assert f"{caught.type.__name__}: {caught.value}" == message

@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 from npattn import Hypothesis, Transformer, beam_search, greedy_search
 from npattn._types import Array
 from npattn.transformer import search, shards
-from npattn.transformer.beams import log_softmax, top
+from npattn.transformer.beams import Ended, extend, log_softmax, penalty, top
 from npattn.transformer.incremental import Decoder
 from npattn.transformer.shards import LEAST, in_shards
-from transformer_toys import OPTIONS, SRC, toy_model
+from transformer_toys import OPTIONS, SRC, toy_config, toy_model
 
 SEED = st.integers(0, 2**32)
 PAD, BOS, EOS = 0, 1, 2
@@ -54,10 +54,15 @@ def score(n: int, log_p: float, alpha: float) -> float:
     return log_p / ((5 + n + 1) / 6) ** alpha
 
 
-def slow_beam(model: Transformer, src: Array, beam: int, max_len: int, alpha: float) -> list[Hypothesis]:
-    """Beam search as it is described, on lists, without caches and without stopping early."""
+def slow_steps(
+    model: Transformer, src: Array, beam: int, max_len: int, alpha: float
+) -> Iterator[tuple[float, list[Hypothesis]]]:
+    """Beam search as it is described, on lists, without caches and without stopping early.
+
+    Yields, for each position, log P of the best living beginning and the best ended hypotheses so far.
+    """
     live: list[tuple[float, list[int]]] = [(0.0, [])]
-    ended = []
+    ended: list[Hypothesis] = []
     for t in range(max_len + 1):
         extensions = []
         table = log_p_of_next(model, src, [ids for _, ids in live])[:, -1]
@@ -65,10 +70,15 @@ def slow_beam(model: Transformer, src: Array, beam: int, max_len: int, alpha: fl
             allowed = [EOS] if t == max_len else range(EOS, len(log_p))
             extensions += [(total + log_p[v], [*ids, v]) for v in allowed]
         extensions.sort(key=lambda extension: -extension[0])
-        ended += [(total, ids[:-1]) for total, ids in extensions[:beam] if ids[-1] == EOS]
+        ends = [(total, ids[:-1]) for total, ids in extensions[:beam] if ids[-1] == EOS]
+        ended += [Hypothesis(ids, total, score(len(ids), total, alpha)) for total, ids in ends]
+        ended = sorted(ended, key=lambda hypothesis: -hypothesis.score)[:beam]
         live = [(total, ids) for total, ids in extensions if ids[-1] != EOS][:beam]
-    hypotheses = [Hypothesis(ids, total, score(len(ids), total, alpha)) for total, ids in ended]
-    return sorted(hypotheses, key=lambda hypothesis: -hypothesis.score)[:beam]
+        yield max((total for total, _ in live), default=-np.inf), ended
+
+
+def slow_beam(model: Transformer, src: Array, beam: int, max_len: int, alpha: float) -> list[Hypothesis]:
+    return list(slow_steps(model, src, beam, max_len, alpha))[-1][1]
 
 
 def assert_alike(found: list[Hypothesis], expected: list[Hypothesis], tolerance: float = 1e-10) -> None:
@@ -188,6 +198,9 @@ class TestBeam:
         model = talker(3)
         assert beam_search(model, SRC) == beam_search(model, SRC, beam=4, max_len=64, length_penalty=0.6)
         assert any(len(hypotheses) == 4 for hypotheses in beam_search(model, SRC))
+        model.params["decoder.norm.beta"] = np.ones(6) * 9
+        model.params["output.W"][:, EOS] = -9.0               # the last choice of all, hence only where it is forced
+        assert {len(hypothesis.ids) for hypotheses in beam_search(model, SRC) for hypothesis in hypotheses} == {64}
 
     def test_the_penalty_favours_long_targets(self) -> None:
         def total(alpha: float) -> int:
@@ -220,19 +233,38 @@ class TestBeam:
 
     @pytest.mark.parametrize("alpha", [0.0, 0.6])
     def test_finished_sources_leave(self, monkeypatch: pytest.MonkeyPatch, alpha: float) -> None:
-        """The batch shrinks exactly as the sources by themselves would stop, most of them early."""
+        """A source leaves as soon as the bound of the module's docstring lets it, most of them early."""
         early = 0
         for seed in range(8):
-            model, steps = talker(seed), []
-            for row in SRC:
-                sizes = recorded(monkeypatch)
-                beam_search(model, row[None], 2, 9, alpha)
-                steps.append(len(sizes))
+            model = talker(seed)
+            steps = [steps_until_finished(model, row[None], 2, 9, alpha) for row in SRC]
             sizes = recorded(monkeypatch)
             beam_search(model, SRC, 2, 9, alpha)
             assert sizes == [2 * n for t in range(10) if (n := sum(steps_ > t for steps_ in steps))]
             early += sum(steps_ < 10 for steps_ in steps)
         assert early >= 8
+
+    def test_a_source_without_living_beginnings_leaves(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """In a vocabulary of <pad>, <bos> and <eos> there is the empty target alone, though two were asked for."""
+        sizes = recorded(monkeypatch)
+        for hypotheses in beam_search(talker(0, tgt_vocab=3), SRC, 2, 5):
+            assert_alike(hypotheses, [Hypothesis([], hypotheses[0].log_probability, hypotheses[0].log_probability)])
+        assert sizes == [8]
+
+    @pytest.mark.parametrize("seed", range(3))
+    def test_many_beams(self, seed: int) -> None:
+        """So many that a sort that is not stable would mix those that go on."""
+        model = talker(seed, tgt_vocab=12)
+        for row, hypotheses in zip(SRC, beam_search(model, SRC, 20, 3), strict=True):
+            assert_alike(hypotheses, slow_beam(model, row[None], 20, 3, 0.6))
+
+
+def steps_until_finished(model: Transformer, src: Array, beam: int, max_len: int, alpha: float) -> int:
+    """The positions after which nothing that lives can score above the `beam`-th that has ended."""
+    for t, (best, ended) in enumerate(slow_steps(model, src, beam, max_len, alpha)):
+        if len(ended) == beam and ended[-1].score >= best / penalty(max_len + 1, alpha):
+            return t + 1
+    return max_len + 1
 
 
 class TestEdges:
@@ -287,10 +319,59 @@ class TestEdges:
             with pytest.raises(error, match=r"^workers: expected "):
                 call(talker(0), SRC, 3, workers=workers)
 
+    def test_numbers_beyond_the_largest(self) -> None:
+        """Their squares would make a layer norm zero, and its output a number like any other."""
+        for name, where in [("encoder.norm.gamma", "source"), ("target_embedding.W_E", "logits of position 0")]:
+            model = talker(0)
+            model.params[name] *= 1e200
+            model.params["encoder.0.feed_forward.W_2"] *= 1e200 if where == "source" else 1
+            for call in (lambda: greedy_search(model, SRC, 3), lambda: beam_search(model, SRC, 2, 3)):  # noqa: B023
+                with pytest.raises(FloatingPointError) as caught:
+                    call()
+                assert str(caught.value) == f"{where}: expected finite numbers, got an overflow encountered in vecdot"
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ({"model": None}, "model: expected a Transformer, got NoneType"),
+            ({"max_len": 2**60}, f"max_len: expected no more numbers than memory has room for, got {4 * (2**60 + 1)}"),
+            ({"beam": 2**40}, f"beam: expected no more numbers than memory has room for, got {2**42 * (2**40 + 5)}"),
+            ({"beam": 2.0}, "beam: expected an integer, got 2.0"),
+            ({"length_penalty": 16}, "length_penalty: expected 0 ≤ length_penalty < 16, got 16"),
+            ({"length_penalty": np.nan}, "length_penalty: expected 0 ≤ length_penalty < 16, got nan"),
+        ],
+    )
+    def test_bad_options(self, options: dict[str, Any], message: str) -> None:
+        with pytest.raises((TypeError, ValueError)) as caught:
+            beam_search(**{"model": talker(0), "src": SRC} | options)
+        assert str(caught.value) == message
+        if options.keys() <= {"model", "max_len"}:
+            with pytest.raises((TypeError, ValueError)) as caught:
+                greedy_search(**{"model": talker(0), "src": SRC, "max_len": 3} | options)
+            assert str(caught.value) == message
+
+    def test_as_large_as_memory_has_room_for(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        asked: list[Any] = []
+        monkeypatch.setattr(search, "check_room", lambda *args: asked.append(args))
+        greedy_search(talker(0), SRC, 3)
+        beam_search(talker(0), SRC, 2, 3)
+        assert asked == [("max_len", 4 * 4), ("max_len", 4 * 4), ("beam", 4 * 2 * (2 + 5))]
+
+    def test_numpy_scalars(self) -> None:
+        model, three, two = talker(0), np.int64(3), np.uint8(2)
+        assert greedy_search(model, SRC, three, workers=two) == greedy_search(model, SRC, 3)
+        found = beam_search(model, SRC, two, three, np.float32(0.5))
+        assert found == beam_search(model, SRC, 2, 3, 0.5)
+
+    def test_no_model(self) -> None:
+        for call in (greedy_search, beam_search):
+            with pytest.raises(TypeError, match=r"^model: expected a Transformer, got list$"):
+                call([], SRC, 3)  # type: ignore[operator]
+
     def test_bad_beams(self) -> None:
         with pytest.raises(ValueError, match=r"^beam: expected 1 or more, got 0$"):
             beam_search(talker(0), SRC, 0)
-        with pytest.raises(ValueError, match=r"^length_penalty: expected 0 or more, got -0\.1$"):
+        with pytest.raises(ValueError, match=r"^length_penalty: expected 0 ≤ length_penalty < 16, got -0\.1$"):
             beam_search(talker(0), SRC, 2, length_penalty=-0.1)
 
 
@@ -303,10 +384,13 @@ class TestWorkers:
         for found, expected in zip(together, alone, strict=True):
             assert_alike(found, expected)
 
-    @pytest.mark.parametrize(("workers", "threads"), [(1, 1), (2, 2), (3, 3), (9, 4)])
-    def test_every_worker_has_a_shard(self, monkeypatch: pytest.MonkeyPatch, workers: int, threads: int) -> None:
-        """Each takes its first step before any takes its second, hence all run at once."""
-        barrier = threading.Barrier(threads)
+    @pytest.mark.parametrize("search_", [greedy_search, beam_search])
+    @pytest.mark.parametrize(("workers", "rows"), [(1, 4), (2, 4), (3, 4), (9, 4), (40, 40)])
+    def test_every_worker_has_a_shard(
+        self, monkeypatch: pytest.MonkeyPatch, search_: Any, workers: int, rows: int
+    ) -> None:
+        """Each takes its first step before any takes its second, hence all run at once, also more than cores."""
+        barrier = threading.Barrier(min(workers, rows))
 
         class Waiting(Decoder):
             def step(self, ids: Array) -> Array:
@@ -315,7 +399,7 @@ class TestWorkers:
                 return super().step(ids)
 
         monkeypatch.setattr(search, "Decoder", Waiting)
-        greedy_search(talker(0), SRC, 2, workers=workers)
+        search_(talker(0), np.resize(SRC, (rows, 5)), max_len=2, workers=workers)
         assert not barrier.broken
 
     def test_few_rows_stay_in_this_thread(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -324,9 +408,19 @@ class TestWorkers:
         monkeypatch.setattr(shards, "one_blas_thread", contextlib.nullcontext)
         names = {n: set(in_shards(thread_names, np.zeros((n, 1)))) for n in (1, LEAST, 2 * LEAST - 1, 2 * LEAST)}
         assert [len(each) for each in names.values()] == [1, 1, 1, 2]
+        assert names[2 * LEAST] == {"npattn_0", "npattn_1"}
         assert len(set(in_shards(thread_names, np.zeros((LEAST // 4, 1)), beam=8))) == 2
         monkeypatch.setattr(shards, "can_limit_blas", lambda: False)
         assert set(in_shards(thread_names, np.zeros((4 * LEAST, 1)))) == {threading.current_thread().name}
+
+    def test_beams_count_as_rows(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(shards, "LEAST", 6)
+        monkeypatch.setattr(shards, "cores", lambda: 2)
+        monkeypatch.setattr(shards, "can_limit_blas", lambda: True)
+        for beam, shard in ((2, 8), (3, 6)):                  # 8 rows and 12, which make two shards
+            sizes = recorded(monkeypatch)
+            beam_search(talker(0), SRC, beam, 0)
+            assert set(sizes) == {shard}
 
     def test_errors_come_through(self) -> None:
         model = talker(0)
@@ -350,8 +444,41 @@ class TestHelpers:
         np.testing.assert_array_equal(np.take_along_axis(values, found, 1), -np.sort(-values, axis=1)[:, :k])
         assert all(len(set(row)) == min(k, n) for row in found.tolist())
 
+    @pytest.mark.parametrize("k", [1, 2, 3, 8, 50, 299, 300])
+    def test_top_of_many(self, k: int) -> None:
+        """More than a selection would sort on its way."""
+        values = np.random.default_rng(k).permuted(np.tile(np.arange(300.0), (9, 1)), axis=1)
+        found = np.take_along_axis(values, top(values, k), 1)
+        np.testing.assert_array_equal(found, np.tile(np.arange(299.0, 299.0 - k, -1), (9, 1)))
+
     def test_top_puts_equals_in_order(self) -> None:
         assert top(np.array([[1.0, 3.0, 1.0, 3.0, 3.0, 1.0]]), 6).tolist() == [[1, 3, 4, 0, 2, 5]]
+
+    @given(SEED, st.integers(1, 4), st.integers(2, 6), st.integers(1, 3))
+    def test_extend(self, seed: int, k: int, V: int, B: int) -> None:
+        rng = np.random.default_rng(seed)
+        log_p, extensions = rng.normal(size=(B, k)), rng.normal(size=(B * k, V))
+        found, beams, tokens = extend(log_p, extensions)
+        assert found.shape == beams.shape == tokens.shape == (B, 2 * k)
+        totals = log_p[:, :, None] + extensions.reshape(B, k, V)
+        np.testing.assert_array_equal(found, -np.sort(-totals.reshape(B, -1))[:, : 2 * k])
+        np.testing.assert_array_equal(found, totals[np.arange(B)[:, None], beams, tokens])
+
+    def test_of_equal_scores_the_earlier_comes_first(self) -> None:
+        """So many that a sort that is not stable would mix them."""
+        ended = Ended(1, 60, 2)
+        for t in range(2):
+            ended.add(np.array([0]), -(np.arange(60)[None] % 3.0), np.arange(60)[None], t, 0.0)
+        order = [0, *range(3, 60, 3)] * 2 + [*range(1, 60, 3)]
+        assert ended.beams.tolist() == [order] and ended.lengths.tolist() == [[0] * 20 + [1] * 20 + [0] * 20]
+
+    def test_forbid(self) -> None:
+        config, no = toy_config(tgt_vocab=6, pad_id=3, bos_id=0, eos_id=4), -np.inf
+        free, last = np.zeros((2, 2, 6))
+        search.forbid(free, config, only_eos=False)
+        search.forbid(last, config, only_eos=True)
+        np.testing.assert_array_equal(free, [[no, 0, 0, no, 0, 0]] * 2)
+        np.testing.assert_array_equal(last, [[no, no, no, no, 0, no]] * 2)
 
     def test_log_softmax(self) -> None:
         np.testing.assert_allclose(np.exp(log_softmax(np.log([[1.0, 2.0, 5.0]]))), [[0.125, 0.25, 0.625]], rtol=1e-15)

@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 
+from npattn._scalars import check_choice, check_generator, check_number, shown
 from npattn.gradcheck.check import METHODS, Check, Choice
 from npattn.gradcheck.pair import Pair
 from npattn.gradcheck.report import ArgumentReport, GradientError, GradientReport
@@ -97,12 +98,16 @@ def check_gradients(
     """
     if not isinstance(args, (tuple, list)):
         raise TypeError(f"args: expected a tuple of arguments, as in (x,), got {type(args).__name__}")
-    if method not in METHODS:
-        raise ValueError(f"method: expected one of {', '.join(METHODS)}, got {method!r}")
-    if rtol is not None and not rtol > 0:
-        raise ValueError(f"rtol: expected a positive number, got {rtol}")
+    for symbol, function in (("forward", forward), ("backward", backward)):
+        if not callable(function):
+            raise TypeError(f"{symbol}: expected a function, got {type(function).__name__}")
+    if kwargs is not None and not (isinstance(kwargs, Mapping) and all(isinstance(name, str) for name in kwargs)):
+        raise TypeError(f"kwargs: expected a mapping of names to arguments, got {shown(kwargs)}")
+    check_choice("method", method, METHODS)
+    if rtol is not None:
+        rtol = check_number("rtol", rtol, 0, ends="(]")
     pair = Pair(forward, backward, tuple(args), dict(kwargs or {}))
-    report = Check(pair, method, rtol, np.random.default_rng(rng)).run()
+    report = Check(pair, method, rtol, check_generator("rng", rng)).run()
     if not report.ok:
         raise GradientError(report)
     return report

@@ -63,7 +63,7 @@ def _located(trial: Trial, finding: Finding) -> Sequence[Probe]:
 
 def _value_hint(trial: Trial, leaf: int, probes: Sequence[Probe]) -> str | None:
     gradients, names = trial.gradients, trial.loss.pair.names
-    arrays = [*zip(names, gradients, strict=True), *(("the output", y) for y in numbers(trial.loss.y))]
+    arrays = [*zip(names, trial.loss.values, strict=True), *(("the output", y) for y in numbers(trial.loss.y))]
     axes = [(f"axis {k} of {name}", n) for name, array in arrays for k, n in enumerate(np.shape(array))]
     numeric = np.array([probe.numeric.value for probe in probes])
     if len(probes) != gradients[leaf].size:  # not every entry

@@ -101,7 +101,7 @@ class Replicas:
             values = list(self.loss.values)
             values[leaf] = np.asarray(values[leaf] * (SMALL / max(1.0, self.loss.sizes[leaf])))
             gradient = Loss(self.loss.pair, values, self.loss.cotangent).gradients()[leaf]
-            self._unsaturated[leaf] = float(np.max(np.nan_to_num(abs(gradient), posinf=0.0), initial=0.0))
+            self._unsaturated[leaf] = float(np.max(np.nan_to_num(abs(gradient), posinf=0.0)))
         return self._unsaturated[leaf]
 
     def _noise_nearby(self, suspects: Sequence[Probe], neighbour: Array) -> tuple[Array, bool]:
@@ -140,7 +140,7 @@ class Replicas:
 
     def _take(self, n: int, distance: float) -> list[tuple[Loss, list[Array]]]:
         made = self._made[distance]
-        while len(made) < n:
+        for _ in range(len(made), n):
             values = nudged(self.loss.values, distance, self.rng)
             loss = Loss(self.loss.pair, values, self.loss.cotangent, self.loss.size, self.loss.sizes)
             made.append((loss, loss.gradients()))

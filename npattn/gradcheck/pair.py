@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from npattn._shapes import is_array
 from npattn._types import Array
 from npattn.gradcheck.alignment import Gradient, Named, align
 from npattn.gradcheck.trees import Tree, branches, fill, floating_leaves, numbers, ravel, unravel
@@ -26,7 +27,7 @@ class Pair:
     ) -> None:
         self.forward, self.backward, self.args, self.kwargs = forward, backward, args, kwargs
         self.named: list[Named] = list(zip(_argument_names(forward, len(args)), args, strict=True))
-        _refuse_complex(self.named)
+        _refuse_others(self.named)
         leaves = [leaf for name, tree in self.named for leaf in floating_leaves(tree, name)]
         if not leaves:
             raise ValueError("args: expected at least one floating array to differentiate, got none")
@@ -97,11 +98,14 @@ def _argument_names(forward: Callable[..., Any], n: int) -> list[str]:
     return [*positional[:n], *(f"{rest}[{i}]" for i in range(n - len(positional)))]
 
 
-def _refuse_complex(named: Sequence[Named]) -> None:
+def _refuse_others(named: Sequence[Named]) -> None:
+    """Raise for complex numbers, and for masked arrays, whose hidden numbers would be differentiated."""
     for name, tree in named:
         if isinstance(tree, (np.ndarray, np.generic)) and tree.dtype.kind == "c":
             raise TypeError(f"{name}: expected real numbers, got {tree.dtype}")
-        _refuse_complex([(name + suffix, child) for suffix, child in branches(tree)])
+        if isinstance(tree, np.ndarray) and not is_array(tree):
+            raise TypeError(f"{name}: expected a NumPy array, got {type(tree).__name__}")
+        _refuse_others([(name + suffix, child) for suffix, child in branches(tree)])
 
 
 def _fresh(tree: Tree) -> Tree:

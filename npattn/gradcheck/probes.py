@@ -19,6 +19,7 @@ from npattn.gradcheck.numeric import Direction, Loss, Slope, norm
 
 DIRECTIONS = 3
 
+
 class Measure(Protocol):
     """Finds a slope; `scale` is the size of slope that matters, `step` one that was best nearby."""
 
@@ -100,24 +101,28 @@ class Prober:
         return self.rng.choice([-1.0, 1.0], shape) * self.rng.uniform(0.5, 1.5, shape)
 
     def worst_entry(self, leaf: int) -> Probe:
-        """Find a wrong entry of a large gradient by halving: follow the half whose slope is further off."""
+        """Find a wrong entry of a large gradient: one that is not a number, or else by halving the array."""
         gradient = self.gradients[leaf]
         broken = np.flatnonzero(~np.isfinite(gradient))
-        low, high = (int(broken[0]), int(broken[0]) + 1) if broken.size else (0, gradient.size)
-        displacement = self._random((gradient.size,))
-        while high - low > 1:
-            middle = (low + high) // 2
-            if self._gap(leaf, displacement, low, middle) >= self._gap(leaf, displacement, middle, high):
-                high = middle
-            else:
-                low = middle
-        return self.entry(leaf, _index(low, gradient))
+        if broken.size:
+            return self.entry(leaf, _index(int(broken[0]), gradient))
+        position = self._worst_position(leaf, self._random(gradient.shape), np.arange(gradient.size))
+        return self.entry(leaf, _index(position, gradient))
 
-    def _gap(self, leaf: int, displacement: Array, low: int, high: int) -> float:
+    def _worst_position(self, leaf: int, displacement: Array, positions: Array) -> int:
+        """Follow the half whose slope is further off."""
+        if len(positions) == 1:
+            return int(positions[0])
+        halves = np.array_split(positions, 2)
+        worse = max(halves, key=lambda half: self._gap(leaf, displacement, half))
+        return self._worst_position(leaf, displacement, worse)
+
+    def _gap(self, leaf: int, displacement: Array, positions: Array) -> float:
+        """Return how far the slope is off if only the numbers at these positions move."""
         part = np.zeros_like(displacement)
-        part[low:high] = displacement[low:high]
-        direction = {leaf: part.reshape(self.gradients[leaf].shape)}
-        return abs(analytic_slope(self.gradients, direction) - self.measure(self.loss, direction, 0.0).value)
+        part.flat[positions] = displacement.flat[positions]
+        slope = self.measure(self.loss, {leaf: part}, 0.0)
+        return abs(analytic_slope(self.gradients, {leaf: part}) - slope.value)
 
 
 def _can_divide(length: float) -> bool:

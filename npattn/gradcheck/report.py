@@ -42,6 +42,7 @@ class ArgumentReport:
 
     @property
     def ok(self) -> bool:
+        """Whether the verdict is ok, zero or kink."""
         return self.verdict in PASSING
 
 
@@ -58,6 +59,7 @@ class GradientReport:
 
     @property
     def ok(self) -> bool:
+        """Whether every gradient is right and no promise is broken."""
         return not self.problems and all(argument.ok for argument in self.arguments)
 
     @property
@@ -66,7 +68,7 @@ class GradientReport:
         return max((argument.error for argument in self.arguments), default=0.0)
 
     def __getitem__(self, name: str) -> ArgumentReport:
-        """Return the report on one array by its name."""
+        """Return the report on one array by its name. Raises KeyError when there is none of that name."""
         for argument in self.arguments:
             if argument.name == name:
                 return argument

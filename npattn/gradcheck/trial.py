@@ -169,6 +169,6 @@ def listed(names: Sequence[str]) -> str:
 
 def _agree(by_complex: Slope, central: Slope, scale: float = 0.0) -> bool:
     """Say whether central differences confirm a slope, as far as they can tell."""
-    size = max(scale, abs(central.value), abs(by_complex.value))
+    size = max(scale, abs(by_complex.value))
     gap = abs(central.value - by_complex.value)
     return central.doubt == np.inf or gap <= AGREEMENT * size + 10 * central.doubt

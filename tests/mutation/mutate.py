@@ -47,7 +47,8 @@ source_paths = ["npattn"]
 only_mutate = {modules}
 pytest_add_cli_args_test_selection = {tests}
 pytest_add_cli_args = ["-p", "no:cacheprovider", "--hypothesis-profile=mutants"]
-timeout_constant = 20.0
+timeout_multiplier = 3.0
+timeout_constant = 12.0
 use_git_change_detection = false
 """
 
