@@ -21,13 +21,17 @@ SPAN = 16
 
 
 class Lines(NamedTuple):
-    """One panel: values by the name of each line (the peer, and after a colon anything), on logarithmic axes."""
+    """One panel: values by the name of each line (the peer, and after a colon anything), on logarithmic axes.
+
+    The vertical axis of `percent` is linear, from 0 to 100.
+    """
 
     title: str
     x: Sequence[float]
     lines: Mapping[str, Sequence[float]]
     x_label: str
     y_label: str
+    percent: bool = False
 
 
 def bars(found: Mapping[str, tables.Peers], path: Path, title: str, base: str = "torch") -> None:
@@ -62,11 +66,14 @@ def _panel(ax: Axes, panel: Lines) -> None:
             continue
         ax.plot(panel.x, values, "o-", markersize=3, label=name, color=COLOURS.get(name.partition(":")[0]))
     ax.set_xscale("log", base=2)
-    ax.set_yscale("log", base=2)
     ax.set_xticks(panel.x, [f"{x:g}" for x in panel.x], fontsize=8)
-    low, high = ax.get_ylim()
-    margin = max(1, SPAN / (high / low)) ** 0.5          # what hardly changes shall look so
-    ax.set_ylim(low / margin, high * margin)
+    if panel.percent:
+        ax.set_ylim(0, 102)
+    else:
+        ax.set_yscale("log", base=2)
+        low, high = ax.get_ylim()
+        margin = max(1, SPAN / (high / low)) ** 0.5      # what hardly changes shall look so
+        ax.set_ylim(low / margin, high * margin)
     ax.yaxis.set_major_formatter("{x:g}")
     ax.minorticks_off()
     ax.set(title=panel.title, xlabel=panel.x_label, ylabel=panel.y_label)

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import decode
+import distributed
 import gradcheck
 import import_time
 import long_attention
@@ -33,6 +34,7 @@ BENCHMARKS: dict[str, tuple[str, Benchmark, list[str]]] = {
         ("Gradient checks", gradcheck.BENCHMARK, []),
         ("Import", import_time.BENCHMARK, []),
         ("Scale", scaling.BENCHMARK, []),
+        ("Several ranks", distributed.BENCHMARK, []),
     )
 }
 

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from npattn.attention.core import scaled_dot_product_attention, scaled_dot_product_attention_backward
     from npattn.attention.tiled import tiled_attention, tiled_attention_backward
     from npattn.checkpoint import CheckpointError
+    from npattn.distributed import RanksDiffer
     from npattn.gradcheck import GradientError, GradientReport, check_gradients
     from npattn.masks import causal_mask, padding_mask
     from npattn.optim import Adam, clip_gradients, noam_rate
@@ -62,6 +63,7 @@ _HOMES = {
     "tiled_attention": "attention.tiled",
     "tiled_attention_backward": "attention.tiled",
     "CheckpointError": "checkpoint",
+    "RanksDiffer": "distributed",
     "GradientError": "gradcheck",
     "GradientReport": "gradcheck",
     "check_gradients": "gradcheck",
@@ -87,6 +89,7 @@ __all__ = [
     "GradientReport",
     "Hypothesis",
     "Parameters",
+    "RanksDiffer",
     "Trainer",
     "Transformer",
     "TransformerConfig",

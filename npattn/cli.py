@@ -11,16 +11,16 @@ import argparse
 import contextlib
 import os
 import sys
-import traceback
 import warnings
 from collections.abc import Sequence
-from pathlib import Path
 
 import npattn
-from npattn import GradientError, _speed
+from npattn import _speed
 from npattn.commands import check, explain, figures, predict, tour, train
 from npattn.commands.arguments import Parser, UsageError
-from npattn.commands.console import Console, visible
+from npattn.commands.complaints import complain, program, sentence
+from npattn.commands.console import Console
+from npattn.commands.ranks import started_first
 
 DESCRIPTION = """\
 Attention and the Transformer in NumPy alone, every backward pass by hand.
@@ -61,9 +61,11 @@ def guarded(argv: list[str], debug: bool) -> int:
     except SystemExit as done:                                # --help and --version
         return int(done.code or 0)
     except UsageError as error:
+        if not started_first():                               # one of many processes with this command line
+            return USAGE
         return complain(f"{error} (see {error.prog or program()} --help)", USAGE, debug)
     except KeyboardInterrupt as error:
-        return complain(str(error) or "interrupted", INTERRUPTED, debug)
+        return complain(sentence(error), getattr(error, "status", INTERRUPTED), debug)
     except BrokenPipeError:                                   # the reader of our output left; so do we
         with contextlib.suppress(OSError):                    # a stream that is no file
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -110,31 +112,3 @@ def build_parser() -> Parser:
     for command in COMMANDS:
         command.add_parser(commands, parents=[debug])
     return parser
-
-
-def program() -> str:
-    """Return what the user called, so that the commands we suggest can be copied."""
-    return "python -m npattn" if Path(sys.argv[0]).parts[-2:] == ("npattn", "__main__.py") else "npattn"
-
-
-def complain(message: str, status: int, debug: bool) -> int:
-    """Write an error to standard error, in one line unless `debug`, and return the status."""
-    with contextlib.suppress(OSError):                        # if standard error fails too, the status has to do
-        if debug:
-            traceback.print_exc()
-        print(f"npattn: {visible(' '.join(message.split()))}", file=sys.stderr)
-    return status
-
-
-def sentence(error: Exception) -> str:
-    """Say what went wrong: the message of an error that was written for people, with its kind for others."""
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    if isinstance(error, GradientError):
-        wrong = [argument.name for argument in error.report.arguments if not argument.ok]
-        return f"{error.report.title}: wrong gradient of {', '.join(wrong)} ({program()} check shows more)"
-    if isinstance(error, MemoryError):
-        return f"out of memory: {error}" if str(error) else "out of memory"
-    if isinstance(error, ValueError | TypeError | IndexError | ArithmeticError | OSError | ImportError) and str(error):
-        return str(error)
-    return f"{type(error).__name__}: {error} (--debug shows where)"

@@ -18,19 +18,26 @@ MARGIN = 4
 
 
 def predict(
-    model: Transformer, codec: Codec, texts: Sequence[str], *, beam: int = 1, batch_size: int = 256
+    model: Transformer,
+    codec: Codec,
+    texts: Sequence[str],
+    *,
+    beam: int = 1,
+    batch_size: int = 256,
+    workers: int | None = None,
 ) -> list[str]:
     """Return one target text for each source text: greedy for `beam=1`, else the best of a beam search.
 
-    Texts of like length go through the model together. Raises ValueError for a text without symbols.
+    Texts of like length go through the model together, shared by `workers` threads (None: as the search chooses).
+    Raises ValueError for a text without symbols.
     """
     max_len = codec.max_target_length + MARGIN
     outputs = [""] * len(texts)
     for rows, src in prediction_batches([codec.encode_source(text) for text in texts], batch_size):
         if beam == 1:
-            found = greedy_search(model, src, max_len)
+            found = greedy_search(model, src, max_len, workers=workers)
         else:
-            found = [hypotheses[0].ids for hypotheses in beam_search(model, src, beam, max_len)]
+            found = [hypotheses[0].ids for hypotheses in beam_search(model, src, beam, max_len, workers=workers)]
         for row, ids in zip(rows, found, strict=True):
             outputs[row] = codec.decode_target(ids)
     return outputs

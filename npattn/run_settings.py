@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from npattn._files import write_text
-from npattn._shapes import check_size
+from npattn._scalars import check_number, check_size
 from npattn.checkpoint import CheckpointError
 from npattn.tasks import Codec, Task
 from npattn.transformer import TransformerConfig
@@ -26,7 +25,7 @@ FIELDS: dict[str, type] = {
 
 @dataclass(frozen=True)
 class Settings:
-    """The schedule of a run. `workers` None means one for each core.
+    """The schedule of a run. `workers` None means one for each core; of several `ranks`, each has so many.
 
     Raises ValueError for a number out of range, TypeError for what is no number.
     """
@@ -39,12 +38,13 @@ class Settings:
     clip: float | None = 1.0
     seed: int = 0
     workers: int | None = None
+    ranks: int = 1
     validate_every: int = 1000
     validation_items: int = 1000
     checkpoint_every: int = 500
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "validate_every", "validation_items", "checkpoint_every"):
+        for name in ("steps", "batch_size", "ranks", "validate_every", "validation_items", "checkpoint_every"):
             check_size(name, getattr(self, name), least=1)
         for name in ("seed", "warmup"):
             check_size(name, getattr(self, name))
@@ -52,19 +52,10 @@ class Settings:
             raise ValueError(f"warmup: expected 0 to steps={self.steps}, got {self.warmup}")
         if self.workers is not None:
             check_size("workers", self.workers, least=1)
-        check_number("peak_rate", self.peak_rate, math.inf, above_zero=True)
-        check_number("smoothing", self.smoothing, 1)
+        check_number("peak_rate", self.peak_rate, 0, ends="()")
+        check_number("smoothing", self.smoothing, 0, 1)
         if self.clip is not None:
-            check_number("clip", self.clip, math.inf, above_zero=True)
-
-
-def check_number(name: str, value: float, below: float, *, above_zero: bool = False) -> None:
-    """Raise unless `value` is a number from 0, or above it, to just below `below`."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"{name}: expected a number, got {value!r}")
-    if not 0 <= value < below or (above_zero and value == 0):
-        wanted = "above 0" if above_zero else "of at least 0"
-        raise ValueError(f"{name}: expected a number {wanted} and below {below:g}, got {value}")
+            check_number("clip", self.clip, 0, ends="()")
 
 
 def description_of(task: Task, config: TransformerConfig, settings: Settings) -> dict[str, Any]:

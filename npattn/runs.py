@@ -10,26 +10,32 @@
 Every step depends on the settings and the step's number alone (the batch, the rate, the dropout), so that a run which
 was stopped, at whatever moment and in whatever way, goes on from `last.npz` as if it had not been. `train` yields its
 progress; it prints nothing.
+
+Several ranks of MPI, given a communicator, share a run: all train and validate, rank 0 alone reads and writes the
+folder. Whatever fails there fails on all of them, and they stop at the same step.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from npattn._types import Array, Params
-from npattn.checkpoint import CheckpointError, load_arrays, save_arrays
+from npattn._speed import one_blas_thread
+from npattn._types import Params
+from npattn.checkpoint import CheckpointError, save_arrays
+from npattn.distributed import Communicator, Ranks
 from npattn.optim import Adam, linear_rate
 from npattn.predicting import predict
+from npattn.run_checkpoint import checkpoint_arrays, restore
 from npattn.run_log import append_to_log, rewind_log, start_log
 from npattn.run_settings import (
     Settings,
-    check_number,
     codec_of,
     config_and_settings,
     description_of,
@@ -60,10 +66,12 @@ class Run:
     """A run in `folder`, new or resumed; `train` takes it to its end.
 
     Raises FileExistsError for a new run in a folder that holds one, FileNotFoundError or CheckpointError when there
-    is nothing valid to resume.
+    is nothing valid to resume. With `comm`, a communicator of mpi4py, all its ranks call each method alike.
     """
 
-    def __init__(self, folder: Path, task: Task, config: TransformerConfig, settings: Settings) -> None:
+    def __init__(
+        self, folder: Path, task: Task, config: TransformerConfig, settings: Settings, comm: Communicator | None = None
+    ) -> None:
         self.folder, self.task, self.config, self.settings = folder, task, config, settings
         self.model = Transformer(config, rng=settings.seed)
         self.optimizer = Adam(self.model.params, lr=settings.peak_rate)
@@ -74,36 +82,49 @@ class Run:
             clip=settings.clip,
             workers=settings.workers,
             rng=settings.seed if config.dropout else None,
+            comm=comm,
         )
+        self.ranks = self.trainer.ranks
         self.seconds = 0.0
         self.best: float | None = None
         self.saved: int | None = None         # the step of last.npz
         self._in_step: int | None = None      # the step that is being taken, or that was broken off
 
     @classmethod
-    def start(cls, folder: Path, task: Task, config: TransformerConfig, settings: Settings) -> Run:
+    def start(
+        cls, folder: Path, task: Task, config: TransformerConfig, settings: Settings, comm: Communicator | None = None
+    ) -> Run:
         """Begin a run in a folder that holds none. What cannot be begun leaves no folder behind."""
-        if (folder / "run.json").exists():
-            raise FileExistsError(f"{folder}: expected a new folder, found a run; resume it or choose another")
-        run = cls(folder, task, config, settings)
-        run.settings = dataclasses.replace(settings, workers=run.trainer.workers)
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "last.npz").unlink(missing_ok=True)         # of a run whose run.json was taken away
-        start_log(folder, task.score_names)
-        write_description(folder, description_of(task, config, run.settings))
+        ranks = Ranks(comm)
+        ranks.from_first(lambda: _require_new(folder))
+        run = cls(folder, task, config, dataclasses.replace(settings, ranks=ranks.size), comm)
+        run.settings = dataclasses.replace(run.settings, workers=run.trainer.workers)
+        ranks.from_first(run._make_folder)
         return run
 
     @classmethod
-    def resume(cls, folder: Path, task: Task) -> Run:
-        """Go on from the last checkpoint, or from the beginning when there is none yet."""
-        description = read_description(folder)
+    def resume(
+        cls, folder: Path, task: Task, comm: Communicator | None = None, *, workers: int | None = None
+    ) -> Run:
+        """Go on from the last checkpoint, or from the beginning when there is none yet.
+
+        On as many ranks as it began with, a run goes on with as many workers, to the same bits. On another number,
+        with `workers` (None: one for each core): sums are then rounded otherwise, and dropout is another.
+        """
+        ranks = Ranks(comm)
+        description = ranks.from_first(lambda: read_description(folder))
         config, settings = config_and_settings(folder, description)
         if description["fingerprint"] != task.fingerprint:
             raise CheckpointError(f"{folder}: expected the data that the run began with, got other data")
-        run = cls(folder, task, config, settings)
-        if (folder / "last.npz").exists():
-            run._load(folder / "last.npz")
-        rewind_log(folder, task.score_names, run.trainer.steps)
+        if settings.ranks != ranks.size:
+            settings = dataclasses.replace(settings, ranks=ranks.size, workers=workers)
+        run = cls(folder, task, config, settings, comm)
+        last = folder / "last.npz"
+        metadata = ranks.from_first(lambda: restore(last, run.trainer, settings.steps) if last.exists() else None)
+        if metadata is not None:
+            run.trainer.synchronize()
+            run.seconds, run.best, run.saved = metadata["seconds"], metadata["best"], run.trainer.steps
+        ranks.from_first(lambda: rewind_log(folder, task.score_names, run.trainer.steps))
         return run
 
     def train(self) -> Iterator[Progress]:
@@ -127,7 +148,7 @@ class Run:
                 is_best = self._keep_best(scores)
             self.seconds = before + time.perf_counter() - began
             if scores is not None:
-                append_to_log(self.folder, step, self.seconds, loss, rate, [scores[n] for n in self.task.score_names])
+                self._log(step, loss, rate, scores)
             self._in_step = None
             if step % s.checkpoint_every == 0 or step == s.steps:
                 self.save()
@@ -137,21 +158,36 @@ class Run:
     def validate(self) -> dict[str, float]:
         """Return the scores of greedy search on the first `validation_items` validation items."""
         items = self.task.validation[: self.settings.validation_items]
-        predictions = predict(self.model, self.task.codec, [item.source for item in items])
-        return self.task.score(predictions, items)
+        return self.task.score(self.predict(self.model, [item.source for item in items]), items)
+
+    def predict(self, model: Transformer, texts: Sequence[str], beam: int = 1) -> list[str]:
+        """Return what `model` writes for each text, see `npattn.predicting.predict`; each rank reads its share."""
+        if self.ranks.size == 1:
+            return predict(model, self.task.codec, texts, beam=beam)
+        share = partial(predict, model, self.task.codec, beam=beam, workers=self.trainer.workers)
+        with one_blas_thread():                               # ranks may share cores
+            return self.ranks.spread(share, texts)
 
     def save(self) -> None:
         """Write `last.npz`, replacing it as a whole.
 
         Raises RuntimeError when a step was broken off (by Ctrl-C in a notebook, say): half of the parameters may be
-        those of the next step. Resume the run from its folder instead.
+        those of the next step. Resume the run from its folder instead. Raises RanksDiffer, see
+        `Trainer.require_alike`, rather than save what one of several ranks has spoilt.
         """
         self._check_whole()
         if self.saved == self.trainer.steps:
             return
+        self.trainer.require_alike()
         metadata = {"trainer": self.trainer.state_dict(), "seconds": self.seconds, "best": self.best}
-        save_arrays(self.folder / "last.npz", self._arrays(), metadata)
+        self.ranks.from_first(lambda: save_arrays(self.folder / "last.npz", checkpoint_arrays(self.trainer), metadata))
         self.saved = self.trainer.steps
+
+    def _make_folder(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / "last.npz").unlink(missing_ok=True)    # of a run whose run.json was taken away
+        start_log(self.folder, self.task.score_names)
+        write_description(self.folder, description_of(self.task, self.config, self.settings))
 
     def _step(self, batch: Batch, rate: float) -> float:
         try:
@@ -165,42 +201,30 @@ class Run:
         if self._in_step is not None:
             raise RuntimeError(f"{self.folder}: step {self._in_step} was broken off: resume from the last checkpoint")
 
-    def _arrays(self) -> dict[str, Array]:
-        arrays: dict[str, Array] = {f"params.{name}": array for name, array in self.model.params.items()}
-        return arrays | {f"adam.{name}": array for name, array in self.optimizer.state_dict().items()}
-
-    def _load(self, path: Path) -> None:
-        arrays, metadata = load_arrays(path, {name: (a.shape, a.dtype) for name, a in self._arrays().items()})
-        try:
-            self._check(metadata, steps=int(arrays["adam.t"]))
-            self.optimizer.load_state_dict({name[5:]: a for name, a in arrays.items() if name.startswith("adam.")})
-        except (KeyError, TypeError, ValueError) as error:
-            raise CheckpointError(f"{path}: does not fit this run ({error})") from error
-        for name in self.model.params:
-            self.model.params[name] = arrays[f"params.{name}"]
-        self.trainer.load_state_dict(metadata["trainer"])
-        self.seconds, self.best, self.saved = metadata["seconds"], metadata["best"], self.trainer.steps
-
-    def _check(self, metadata: Mapping[str, Any], steps: int) -> None:
-        expected = self.trainer.state_dict() | {"steps": steps}
-        if metadata["trainer"] != expected or not 0 < steps <= self.settings.steps:
-            wanted = f"{expected} of at most {self.settings.steps} steps"
-            raise ValueError(f"trainer: expected {wanted}, got {metadata['trainer']}")
-        check_number("seconds", metadata["seconds"], float("inf"))
-        if metadata["best"] is not None:
-            check_number("best", metadata["best"], float("inf"))
-
     def _keep_best(self, scores: Mapping[str, float]) -> bool:
         headline = scores[self.task.score_names[0]]
         if self.best is not None and not self.task.is_better(headline, than=self.best):
             return False
         self.best = headline
-        self.model.save(self.folder / "best.npz")
+        self.trainer.require_alike()
+        self.ranks.from_first(lambda: self.model.save(self.folder / "best.npz"))
         return True
+
+    def _log(self, step: int, loss: float, rate: float, scores: Mapping[str, float]) -> None:
+        values = [scores[name] for name in self.task.score_names]
+        self.ranks.from_first(lambda: append_to_log(self.folder, step, self.seconds, loss, rate, values))
+
+
+def _require_new(folder: Path) -> None:
+    if (folder / "run.json").exists():
+        raise FileExistsError(f"{folder}: expected a new folder, found a run; resume it or choose another")
 
 
 def load_run(folder: Path) -> tuple[Transformer, Codec, dict[str, Any]]:
-    """Return the best model of a run, its codec and its description, ready for `npattn.predicting.predict`."""
+    """Return the best model of a run, its codec and its description, ready for `npattn.predicting.predict`.
+
+    Raises FileNotFoundError for a run without one yet, CheckpointError for files that are damaged or do not match.
+    """
     description = read_description(folder)
     path = folder / "best.npz"
     if not path.exists():

@@ -1,4 +1,4 @@
-"""One step from several threads: who works on which rows, and how their gradients become one.
+"""One step from several threads or ranks: who works on which rows, and how their gradients become one.
 
 With L_i the mean loss over the n_i real tokens of shard i and n = Σ n_i, loss and gradient of the whole batch are
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -32,13 +33,14 @@ class GradientSum:
     """Adds up the gradients of the shards as they come, always in the order of the shards.
 
     Whoever adds a gradient before its turn leaves it here, and goes on; the one whose turn it is takes it along. So
-    nobody waits, and the sum has the same bits whoever was first. The first gradient under a name becomes the sum,
-    which the others are added to: no buffer is held while there are no gradients. Each shard adds the same names in
-    the same order, a tied embedding several times.
+    nobody waits, and the sum has the same bits whoever was first. The first gradient under a name is copied into
+    `room`, or becomes the sum itself where there is none: then no buffer is held while there are no gradients. Each
+    shard adds the same names in the same order, a tied embedding several times.
     """
 
-    def __init__(self, shards: int) -> None:
+    def __init__(self, shards: int, room: Mapping[str, Array] | None = None) -> None:
         self.blocks: dict[str, Array] = {}                    # the sums, by name
+        self._room = room
         self._shards = shards
         self._given: list[Counter[str]] = [Counter() for _ in range(shards)]   # how often each shard added a name
         self._turn: Counter[str] = Counter()                  # whose turn it is, by name
@@ -57,8 +59,11 @@ class GradientSum:
         while here is not None:
             if turn:
                 self.blocks[name] += here
-            else:
+            elif self._room is None:
                 self.blocks[name] = here
+            else:
+                self.blocks[name] = self._room[name]
+                self.blocks[name][...] = here
             with self._lock:
                 del self._left[name, turn]
                 turn = self._turn[name] = turn + 1

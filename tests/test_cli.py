@@ -35,6 +35,19 @@ def test_version(run: Cli) -> None:
     assert run("--version") == (0, f"npattn {npattn.__version__}\n", "")
 
 
+@pytest.mark.parametrize("option", ["--version", "--help"])
+def test_what_cannot_be_written_is_a_failure(option: str) -> None:
+    """argparse would let a full disk pass for success."""
+    full = Path("/dev/full")
+    if not full.exists():
+        pytest.skip("needs Linux's /dev/full")
+    with full.open("w") as disk:
+        done = subprocess.run(
+            [sys.executable, "-m", "npattn", option], stdout=disk, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert (done.returncode, done.stderr) == (1, "npattn: No space left on device\n")
+
+
 @pytest.mark.parametrize("command", [(), *[(name,) for name in COMMANDS]])
 def test_help_fits_the_terminal(run: Cli, command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")

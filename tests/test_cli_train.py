@@ -155,6 +155,20 @@ def test_the_second_signal_is_an_order(monkeypatch: pytest.MonkeyPatch) -> None:
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+@pytest.mark.usefixtures("signals")
+def test_the_status_is_that_of_the_signal(run: Cli, pairs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SIGTERM twice, the second time in the middle of a step: 143, as after the first, and not the 130 of Ctrl-C."""
+    monkeypatch.setattr(os, "write", lambda *args: 0)
+
+    def step(*args: object) -> float:
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGTERM)
+        return 0.0
+
+    monkeypatch.setattr(Trainer, "step", step)
+    assert run.fails("train", pairs, *TINY, status=143).startswith("npattn: stopped at once after step 0")
+
+
 def test_a_background_job_that_ignores_ctrl_c_goes_on_ignoring_it() -> None:
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:

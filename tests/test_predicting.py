@@ -54,9 +54,9 @@ class TestPredict:
     def test_texts_of_like_length_go_together(self, monkeypatch: pytest.MonkeyPatch) -> None:
         shapes = []
 
-        def search(model: Any, src: Any, max_len: int) -> Any:
+        def search(model: Any, src: Any, max_len: int, **options: Any) -> Any:
             shapes.append((src.shape, max_len))
-            return greedy_search(model, src, max_len)
+            return greedy_search(model, src, max_len, **options)
 
         monkeypatch.setattr(predicting, "greedy_search", search)
         predict(speaker(), CODEC, TEXTS, batch_size=3)

@@ -397,10 +397,10 @@ class TestRefusals:
          for name in ("steps", "batch_size", "validate_every", "validation_items", "checkpoint_every")]
         + [("warmup", 8, "warmup: expected 0 to steps=7, got 8"), ("warmup", -1, "warmup: expected 0 or more, got -1"),
            ("seed", -1, "seed: expected 0 or more, got -1"), ("workers", 0, "workers: expected 1 or more, got 0"),
-           ("peak_rate", 0.0, "peak_rate: expected a number above 0 and below inf, got 0.0"),
-           ("peak_rate", float("nan"), "peak_rate: expected a number above 0 and below inf, got nan"),
-           ("clip", float("inf"), "clip: expected a number above 0 and below inf, got inf"),
-           ("smoothing", 1, "smoothing: expected a number of at least 0 and below 1, got 1")],
+           ("peak_rate", 0.0, "peak_rate: expected 0 < peak_rate < inf, got 0.0"),
+           ("peak_rate", float("nan"), "peak_rate: expected 0 < peak_rate < inf, got nan"),
+           ("clip", float("inf"), "clip: expected 0 < clip < inf, got inf"),
+           ("smoothing", 1, "smoothing: expected 0 ≤ smoothing < 1, got 1")],
     )  # fmt: skip
     def test_settings_out_of_range(self, name: str, value: int, message: str) -> None:
         with pytest.raises(ValueError) as caught:
@@ -414,7 +414,7 @@ class TestRefusals:
         if value in allowed.get(name, []) and value is not True:
             return
         error = ValueError if (name, value) == ("smoothing", 1.5) else TypeError
-        with pytest.raises(error, match=f"^{name}: expected an? (integer|number)"):
+        with pytest.raises(error, match=f"^{name}: expected (an? (integer|number)|0 ≤ smoothing < 1)"):
             dataclasses.replace(SETTINGS, **{name: value})
         start(tmp_path, task)
         self.describe(tmp_path, {"settings": dataclasses.asdict(SETTINGS) | {name: value}})

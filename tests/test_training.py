@@ -398,3 +398,40 @@ class TestSpeed:
         assert calls == []                                    # not before it trains
         it.step(SRC, TGT)
         assert calls == ["kept"] * asked
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"clip": "1"}, "TypeError: clip: expected a number, got '1'"),
+        ({"clip": 0.0}, "ValueError: clip: expected 0 < clip ≤ inf, got 0.0"),
+        ({"smoothing": "0"}, "TypeError: smoothing: expected a number, got '0'"),
+        ({"rng": "seed"}, "TypeError: rng: expected an integer, got 'seed'"),
+        ({"rng": -1}, "ValueError: rng: expected 0 or more, got -1"),
+        ({"keep_memory": 1}, "TypeError: keep_memory: expected True or False, got 1"),
+        ({"model": None}, "TypeError: model: expected one of the class Transformer, got NoneType"),
+        ({"optimizer": {}}, "TypeError: optimizer: expected one of the class Adam, got dict"),
+    ],
+)
+def test_what_is_wrong_is_said_before_the_first_step(options: dict[str, Any], message: str) -> None:
+    model = small_model()
+    with pytest.raises((TypeError, ValueError)) as caught:
+        Trainer(**{"model": model, "optimizer": Adam(model.params)} | options)
+    assert f"{caught.type.__name__}: {caught.value}" == message
+
+
+@pytest.mark.parametrize(
+    ("state", "message"),
+    [
+        ({}, "ValueError: state: expected what state_dict returns, got {}"),
+        (None, "ValueError: state: expected what state_dict returns, got None"),
+        ({"seed": 1, "steps": -1}, "ValueError: state: 'steps': expected 0 or more, got -1"),
+        ({"seed": "1", "steps": 1}, "TypeError: state: 'seed': expected an integer, got '1'"),
+    ],
+)
+def test_a_state_that_is_none_changes_nothing(state: Any, message: str) -> None:
+    it = trainer(rng=np.int64(5))
+    with pytest.raises((TypeError, ValueError)) as caught:
+        it.load_state_dict(state)
+    assert f"{caught.type.__name__}: {caught.value}" == message
+    assert it.state_dict() == {"seed": 5, "steps": 0} and type(it.seed) is int

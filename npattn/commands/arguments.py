@@ -28,6 +28,10 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise UsageError(message, self.prog)
 
+    def _print_message(self, message: str, file: Any = None) -> None:
+        """Write --help and --version. argparse's own lets a full disk pass for success."""
+        print(message, end="", file=file, flush=True)
+
 
 def path(text: str) -> Path:
     """Read a path; an empty one, of a variable that is not set perhaps, would be the current folder."""

@@ -15,11 +15,28 @@ SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if 
 NOTE = b"\nstopping after this step; press Ctrl-C once more to stop at once\n"
 
 
-class Stop:
-    """Whether to stop: `signal` is the number of the signal that asked for it, or None."""
+class Interrupted(KeyboardInterrupt):
+    """A second signal has stopped what the first had asked to stop."""
 
-    def __init__(self) -> None:
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class Stop:
+    """Whether to stop: `signal` is the number of the signal that asked for it, or None.
+
+    Or nobody reads any more: `lost` is the error of the output. `note` tells the user that a signal has been heard.
+    """
+
+    def __init__(self, *, note: bool = True) -> None:
         self.signal: int | None = None
+        self.lost: OSError | None = None
+        self._note = NOTE if note else b""
+
+    def wished(self) -> bool:
+        """Whether there is a reason to stop."""
+        return self.signal is not None or self.lost is not None
 
     def ask(self, number: int, frame: FrameType | None) -> None:
         """Handle a signal: the first is a wish, the second an order."""
@@ -27,7 +44,7 @@ class Stop:
             raise KeyboardInterrupt
         self.signal = number
         with contextlib.suppress(OSError):                    # the terminal may be gone
-            os.write(2, NOTE)                                 # print may be in the middle of a line of its own
+            os.write(2, self._note)                                 # print may be in the middle of a line of its own
 
     @property
     def exit_status(self) -> int:
@@ -36,12 +53,12 @@ class Stop:
 
 
 @contextlib.contextmanager
-def stop_on_signals() -> Iterator[Stop]:
+def stop_on_signals(*, note: bool = True) -> Iterator[Stop]:
     """Inside the block, Ctrl-C, SIGTERM and SIGHUP are noted in the `Stop` instead of ending the program.
 
     Python allows this in the main thread only; elsewhere nothing is changed.
     """
-    stop = Stop()
+    stop = Stop(note=note)
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 
 from npattn.commands.console import Console, duration, left, percent
-from npattn.predicting import predict
-from npattn.runs import load_run
-from npattn.tasks import Task
+from npattn.runs import Run, load_run
 
 TITLE = 36  # columns
 
 
-def test_scores(folder: Path, task: Task, beam: int, console: Console) -> None:
+def test_scores(run: Run, beam: int, console: Console) -> None:
     """Print the scores of a run's best model: by greedy search and, for `beam` above 1, by beam search.
 
     The subsets of the test items that the task names are scored besides the whole. Few pairs leave nothing to test on.
     """
+    task = run.task
     if not task.test:
         return
-    model, codec, _ = load_run(folder)
+    model, _, _ = run.ranks.from_first(lambda: load_run(run.folder))
     sources = [item.source for item in task.test]
     columns = {name: max(len(name), 8) + 2 for name in task.score_names}
     names = "".join(name.rjust(width) for name, width in columns.items())
@@ -29,7 +27,7 @@ def test_scores(folder: Path, task: Task, beam: int, console: Console) -> None:
     for search, k in [("greedy", 1)] + [(f"beam {beam}", beam)] * (beam > 1):
         began = time.perf_counter()
         console.live(f"  reading {len(sources):,} test items …")
-        predictions = predict(model, codec, sources, beam=k)
+        predictions = run.predict(model, sources, k)
         passed = duration(time.perf_counter() - began).rjust(7)
         for name, rows in {"all": range(len(sources)), **task.subsets}.items():
             scores = task.score([predictions[i] for i in rows], [task.test[i] for i in rows])

@@ -12,9 +12,11 @@ from npattn._speed import can_limit_blas, cores
 from npattn.commands.arguments import Parser
 from npattn.commands.console import Console, fields
 from npattn.commands.progress import ProgressTable
-from npattn.commands.stopping import stop_on_signals
+from npattn.commands.ranks import joined, require_alone
+from npattn.commands.stopping import Interrupted, Stop, stop_on_signals
 from npattn.commands.testing import test_scores
 from npattn.commands.train_options import add_options, task_options
+from npattn.distributed import Communicator, Ranks
 from npattn.run_settings import config_and_settings
 from npattn.runs import Progress, Run, Settings, read_description
 from npattn.tasks import TASKS, Task, load_task
@@ -33,6 +35,7 @@ examples:
   npattn train g2p --steps 20000 --checkpoint-every 1000
   npattn train g2p --resume                   go on after Ctrl-C, or a power cut
   npattn train pairs.tsv --unit words --d-model 256 --layers 4
+  mpiexec -n 4 npattn train g2p --mpi         on 4 processes; needs npattn[mpi]
 """
 
 
@@ -46,15 +49,26 @@ def add_parser(commands: argparse._SubParsersAction[Parser], **kwargs: Any) -> N
 
 
 def run(args: argparse.Namespace, console: Console) -> int:
-    """Train, test, and say what to do next."""
+    """Train, test, and say what to do next; with --mpi, together with other processes."""
+    if not args.mpi:
+        require_alone(f"{args.prog} train")
+        return train_and_test(args, console)
+    with joined(console, debug=hasattr(args, "debug")) as (comm, only_console):
+        return train_and_test(args, only_console, comm)
+
+
+def train_and_test(args: argparse.Namespace, console: Console, comm: Communicator | None = None) -> int:
+    """Do what the arguments say, on all ranks of `comm`, if given."""
     folder = args.folder or Path("runs", Path(args.task).stem)
-    training = resumed(folder, args) if args.resume else started(folder, args)
+    training = (resumed if args.resume else started)(folder, args, comm)
     describe(training, console)
     command = f"{args.prog} train {shlex.quote(args.task)} --run {shlex.quote(str(folder))} --resume"
+    if args.mpi:
+        command = f"mpiexec -n {training.ranks.size} {command} --mpi"
     status = train(training, console, command)
     if status:
         return status
-    test_scores(folder, training.task, args.beam, console)
+    test_scores(training, args.beam, console)
     example = (training.task.test or training.task.validation)[0]
     console.line()
     console.line("Use it with")
@@ -70,17 +84,22 @@ def train(run: Run, console: Console, command: str | None) -> int:
     table = ProgressTable(console, run.task.score_names, first=run.trainer.steps, seconds=run.seconds)
     if run.trainer.steps < run.settings.steps:
         table.heading()
-    with stop_on_signals() as stop:
+    with stop_on_signals(note=run.ranks.rank == 0) as stop:
+        run.ranks.wish = stop.wished
         try:
             for progress in run.train():
-                show(progress, table, run)
-                if stop.signal is not None and progress.step < progress.steps:
+                show(progress, table, stop)
+                if run.ranks.agreed() and progress.step < progress.steps:
                     run.save()
-                    say_how_to_go_on(run, console, command)
-                    return stop.exit_status
+                    break
+            if stop.lost is not None:
+                raise stop.lost
+            if run.trainer.steps < run.settings.steps:
+                say_how_to_go_on(run, console, command)
+                return stop.exit_status
         except KeyboardInterrupt as error:
             where = f"stopped at once after step {run.trainer.steps:,}"
-            raise KeyboardInterrupt(where + what_is_left(run, command)) from error
+            raise Interrupted(where + what_is_left(run, command), stop.exit_status) from error
         except (ArithmeticError, ValueError) as error:        # a loss or gradient that is not finite
             raise ArithmeticError(f"{error}{what_is_left(run, command, going_on=False)}") from error
         except OSError as error:                              # a full disk, a folder that is read-only
@@ -90,13 +109,12 @@ def train(run: Run, console: Console, command: str | None) -> int:
     return 0
 
 
-def show(progress: Progress, table: ProgressTable, run: Run) -> None:
-    """Show how the run stands; if nobody can be told any more, lose none of its work."""
+def show(progress: Progress, table: ProgressTable, stop: Stop) -> None:
+    """Show how the run stands; if nobody can be told any more, that is a reason to stop, with nothing lost."""
     try:
         table.show(progress)
-    except OSError:
-        run.save()
-        raise
+    except OSError as error:
+        stop.lost = error
 
 
 def say_how_to_go_on(run: Run, console: Console, command: str | None) -> None:
@@ -118,16 +136,16 @@ def what_is_left(run: Run, command: str | None, *, going_on: bool = True) -> str
     return last + f"; go on with: {command}" * going_on
 
 
-def started(folder: Path, args: argparse.Namespace) -> Run:
+def started(folder: Path, args: argparse.Namespace, comm: Communicator | None) -> Run:
     """Begin the run that the arguments describe."""
-    if (folder / "run.json").exists():
+    if Ranks(comm).from_first((folder / "run.json").exists):
         raise FileExistsError(f"{folder} holds a run already: go on with --resume, or choose another --run")
     task = load_task(args.task, **task_options(args))
     given = {name: value for name, value in vars(args).items() if value is not None}
-    return new_run(folder, task, given)
+    return new_run(folder, task, given, comm)
 
 
-def new_run(folder: Path, task: Task, given: dict[str, Any]) -> Run:
+def new_run(folder: Path, task: Task, given: dict[str, Any], comm: Communicator | None = None) -> Run:
     """Begin a run with the defaults of the task, but for what is `given`."""
     choices = dict(task.defaults) | given
     if "layers" in given:
@@ -142,22 +160,25 @@ def new_run(folder: Path, task: Task, given: dict[str, Any]) -> Run:
     config = TransformerConfig(
         len(codec.source_vocabulary), len(codec.target_vocabulary), **_fields(TransformerConfig, choices)
     )
-    return Run.start(folder, task, config, Settings(**_fields(Settings, choices)))
+    return Run.start(folder, task, config, Settings(**_fields(Settings, choices)), comm)
 
 
-def resumed(folder: Path, args: argparse.Namespace) -> Run:
-    """Go on with a run; whatever the arguments say must be what it began with."""
-    description = read_description(folder)
+def resumed(folder: Path, args: argparse.Namespace, comm: Communicator | None) -> Run:
+    """Go on with a run; whatever the arguments say must be what it began with, but for the number of ranks."""
+    ranks = Ranks(comm)
+    description = ranks.from_first(lambda: read_description(folder))
     config, settings = config_and_settings(folder, description)
     began = description["task"]
     if args.task != began and {args.task, began} & TASKS.keys():
         raise ValueError(f"{folder}: this run is of the task {began}, not of {args.task}")
     known = description["options"] | dataclasses.asdict(config) | dataclasses.asdict(settings)
     known["layers"] = config.n_encoder_layers
+    if settings.ranks != ranks.size:
+        del known["workers"]                                  # other ranks may have other cores
     for name, value in vars(args).items():
         if value is not None and name in known and value != known[name]:
             raise ValueError(f"{folder}: this run began with {name} = {known[name]}, it cannot go on with {value}")
-    return Run.resume(folder, load_task(args.task, **description["options"]))
+    return Run.resume(folder, load_task(args.task, **description["options"]), comm, workers=args.workers)
 
 
 def describe(run: Run, console: Console, *, where: bool = True) -> None:
@@ -165,6 +186,8 @@ def describe(run: Run, console: Console, *, where: bool = True) -> None:
     task, c, s = run.task, run.config, run.settings
     epochs = s.steps * s.batch_size / len(task.train)
     workers = f"{run.trainer.workers} worker{'s' * (run.trainer.workers > 1)}"
+    if run.ranks.size > 1:
+        workers = f"{run.ranks.size} ranks of {workers}"
     if run.trainer.workers == 1 < cores() and not can_limit_blas():
         workers += f" (pip install npattn[fast] to train in {cores()})"
     console.line(console.style(f"{Path(task.name).stem}: {task.title}", "bold"))

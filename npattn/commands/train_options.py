@@ -28,6 +28,7 @@ def add_run_options(group: argparse._ArgumentGroup) -> None:
     add("--steps", metavar="N", type=whole(1), help="training steps, one batch each")
     add("--seed", metavar="S", type=whole(0), help="of parameters, batches and dropout (default: 0)")
     add("--workers", metavar="W", type=whole(1), help="threads (default: one for each core)")
+    add("--mpi", action="store_true", help="train on all processes that mpiexec started")
     add("--checkpoint-every", metavar="N", type=whole(1), help="steps between checkpoints (default: 500)")
     add("--validate-every", metavar="N", type=whole(1), help="steps between validations (default: steps/10)")
     add("--beam", metavar="K", type=whole(1), default=1, help="test with beam search as well")
