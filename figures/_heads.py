@@ -1,4 +1,7 @@
-"""What both pictures of heads share: a row of maps for each of three attentions, a map for each head."""
+"""What both pictures of heads share: a row of maps for each of three attentions, a map for each head.
+
+The decoder's queries are named after the symbol that was written next, with the weights of that row.
+"""
 
 from __future__ import annotations
 
@@ -22,11 +25,12 @@ def draw_heads(
     letters, symbols = codec.tokenize(source), tokenize(target, codec.target_unit)
     last = model.config.n_decoder_layers - 1
     decoder, encoder = f"decoder.{last}", f"encoder.{model.config.n_encoder_layers - 1}"
-    before = ["‹s›", *symbols[:-1]]
+    before = ["‹bos›", *symbols[:-1]]
+    said, so_far, chosen = "source $X$", "target so far $X$", "written next"
     rows = (
-        (f"{decoder}.cross_attention", "cross-attention", symbols, letters, "source $X$", "target $X_Q$"),
-        (f"{encoder}.self_attention", "encoder self-attention", letters, letters, "source $X$", "source $X$"),
-        (f"{decoder}.self_attention", "decoder self-attention", symbols, before, "target so far $X$", "target $X$"),
+        (f"{decoder}.cross_attention", "cross-attention", symbols, letters, said, f"{chosen}, $X_Q$"),
+        (f"{encoder}.self_attention", "encoder self-attention", letters, letters, said, said),
+        (f"{decoder}.self_attention", "decoder self-attention", symbols, before, so_far, f"{chosen}, $X$"),
     )
     H = model.config.n_heads
     names = [[f"{kind}{h}" for h in range(H)] for kind in range(3)]

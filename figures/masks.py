@@ -1,6 +1,6 @@
 """Masks: which keys a query may attend to, what that does to the weights, and to the gradient of the scores.
 
-Six words and two pads, random scores and a random cotangent, drawn once and used in all four columns. A masked weight
+Six words and two pads, random scores E and a random dA, drawn once and used in all four columns. A masked weight
 is exactly 0, and so is its gradient; the others of its row share what it leaves.
 """
 

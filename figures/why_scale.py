@@ -1,7 +1,7 @@
 """Why scores are divided by √D_Q: what scores of size 100 do to a softmax, and to the gradient behind it.
 
 Top and middle: 20,000 scores from N(0, 100²) and from N(0, 1), and their softmax: one spike, and a spread.
-Bottom left: the softmax's Jacobian ∂a/∂e = diag(a) − a aᵀ vanishes as the scores grow.
+Bottom left: the softmax's Jacobian ∂a/∂e = diag(a) − a aᵀ, by its Frobenius norm, vanishes as the scores grow.
 Bottom middle: the dot product of two vectors of D_Q entries from N(0, 1) has variance D_Q; divided by √D_Q, it has 1.
 Bottom right: the gradient dq of version 2, unscaled, and of version 3, scaled, for a dy of length 1.
 """
@@ -57,7 +57,7 @@ def draw_weights(a: Array, ax: Axes) -> None:
 
 
 def draw_jacobian(rng: np.random.Generator, ax: Axes) -> None:
-    """Draw the norm of the softmax's Jacobian against the deviation of the scores."""
+    """Draw the Frobenius norm of the softmax's Jacobian against the deviation of the scores."""
     e = rng.standard_normal((DRAWS, N_X))
     a = softmax(e[:, None] * DEVIATIONS[:, None])             # (DRAWS, deviations, N_X)
     # ‖diag(a) − a aᵀ‖² = Σ a_n² − 2 Σ a_n³ + (Σ a_n²)²

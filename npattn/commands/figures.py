@@ -21,6 +21,7 @@ from npattn import plot
 from npattn.commands.alignment import alignment
 from npattn.commands.arguments import Parser, UsageError, close_to, path
 from npattn.commands.console import Console
+from npattn.commands.pictures import save_picture
 from npattn.models import find, load_model
 from npattn.plot.canvas import PALETTES
 from npattn.predicting import predict
@@ -73,7 +74,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
         pictures = of_run(args.folder, args.text)
     for name, ax in pictures:
         args.out.mkdir(parents=True, exist_ok=True)
-        plot.save(ax, args.out / name, colours=COLOURS)
+        save_picture(ax, args.out / name, colours=COLOURS)
         console.line(str(args.out / name))
     return 0
 

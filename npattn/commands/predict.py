@@ -8,10 +8,10 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any, TextIO
 
-from npattn import plot
 from npattn.commands.alignment import align_lines, alignment, draw_alignments
 from npattn.commands.arguments import Parser, UsageError, path, whole
 from npattn.commands.console import Console, visible
+from npattn.commands.pictures import save_picture
 from npattn.models import load_model
 from npattn.predicting import predict
 from npattn.tasks import Codec
@@ -70,7 +70,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
                 A = alignment(model, codec, source, target)
                 console.lines(align_lines(A, codec, source, target, per_head=args.per_head))
     if pairs:
-        plot.save(draw_alignments(model, codec, pairs, per_head=args.per_head), args.plot)
+        save_picture(draw_alignments(model, codec, pairs, per_head=args.per_head), args.plot)
     return 0
 
 

@@ -2,7 +2,8 @@
 
 Every function draws into `ax`, or into a new figure of its own, and returns the Axes; `save` writes its figure to a
 file. `panels` and `mosaic` make figures in a light and a dark theme, and pictures drawn into other Axes take over the
-ink and page that they find. pyplot, with its global state and its windows, is never imported.
+ink and page that they find. pyplot, with its global state and its windows, is never imported. Labels in letters that
+matplotlib's own font lacks, Chinese ones say, are drawn with an installed font that has them, see `npattn.plot.fonts`.
 
 >>> import numpy as np
 >>> ax = attention_map(np.array([[0.9, 0.1], [0.2, 0.8]]), ["who?", "where?"], ["she", "sea"])

@@ -40,7 +40,10 @@ def architecture(config: TransformerConfig, *, ax: Axes | None = None) -> Axes:
     """Draw the Transformer of a configuration from bottom to top, as in figure 1 of "Attention Is All You Need".
 
     The boxes of a layer show the parameters of one layer; the frame around them says how often it comes. Lines around
-    a sub-layer are residual sums.
+    a sub-layer are residual sums. Raises ModuleNotFoundError without matplotlib.
+
+    >>> architecture(TransformerConfig(9, 7, d_model=8, n_heads=2, d_ff=16, n_encoder_layers=1)).get_title()
+    '6,152 parameters: $D_X = 8$, $H = 2$, post-norm, tie=output'
     """
     ax = ax or panels(1, 8.3, 8.6)[0]
     encoder, decoder = encoder_stack(config), decoder_stack(config)

@@ -59,7 +59,12 @@ def matrix_formulas(
     """Draw formulas, one below the other, with blocks of as many rows and columns of cells as `sizes` says.
 
     The grammar is that of `read_formula`; what is new is drawn in the second colour of the palette. `cells` is the
-    width of the drawing, as wide as the longest formula unless given. Raises KeyError for an axis without a size.
+    width of the drawing, as wide as the longest formula unless given. Raises KeyError for an axis without a size,
+    ModuleNotFoundError without matplotlib.
+
+    >>> ax = matrix_formulas(["K:N_X,D_Q = *W:N_X,D_Q"], {"N_X": 3, "D_Q": 2})
+    >>> [text.get_text() for text in ax.texts][:3]
+    ['$K$', '$D_{Q}$', '$N_{X}$']
     """
     ax = ax or panels(1, 6.0, 1.2 * len(lines))[0]
     sizes = {**sizes, "1": THICKNESS}
@@ -82,7 +87,11 @@ def matrix_formulas(
 
 
 def formula_height(lines: Sequence[str], sizes: Mapping[str, float]) -> float:
-    """Return the height, in cells, of what `matrix_formulas` draws."""
+    """Return the height, in cells, of what `matrix_formulas` draws. Raises KeyError for an axis without a size.
+
+    >>> formula_height(["K:N_X,D_Q"], {"N_X": 3, "D_Q": 2}) == 3 + ABOVE + BELOW
+    True
+    """
     sizes = {**sizes, "1": THICKNESS}
     blocks = [[part for part in read_formula(line) if isinstance(part, Block)] for line in lines]
     return sum(ABOVE + BELOW + max(sizes[block.rows] for block in line) for line in blocks)

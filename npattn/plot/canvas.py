@@ -1,4 +1,4 @@
-"""Figures, their two themes and their files: the one module of the package that knows matplotlib.
+"""Figures, their two themes and their files.
 
 A picture takes its colours from the Axes that it is drawn into: light ink on a dark page, dark ink on a light one. So
 whatever `panels`, a notebook or a style sheet made the Axes, text stays readable, and no global setting is touched.
@@ -7,15 +7,19 @@ pyplot, with its state and its windows, is never imported.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from npattn.plot.fonts import advice, boxes
 
 if TYPE_CHECKING:
     from os import PathLike
 
     from matplotlib.axes import Axes
     from matplotlib.colors import Colormap
+    from matplotlib.figure import Figure
     from matplotlib.text import Text
 
 Theme = Literal["light", "dark"]
@@ -46,9 +50,6 @@ PALETTES: dict[Theme, Palette] = {
 }  # fmt: skip
 
 
-#: Fonts with Chinese letters, of Linux, macOS and Windows.
-EAST_ASIAN = ("Noto Sans CJK SC", "WenQuanYi Zen Hei", "PingFang SC", "Heiti SC", "Microsoft YaHei", "SimHei")
-
 
 def panels(
     count: int,
@@ -62,6 +63,9 @@ def panels(
 
     They stand side by side, or in rows of `columns`.
     Raises ModuleNotFoundError when matplotlib is missing, ValueError for a count below 1 or an unknown theme.
+
+    >>> [list(ax.figure.get_size_inches()) for ax in panels(2, 3.0, 2.0)][0] == [6, 2]
+    True
     """
     if count < 1:
         raise ValueError(f"count: expected 1 or more, got {count}")
@@ -79,6 +83,9 @@ def mosaic(
     `rows` draws the layout: a name that is repeated covers several cells, "." leaves one empty. `width_ratios` and
     `height_ratios` are those of columns and rows.
     Raises ModuleNotFoundError when matplotlib is missing, ValueError for a layout or a theme that is none.
+
+    >>> list(mosaic([["A", "A"], ["E", "."]], 4.0, 3.0, theme="dark"))
+    ['A', 'E']
     """
     if theme not in PALETTES:
         raise ValueError(f"theme: expected {' or '.join(PALETTES)}, got {theme!r}")
@@ -106,7 +113,11 @@ def dress(ax: Axes, palette: Palette) -> None:
 
 
 def palette_of(ax: Axes) -> Palette:
-    """Return the palette that fits a page as light or dark as that of `ax`, with the page and ink that are there."""
+    """Return the palette that fits a page as light or dark as that of `ax`, with the page and ink that are there.
+
+    >>> palette_of(panels(1, theme="dark")[0]).page
+    '#0d1117'
+    """
     from matplotlib.colors import to_hex, to_rgba
 
     page = to_rgba(ax.get_facecolor())
@@ -117,14 +128,6 @@ def palette_of(ax: Axes) -> Palette:
     return PALETTES[theme]._replace(page=to_hex(page), ink=to_hex(ax.xaxis.label.get_color()))
 
 
-def east_asian_fonts() -> list[str]:
-    """Return the installed fonts with Chinese letters that we know of, none where there are none."""
-    from matplotlib import font_manager
-
-    installed = {font.name for font in font_manager.fontManager.ttflist}
-    return [name for name in EAST_ASIAN if name in installed]
-
-
 def colour_map(colours: Sequence[str]) -> Colormap:
     """Return the map that goes through the given colours in equal steps."""
     from matplotlib.colors import LinearSegmentedColormap
@@ -133,18 +136,35 @@ def colour_map(colours: Sequence[str]) -> Colormap:
 
 
 def title(ax: Axes, text: str, **options: Any) -> Text:
-    """Give Axes a title in their ink; options are those of matplotlib's `set_title`."""
+    """Give Axes a title in their ink; options are those of matplotlib's `set_title`.
+
+    >>> title(panels(1)[0], "weights").get_text()
+    'weights'
+    """
     style: dict[str, Any] = {"fontsize": 10, "color": palette_of(ax).ink}
     return ax.set_title(text, **style | options)
 
 
 def legend(ax: Axes, **options: Any) -> None:
-    """Add a legend in the ink of the Axes, without a frame."""
+    """Add a legend in the ink of the Axes, without a frame; options are those of matplotlib's `legend`.
+
+    >>> (ax,) = panels(1)
+    >>> _ = ax.plot([1, 2], label="loss")
+    >>> legend(ax, loc="upper left")
+    >>> ax.get_legend().get_frame_on()
+    False
+    """
     ax.legend(labelcolor=palette_of(ax).ink, frameon=False, fontsize=9, **options)
 
 
 def grid(ax: Axes) -> None:
-    """Add a grid that stays behind what it measures."""
+    """Add a grid that stays behind what it measures.
+
+    >>> (ax,) = panels(1)
+    >>> grid(ax)
+    >>> ax.get_axisbelow()
+    True
+    """
     ax.grid(color=palette_of(ax).faint, alpha=0.25, linewidth=0.6)
     ax.set_axisbelow(True)
 
@@ -152,15 +172,31 @@ def grid(ax: Axes) -> None:
 def save(ax: Axes, path: str | PathLike[str], *, dpi: int = 160, colours: int | None = None) -> None:
     """Write the figure that `ax` belongs to, in the format that the name asks for (.png, .svg, .pdf …).
 
-    `colours`, up to 256, writes a .png of so many, chosen to fit, in a third of the bytes.
+    `colours`, up to 256, writes a .png of so many, chosen to fit, in a third of the bytes. Letters that no installed
+    font has are drawn as boxes, and a UserWarning names them.
+    Raises ValueError for a format that matplotlib does not write, OSError when the file cannot be written.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     (ax,) = panels(1, 1.0, 1.0)
+    ...     save(ax, f"{folder}/empty.png", colours=2)
     """
     figure = ax.figure.canvas.figure                          # the whole one, when ax is on a part of it
+    if lacking := boxes(figure):
+        warnings.warn(advice(lacking), stacklevel=2)
     if colours is None:
-        figure.savefig(path, dpi=dpi)
+        _draw(figure, path, dpi=dpi)
         return
     from PIL import Image  # which matplotlib itself requires
 
     buffer = BytesIO()
-    figure.savefig(buffer, format="png", dpi=dpi)
+    _draw(figure, buffer, format="png", dpi=dpi)
     with Image.open(buffer) as image:
         image.convert("RGB").quantize(colours, dither=Image.Dither.NONE).save(path, "PNG", optimize=True)
+
+
+def _draw(figure: Figure, file: str | PathLike[str] | BytesIO, **options: Any) -> None:
+    """Write a figure, without matplotlib's warning for each glyph: `save` has named them all at once."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"Glyph \d+ .*missing from", UserWarning)
+        figure.savefig(file, **options)

@@ -21,7 +21,11 @@ def learning_curve(
     """Draw a score, in percent, against minutes, from the log of a run (`npattn.run_log.read_log`).
 
     Call it again with the same `ax` to compare runs or scores; `label` names them.
-    Raises ValueError when the score is missing.
+    Raises ValueError when the score is missing, ModuleNotFoundError without matplotlib, as all that draw do.
+
+    >>> log = {"minutes": [1.0, 2.0], "WER": [0.5, 0.25]}
+    >>> learning_curve(log, "WER").get_lines()[0].get_ydata()
+    array([50., 25.])
     """
     missing = [name for name in ("minutes", score) if name not in log]
     if missing:
@@ -43,7 +47,11 @@ def spread(
     """Draw how samples (S, N) of a quantity spread at each x (N,): a line for the median, a band for 80 % of them.
 
     The band goes from the 10th to the 90th percentile. Call it again with the same `ax` to compare.
-    Raises ValueError for shapes that don't fit.
+    Raises ValueError for shapes that don't fit, TypeError for samples that are no floating array.
+
+    >>> ax = spread(np.array([1.0, 2.0]), np.array([[3.0, 5.0], [4.0, 6.0], [9.0, 7.0]]))
+    >>> ax.get_lines()[0].get_ydata()                      # medians
+    array([4., 6.])
     """
     x = np.asarray(x, float)
     dims(x=(x, "N"), samples=(samples, "S N"))
@@ -61,7 +69,12 @@ def spread(
 def position_products(P: Array, rows: Sequence[int] = (0,), *, ax: Axes | None = None) -> Axes:
     """Draw the dot products P[n]·P[m] of positions P (N, D) against the distance m − n, a line for each n of `rows`.
 
-    For sinusoidal positions of an even width the lines are parts of one. Raises IndexError for a row that is not there.
+    For sinusoidal positions of an even width the lines are parts of one. Raises IndexError for a row that is not there,
+    ValueError for another number of axes, TypeError for what is no floating array.
+
+    >>> ax = position_products(np.eye(3), rows=[1])
+    >>> ax.get_lines()[0].get_xydata().tolist()            # distance, product
+    [[-1.0, 0.0], [0.0, 1.0], [1.0, 0.0]]
     """
     dims(P=(P, "N D"))
     ax = ax or panels(1, 4.0, 3.6)[0]

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from npattn._shapes import check_mask, dims
 from npattn._types import Array
-from npattn.plot.canvas import Theme, colour_map, east_asian_fonts, palette_of, panels, title
+from npattn.plot.canvas import Theme, colour_map, palette_of, panels, title
+from npattn.plot.fonts import families
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,10 +30,15 @@ def attention_map(
 ) -> Axes:
     """Draw weights A (N_Q, N_X), a row for each query: the page is 0, the fullest colour 1.
 
-    `queries` and `inputs` label rows and columns. Where `mask` is False, a cell is crossed out. `numbers` writes each
-    weight into its cell, with two decimals.
+    `queries` and `inputs` label rows and columns, with installed fonts that have their letters, Chinese ones too. Where
+    the mask, broadcast to A, is False, a cell is crossed out. `numbers` writes each weight into its cell, with two
+    decimals.
     Raises ValueError when A has other axes, the labels another number or the mask a shape that does not fit;
-    TypeError for a mask that is not boolean.
+    TypeError for a mask that is not boolean; ModuleNotFoundError without matplotlib, as all that draw do.
+
+    >>> ax = attention_map(np.array([[0.25, 0.75]]), ["y"], ["x", "z"], numbers=True)
+    >>> [text.get_text() for text in ax.texts]
+    ['0.25', '0.75']
     """
     ax = _prepare("A", A, queries, inputs, mask, ax)
     palette = palette_of(ax)
@@ -59,8 +64,12 @@ def signed_map(
 ) -> Axes:
     """Draw a matrix Z (N_Q, N_X) of numbers of both signs, such as dE: blue is negative, the page 0, orange positive.
 
-    The colours end at ±`limit`, by default the largest |Z|; `bar` adds their scale. The other arguments and the errors
-    are those of `attention_map`.
+    The colours end at ±`limit`, by default the largest |Z|; `bar` adds their scale. Where the mask, broadcast to Z, is
+    False, a cell is crossed out. The other arguments and the errors, ValueError and TypeError, are those of
+    `attention_map`.
+
+    >>> signed_map(np.array([[0.5, -2.0]])).get_images()[0].get_clim()
+    (-2.0, 2.0)
     """
     ax = _prepare("Z", Z, queries, inputs, mask, ax)
     palette = palette_of(ax)
@@ -88,6 +97,9 @@ def heads(
     """Draw weights A (H, N_Q, N_X), a map for each head, into `axes` or a new figure; return the Axes.
 
     Raises ValueError when A has other axes or `axes` another number, and what `attention_map` raises.
+
+    >>> [ax.get_title() for ax in heads(np.full((2, 3, 4), 0.25))]
+    ['head 1', 'head 2']
     """
     H, N_Q, N_X = dims(A=(A, "H N_Q N_X")).values()
     if axes is None:
@@ -102,7 +114,14 @@ def heads(
 
 
 def positions(P: Array, *, ax: Axes | None = None) -> Axes:
-    """Draw position vectors P (N, D), as of `npattn.sinusoidal_positions`: from −1, blue, to 1, orange."""
+    """Draw position vectors P (N, D), as of `npattn.sinusoidal_positions`: from −1, blue, to 1, orange.
+
+    Raises ValueError for another number of axes, TypeError for what is no floating array.
+
+    >>> from npattn import sinusoidal_positions
+    >>> positions(sinusoidal_positions(20, 8)).get_ylabel()
+    'position $n$'
+    """
     dims(P=(P, "N D"))
     ax = ax or panels(1, 6.0, 3.6)[0]
     signed_map(P, limit=1.0, bar=True, ax=ax)
@@ -135,9 +154,9 @@ def _label(
 ) -> None:
     if inputs is not None and shape[1] <= LABELLED:
         tilted = 45 if max(map(len, inputs), default=0) > 2 else 0
-        ax.set_xticks(range(shape[1]), inputs, rotation=tilted, **_fonts(inputs))
+        ax.set_xticks(range(shape[1]), inputs, rotation=tilted, fontfamily=families(inputs))
     if queries is not None and shape[0] <= LABELLED:
-        ax.set_yticks(range(shape[0]), queries, **_fonts(queries))
+        ax.set_yticks(range(shape[0]), queries, fontfamily=families(queries))
     ax.tick_params(length=0 if inputs is not None or queries is not None else 3)
     ax.set(xlabel="attended to", ylabel="query")
     for spine in ax.spines.values():
@@ -148,10 +167,3 @@ def _cross_out(ax: Axes, shape: tuple[int, ...], mask: Array | None) -> None:
     if mask is not None:
         i, n = np.nonzero(~np.broadcast_to(mask, shape))
         ax.scatter(n, i, marker="x", s=14, linewidths=0.8, color=palette_of(ax).faint)
-
-
-def _fonts(labels: Sequence[str]) -> dict[str, Any]:
-    """Name the fonts with East Asian letters that are installed, when a label needs them."""
-    if not any(unicodedata.east_asian_width(c) in "WF" for label in labels for c in label):
-        return {}
-    return {"fontfamily": ["DejaVu Sans", *east_asian_fonts()]}
