@@ -40,8 +40,13 @@ def cores() -> int:
 
 
 def can_limit_blas() -> bool:
-    """Whether threadpoolctl (the extra `fast`) is installed, without which BLAS threads cannot be held to one."""
-    return importlib.util.find_spec("threadpoolctl") is not None
+    """Whether BLAS can be held to one thread: threadpoolctl (the extra `fast`) is installed and knows this BLAS.
+
+    Releases of it before 3.5 do not know the one in NumPy's wheels.
+    """
+    if importlib.util.find_spec("threadpoolctl") is None:
+        return False
+    return any(library.user_api == "blas" for library in _controller().lib_controllers)
 
 
 @functools.cache
@@ -81,7 +86,7 @@ _blas_limit = _BlasLimit()
 def one_blas_thread() -> Iterator[None]:
     """Hold BLAS to one thread inside the block, and restore what was set before; blocks in several threads may overlap.
 
-    Without threadpoolctl BLAS threads stay as they are.
+    Where that cannot be done, BLAS threads stay as they are.
     """
     if not can_limit_blas():
         yield

@@ -238,12 +238,12 @@ def test_needs_no_large_temporaries() -> None:
 
 
 def test_is_quiet_when_numbers_fade() -> None:
-    params = {"w": np.ones(3, np.float32)}
+    params, fading = {"w": np.ones(3, np.float32)}, np.array([1e-30, 1e-44, 0], np.float32)
+    small = {"W": np.full((2, 2), 1e-44, np.float32)}
     adam = Adam(params)
     with np.errstate(all="raise"):
-        adam.step({"w": np.array([1e-30, 1e-44, 0], np.float32)})
+        adam.step({"w": fading})
         adam.step({"w": np.zeros(3, np.float32)})
-        small = {"W": np.full((2, 2), 1e-44, np.float32)}
         Adam(small, lr=0.5, weight_decay=1.0).step({"W": np.zeros((2, 2), np.float32)})
     assert np.isfinite(params["w"]).all()
     assert (small["W"] < 1e-44).all()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import math
 import sys
 import threading
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -348,6 +350,14 @@ class TestThreads:
         asked, alone = trainer(workers=2), trainer(workers=1)
         assert asked.workers == 2
         assert asked.step(SRC, TGT) == pytest.approx(alone.step(SRC, TGT), rel=1e-12)
+
+    def test_a_threadpoolctl_that_does_not_know_this_blas(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Threads of BLAS on top of ours would get in each other's way."""
+        openmp = SimpleNamespace(user_api="openmp")
+        monkeypatch.setattr(_speed, "_controller", lambda: SimpleNamespace(lib_controllers=[openmp]))
+        monkeypatch.setattr("npattn.training.cores", lambda: 5)
+        assert trainer(workers=None).workers == 1
+        assert math.isfinite(trainer(workers=2).step(SRC, TGT))
 
 
 class TestSpeed:
