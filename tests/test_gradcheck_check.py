@@ -131,6 +131,32 @@ def test_falling_back_says_why(check, rng):
 # ---- looking twice --------------------------------------------------------------------------------------------
 
 
+def test_the_four_worst_of_what_is_wrong_or_noisy_are_looked_at_again(check, monkeypatch):
+    verdicts = [("wrong", 0.1), ("noisy", 0.4), ("ok", 0.9), ("wrong", np.inf), ("wrong", 0.2), ("noisy", 0.3)]
+    found, looks, opinions = [Finding(i, *verdict) for i, verdict in enumerate(verdicts)], [], []
+
+    class Scripted:
+        def __init__(self, *of):
+            self.findings = lambda leaves: found
+
+        def second_opinion(self, leaves, check_kinks):
+            opinions.append((leaves, check_kinks))
+
+        def second_look(self, finding, check_kinks, check_method):
+            looks.append((finding.leaf, check_kinks, check_method))
+
+    monkeypatch.setattr("npattn.gradcheck.check.Trial", Scripted)
+    check.contract.gradients = [None, None, None]
+    assert check._compare([0, 2])[1] is found
+    assert looks == [(leaf, True, True) for leaf in (3, 1, 5, 4)] and opinions == [([0, 2], True)]
+    check.kinks = {1}
+    check._compare([0, 2])
+    assert looks[4:] == [(leaf, False, True) for leaf in (3, 1, 5, 4)] and opinions[1:] == [([0, 2], False)]
+    check.method = "central-difference"
+    check._compare([0, 2])
+    assert looks[8:] == [(leaf, False, False) for leaf in (3, 1, 5, 4)] and len(opinions) == 2
+
+
 def test_four_wrong_gradients_are_looked_into(rng):
     """Only these show that they are transposed."""
     params = {name: rng.standard_normal((20, 20)) for name in "abcdef"}

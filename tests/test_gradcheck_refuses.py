@@ -26,6 +26,9 @@ def test_bad_arguments_get_one_clear_sentence(X):
     assert refusal(*softmax, X) == "TypeError: args: expected a tuple of arguments, as in (x,), got ndarray"
     assert refusal(*softmax, (X + 0j,)) == "TypeError: E: expected real numbers, got complex128"
     assert refusal(*softmax, (X[0, 0] + 0j,)) == "TypeError: E: expected real numbers, got complex128"
+    nameless = lambda *, scale: None  # noqa: E731
+    assert refusal(nameless, None.__init__, (X + 0j,)) == "TypeError: args[0]: expected real numbers, got complex128"
+    assert refusal(max, None.__init__, (X, X + 0j)) == "TypeError: args[1]: expected real numbers, got complex128"
     nested = {"W": [X.astype(np.complex64)]}
     assert refusal(lambda p: None, None.__init__, (nested,)) == (
         "TypeError: p['W'][0]: expected real numbers, got complex64"
@@ -58,9 +61,15 @@ def test_bad_forward_gets_one_clear_sentence(X):
 
     with pytest.raises(TypeError, match=r"^forward: expected to return a tuple \(y, cache\), got ndarray$"):
         check(X)
+    with pytest.raises(TypeError, match=r"^forward: expected to return a tuple \(y, cache\), got tuple$"):
+        check((X, None, None))
+    with pytest.raises(TypeError, match=r"^forward: expected to return a tuple \(y, cache\), got list$"):
+        check([X, None])
     with pytest.raises(TypeError, match=r"^forward: expected a real output for real arguments, got a complex one$"):
         check((X + 0j, None))
-    with pytest.raises(TypeError, match=r"^forward: expected floating numbers in the output, got NoneType"):
-        check((None, None))
+    for nothing, kind in ((None, "NoneType"), (np.arange(3), "ndarray")):
+        with pytest.raises(TypeError) as error:
+            check((nothing, None))
+        assert str(error.value) == f"forward: expected floating numbers in the output, got {kind} without any"
     with pytest.raises(ValueError, match=r"^forward: expected a finite output, got nan or inf"):
         check((X / X[0, 0] * np.inf, None))

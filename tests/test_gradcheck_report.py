@@ -65,6 +65,7 @@ def test_gradient_error_is_an_assertion_error_that_carries_the_report(rng):
         check_gradients(pairs.relu, lambda dY, X: dY * 2, (rng.standard_normal(3),))
     assert type(error.value) is GradientError
     assert str(error.value) == str(error.value.report)
+    assert error.value.args == (error.value.report,)
     assert pickle.loads(pickle.dumps(error.value)).report == error.value.report
 
 

@@ -11,6 +11,8 @@ import pytest
 
 import gradcheck_pairs as pairs
 from npattn.gradcheck import GradientError, check_gradients
+from npattn.gradcheck.alignment import align
+from npattn.gradcheck.trees import floating_leaves
 
 
 @pytest.fixture
@@ -32,7 +34,7 @@ def misalignment(forward, backward, args):
     with pytest.raises(GradientError) as error:
         check_gradients(forward, backward, args)
     report = error.value.report
-    assert not report.arguments and len(report.problems) == 1
+    assert report.arguments == report.notes == () and len(report.problems) == 1
     assert "stopped before any number was compared" in str(report)
     return report.problems[0]
 
@@ -65,6 +67,13 @@ def test_slots_before_and_between(X, rng):
 
     for slots in ("Xs", " Xs", "X s", " X  s", "X  s", " Xs "):
         assert names(check_gradients(forward, backward(*slots), (True, X, 2, None, X[0]))) == ["X", "shift"]
+
+
+def test_only_spare_nones_are_slots_of_arguments_without_floating_arrays():
+    """Of three slots for two gradients one is spare, and the first argument takes it; the next None is dX."""
+    ds = np.ones(3)
+    dX, other = align([("flag", True), ("n", 2), ("X", np.ones(2)), ("s", np.ones(3))], (None, None, ds))
+    assert dX is None and other is ds
 
 
 def test_none_states_that_the_gradient_is_zero(X):
@@ -148,6 +157,12 @@ def nested(X, rng):
     params = {"in": {"W": rng.standard_normal((4, 5)), "frozen": None}, "out": [rng.standard_normal((5, 2))]}
     shift = {"shift": rng.standard_normal(2), "steps": np.arange(3)}
     return X, params, [shift, Norm(rng.standard_normal(2), None)]
+
+
+def test_leaves_are_named_by_their_place(nested):
+    assert [name for name, _ in floating_leaves(nested[1:])] == [
+        "[0]['in']['W']", "[0]['out'][0]", "[1][0]['shift']", "[1][1].gamma",
+    ]  # fmt: skip
 
 
 NESTED_NAMES = ["X", "params['in']['W']", "params['out'][0]", "layers[0]['shift']", "layers[1].gamma"]
