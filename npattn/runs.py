@@ -18,19 +18,19 @@ folder. Whatever fails there fails on all of them, and they stop at the same ste
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from npattn._speed import one_blas_thread
 from npattn._types import Params
 from npattn.checkpoint import CheckpointError, save_arrays
 from npattn.distributed import Communicator, Ranks
 from npattn.optim import Adam, linear_rate
+from npattn.optim.clipping import largest
 from npattn.predicting import predict
 from npattn.run_checkpoint import checkpoint_arrays, restore
 from npattn.run_log import append_to_log, rewind_log, start_log
@@ -241,10 +241,10 @@ def load_run(folder: Path) -> tuple[Transformer, Codec, dict[str, Any]]:
 
 def _suspect(params: Params) -> str:
     """Name the parameter to look at when the loss is not finite."""
-    largest, of = -1.0, ""
+    record, of = -1.0, ""
     for name, array in params.items():
-        size = float(np.abs(array).max(initial=0))
-        if not np.isfinite(size):
+        size = largest(array)
+        if not math.isfinite(size):
             return f"{name!r} holds numbers that are not finite"
-        largest, of = max((largest, of), (size, name))
-    return f"all parameters are finite, the largest number is {largest:.3g}, in {of!r}"
+        record, of = max((record, of), (size, name))
+    return f"all parameters are finite, the largest number is {record:.3g}, in {of!r}"

@@ -12,11 +12,11 @@ kill    kills training runs with SIGKILL at random moments, again and again, unt
 events  kills a run before every single file operation, and resumes it (`crashes.kill_at_every_file_event`)
 disks   trains on disks of 4 to 128 KiB until they are full, then on a larger and a read-only one (`full_disks.fill`)
 
-Found, on two cores that were busy with other work as well (Python 3.11, NumPy 2.4):
+Found, on two cores (Python 3.11, NumPy 2.4):
 
     events  {'kills': 82}
     disks   {'full, no checkpoint yet': 19, 'full, the last checkpoint whole': 13}
-    kill    {'kills': 1644, 'runs': 42}     and with --workers 2 --seed 1: {'kills': 504, 'runs': 168}
+    kill    {'kills': 502, 'runs': 141}     and with --workers 2 --kills 150: {'kills': 151, 'runs': 46}
     fuzz    {'damaged, refused': 10000, 'damaged and sealed, refused': 9450, 'damaged and sealed, the same arrays': 550,
              'forged, refused': 9994, 'forged, the same arrays': 6}
 

@@ -44,7 +44,7 @@ class Stop:
             raise KeyboardInterrupt
         self.signal = number
         with contextlib.suppress(OSError):                    # the terminal may be gone
-            os.write(2, self._note)                                 # print may be in the middle of a line of its own
+            os.write(2, self._note)                           # print may be in the middle of a line of its own
 
     @property
     def exit_status(self) -> int:

@@ -112,6 +112,7 @@ class Replicas:
         """
         analytic, numeric = self._slopes(suspects, self.near)
         differences = (analytic - numeric) / np.array([[suspect.scale] for suspect in suspects])
+        # var and abs: the slopes are real, complex numbers have ended in them
         spread = neighbour * math.sqrt(np.mean(differences.var(axis=1, ddof=1) / neighbour**2))
         noise = np.maximum(spread, [suspect.numeric.doubt / suspect.scale for suspect in suspects])
         is_lasting = not np.all(abs(differences.mean(axis=1)) <= 3 * noise)

@@ -176,7 +176,7 @@ def norm(values: Array | Sequence[float]) -> float:
     >>> norm([3e-200, 4e-200]), norm([0.0, 3e200])
     (5e-200, 3e+200)
     """
-    size = float(np.max(np.abs(values), initial=0.0))
+    size = float(np.max(np.abs(values), initial=0.0))         # abs and norm: of slopes, which are real
     return size * float(np.linalg.norm(np.asarray(values) / size)) if 0 < size < np.inf else size
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from npattn.checkpoint import save_arrays
 from npattn.models import WEIGHTS
+from npattn.optim.clipping import largest
 from npattn.runs import load_run
 
 
@@ -25,7 +26,7 @@ def pack(run: Path, folder: Path) -> None:
     model, _, _ = load_run(run)
     limit = float(np.finfo(np.float16).max)
     for name, array in model.params.items():
-        if not np.abs(array).max(initial=0) <= limit:
+        if not largest(array) <= limit:
             raise ValueError(f"{name}: expected numbers up to {limit:g} for half precision, got larger ones")
     folder.mkdir(parents=True, exist_ok=True)
     halves = {name: array.astype(np.float16) for name, array in model.params.items()}

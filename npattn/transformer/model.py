@@ -118,7 +118,7 @@ class Transformer:
         check_config(config)
         layout_of("arrays", arrays)
         layers = config.n_encoder_layers + config.n_decoder_layers
-        if layers > len(arrays):                              # a forged file may ask for a billion
+        if layers > len(arrays):                              # names are many more than arrays in a forged file
             raise CheckpointError(f"{origin}: expected parameters of {layers} layers, got {len(arrays)} arrays")
         wanted, given = config.shapes(), {name: array.shape for name, array in arrays.items()}
         wrong = sorted(name for name in wanted.keys() | given.keys() if wanted.get(name) != given.get(name))
