@@ -1,7 +1,6 @@
 """Decoding: words per second of greedy and beam search, and what a token costs as the target grows.
 
     python benchmarks/decode.py [--searches greedy,beam] [--lengths 16,32,…] [--torch-python PATH] [--json FILE]
-    python benchmarks/decode.py --profile --searches beam
 
 995 made-up words with the lengths of English ones (words.py) are turned into as many symbols as they have phonemes, by
 a model of width 128 with 3 + 3 layers, in batches of 128. npattn decodes with its key/value caches, PyTorch's
@@ -15,12 +14,9 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-import drawing
-import harness
-import sampling
-import tables
-from harness import Benchmark, Job, Result, Runner, integers, some_of, timed
-from sizes import Product, Size, decoding_products, operations
+from _common import drawing, harness, tables
+from _common.harness import Benchmark, Job, Result, Runner, integers, some_of, timed
+from _common.sizes import Product, Size, decoding_products, operations
 
 BEAM = 4
 SEARCHES = ["greedy", "beam"]
@@ -49,9 +45,8 @@ def torch_worker(job: Job) -> Result:
 
     import torch
 
-    import models
-    import torch_search
     import words
+    from _common import models, torch_search
 
     module = models.torch_model(replace(WORDS, length=max(16, job.get("steps", 0)))).eval()
     models.copy_weights(words.model_without_end(WORDS), module)
@@ -66,7 +61,7 @@ def torch_worker(job: Job) -> Result:
 
 def products_worker(job: Job) -> Result:
     """Run the matrix products of decoding with caches and nothing else."""
-    import products
+    from _common import products
 
     copies, shapes = 1 if job["search"] == "greedy" else BEAM, [(*src.shape, steps) for src, steps in batches(job)]
 
@@ -99,7 +94,6 @@ def decoded(search: Any, batches: list[Any], job: Job) -> Result:
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--searches", type=some_of(SEARCHES), default=SEARCHES, help="some of greedy,beam")
     parser.add_argument("--lengths", type=integers, default=[16, 32, 64, 128, 256], help="of growing targets")
-    parser.add_argument("--profile", action="store_true", help="show where npattn's searches spend their time instead")
 
 
 def measure(options: argparse.Namespace, runner: Runner) -> Result:
@@ -107,8 +101,6 @@ def measure(options: argparse.Namespace, runner: Runner) -> Result:
     lengths = [4, 8] if options.quick else options.lengths
     job: Job = {"warm_up": 1, "repeats": 3, "batches": 1 if options.quick else None}
     searches = {search: {**job, "search": search} for search in options.searches}
-    if options.profile:
-        return {"profiles": {name: runner.call("npattn", {**each, "profile": True}) for name, each in searches.items()}}
     data: Result = {"words": {}, "lengths": {}}
     for search, each in searches.items():
         harness.log(f"words, {search}")
@@ -136,8 +128,6 @@ def compared(peers: dict[str, list[Result]]) -> Result:
 
 def report(data: Result) -> str:
     """Words a second, then milliseconds a token as targets grow."""
-    if "profiles" in data:
-        return "\n\n".join(f"{name}: {sampling.report(each['profile'])}" for name, each in data["profiles"].items())
     return "\n\n".join([words_a_second(data["words"]), growth(data["lengths"])])
 
 

@@ -35,12 +35,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import drawing
-import harness
-import machine
-import tables
-from harness import Benchmark, Job, Result, Runner, integers, some_of, timed
-from sizes import SIZES, TOY, Size
+from _common import drawing, harness, machine, tables
+from _common.harness import Benchmark, Job, Result, Runner, integers, some_of, timed
+from _common.sizes import SIZES, TOY, Size
 
 STEPS = {"tiny": 40, "small": 12, "medium": 8, "base": 5}
 WARM_UP = 2
@@ -111,9 +108,9 @@ def npattn_worker(job: Job) -> Result:
 
 def rank_worker(job: Job) -> Result:
     """Take steps on one rank, and leave what was found in the job's folder: several ranks print into one another."""
-    import models
     import npattn
-    from npattn.distributed import world
+    from _common import models
+    from npattn.training.ranks import world
 
     comm = TimedSums(world()) if job["ranks"] > 1 else None
     size = Size(**job["size"])

@@ -14,10 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import drawing
-import harness
-import tables
-from harness import Benchmark, Job, Result, Runner, some_of, timed
+from _common import drawing, harness, tables
+from _common.harness import Benchmark, Job, Result, Runner, some_of, timed
 
 LAYERS = ["linear", "layer_norm", "attention", "multi_head"]
 PLANTED = ("whole", "entry")

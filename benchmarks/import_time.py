@@ -17,10 +17,8 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-import drawing
-import harness
-import tables
-from harness import Benchmark, Result, Runner
+from _common import drawing, harness, tables
+from _common.harness import Benchmark, Result, Runner
 
 SHOWN = 15
 
@@ -32,7 +30,7 @@ import {module}
 seconds = time.perf_counter() - start
 import sys
 sys.path.insert(0, {here!r})
-import machine
+from _common import machine
 print(seconds, machine.peak_memory())
 """
 

@@ -2,7 +2,6 @@
 
     python benchmarks/long_attention.py [--lengths 512,1024,…] [--masks full,causal] [--torch-python PATH] [--json FILE]
     python benchmarks/long_attention.py --longest
-    python benchmarks/long_attention.py --profile --lengths 4096
 
 One sequence, 8 heads of width 64, float32. npattn is `tiled_attention` with its backward; PyTorch is
 `torch.nn.functional.scaled_dot_product_attention`, which without a mask takes its fused kernel on the CPU, also O(N).
@@ -16,11 +15,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-import drawing
-import harness
-import sampling
-import tables
-from harness import Benchmark, Job, Result, Runner, integers, some_of, timed
+from _common import drawing, harness, tables
+from _common.harness import Benchmark, Job, Result, Runner, integers, some_of, timed
 
 HEADS, WIDTH, TILE = 8, 64, 512
 MASKS = ["full", "causal"]
@@ -65,7 +61,7 @@ def torch_worker(job: Job) -> Result:
 
 def products_worker(job: Job) -> Result:
     """Run the products of the tiles and nothing else; heads can be shared out, so that there are two ways again."""
-    import products
+    from _common import products
 
     tile = min(TILE, job["length"])
     side = -(-job["length"] // tile)
@@ -83,7 +79,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--lengths", type=integers, default=[512, 1024, 2048, 4096, 8192], help="of the sequences")
     parser.add_argument("--masks", type=some_of(MASKS), default=MASKS, help="some of full,causal")
     parser.add_argument("--longest", action="store_true", help=f"one pass of npattn at length {LONGEST:,} instead")
-    parser.add_argument("--profile", action="store_true", help="show where npattn spends its time instead")
 
 
 def measure(options: argparse.Namespace, runner: Runner) -> Result:
@@ -100,20 +95,14 @@ def measure(options: argparse.Namespace, runner: Runner) -> Result:
             repeats = max(2, min(20, 8192 // length))
             job = {"length": length, "causal": mask == "causal", "warm_up": 1, "repeats": repeats}
             case = results.setdefault(mask, {})
-            if options.profile:
-                case[str(length)] = runner.call("npattn", {**job, "profile": True})
-            else:
-                case[str(length)] = runner.take_turns({"npattn": job, "torch": job, "products": job}, options.rounds)
-    return {"profiles" if options.profile else "masks": results}
+            case[str(length)] = runner.take_turns({"npattn": job, "torch": job, "products": job}, options.rounds)
+    return {"masks": results}
 
 
 def report(data: Result) -> str:
     """For each mask, times and ratios, then rates and memory, then how time and memory grow."""
     if "longest" in data:
         return longest(data["longest"])
-    if "profiles" in data:
-        cases = [(mask, N, each) for mask, by_length in data["profiles"].items() for N, each in by_length.items()]
-        return "\n\n".join(f"{mask} {N}: {sampling.report(each['profile'])}" for mask, N, each in cases)
     parts = []
     for mask, by_length in data["masks"].items():
         rated = {N: (peers, operations(int(N), mask == "causal")) for N, peers in by_length.items()}

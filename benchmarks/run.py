@@ -20,10 +20,10 @@ import distributed
 import gradcheck
 import import_time
 import long_attention
-import machine
 import scaling
 import train_step
-from harness import Benchmark, Result, some_of
+from _common import machine
+from _common.harness import Benchmark, Result, some_of
 
 BENCHMARKS: dict[str, tuple[str, Benchmark, list[str]]] = {
     each.name: (title, each, options)

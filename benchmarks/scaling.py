@@ -14,13 +14,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 
-import drawing
-import harness
-import machine
-import tables
 import train_step
-from harness import Benchmark, Job, Result, Runner, some_of
-from sizes import TOY, Size
+from _common import drawing, harness, machine, tables
+from _common.harness import Benchmark, Job, Result, Runner, some_of
+from _common.sizes import TOY, Size
 
 CENTRE = Size(vocabulary=1000, d_model=256, heads=8, d_ff=1024, layers=2, batch=16, length=32)
 AXES = {

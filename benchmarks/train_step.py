@@ -1,7 +1,6 @@
 """A training step: forward, cross-entropy with smoothing 0.1, backward, Adam, in float32.
 
     python benchmarks/train_step.py [--sizes tiny,small,medium,base] [--torch-python PATH] [--json FILE]
-    python benchmarks/train_step.py --profile --sizes base
 
 npattn runs through `npattn.Trainer` with nothing set by hand, PyTorch eagerly with its defaults; the model is in
 models.py. The step's matrix products alone (products.py) take their turn as a third peer.
@@ -14,13 +13,9 @@ import itertools
 from dataclasses import asdict
 from pathlib import Path
 
-import drawing
-import harness
-import machine
-import sampling
-import tables
-from harness import Benchmark, Job, Result, Runner, some_of, timed
-from sizes import SIZES, TOY, Size, operations, products
+from _common import drawing, harness, machine, tables
+from _common.harness import Benchmark, Job, Result, Runner, some_of, timed
+from _common.sizes import SIZES, TOY, Size, operations, products
 
 #: Steps that are timed in each process.
 STEPS = {"tiny": 60, "small": 16, "medium": 10, "base": 5}
@@ -29,8 +24,8 @@ WARM_UP = 3
 
 def npattn_worker(job: Job) -> Result:
     """Take steps with npattn."""
-    import models
     import npattn
+    from _common import models
 
     size, before = Size(**job["size"]), machine.peak_memory()
     model = models.npattn_model(size)
@@ -44,7 +39,7 @@ def torch_worker(job: Job) -> Result:
     """Take the same steps with PyTorch, from the same weights when the job asks for them."""
     import torch
 
-    import models
+    from _common import models
 
     size, before = Size(**job["size"]), machine.peak_memory()
     module = models.torch_model(size)
@@ -68,7 +63,7 @@ def torch_worker(job: Job) -> Result:
 
 def products_worker(job: Job) -> Result:
     """Run the step's matrix products and nothing else."""
-    from products import limit, step
+    from _common.products import limit, step
 
     return limit(step(Size(**job["size"])), {**job, "warm_up": 1})
 
@@ -77,7 +72,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sizes", type=some_of(SIZES), default=list(SIZES), help=f"some of {','.join(SIZES)}")
     parser.add_argument("--workers", type=int, help="npattn's worker threads (default: as Trainer decides)")
     parser.add_argument("--check", action="store_true", help="compare the losses from the same weights as well")
-    parser.add_argument("--profile", action="store_true", help="show where npattn's step spends its time instead")
 
 
 def measure(options: argparse.Namespace, runner: Runner) -> Result:
@@ -88,14 +82,11 @@ def measure(options: argparse.Namespace, runner: Runner) -> Result:
         harness.log(f"{name}: {size}")
         job: Job = {"size": asdict(size), "warm_up": WARM_UP, "repeats": STEPS.get(name, 2)}
         ours = {**job, "workers": options.workers}
-        if options.profile:
-            results[name] = runner.call("npattn", {**ours, "profile": True})
-            continue
         peers = runner.take_turns({"npattn": ours, "torch": job, "products": job}, options.rounds)
         results[name] = {"size": asdict(size), "peers": peers}
         if options.check and runner.torch_python:
             results[name]["losses"] = losses(runner, job)
-    return {"profiles" if options.profile else "sizes": results}
+    return {"sizes": results}
 
 
 def losses(runner: Runner, job: Job) -> Result:
@@ -107,9 +98,7 @@ def losses(runner: Runner, job: Job) -> Result:
 
 
 def report(data: Result) -> str:
-    """Times and ratios, then rates and memory; or the profile."""
-    if "profiles" in data:
-        return "\n\n".join(f"{name}: {sampling.report(each['profile'])}" for name, each in data["profiles"].items())
+    """Times and ratios, then rates and memory."""
     return "\n\n".join(filter(None, [times(data), rates(data), agreement(data)]))
 
 

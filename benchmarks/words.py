@@ -12,8 +12,8 @@ from collections.abc import Iterator
 import numpy as np
 
 import npattn
-from models import EOS, npattn_model
-from sizes import Size
+from _common.models import EOS, npattn_model
+from _common.sizes import Size
 
 #: letters: words of that many letters among 1,000 of the dictionary
 LETTERS = {3: 13, 4: 53, 5: 119, 6: 179, 7: 188, 8: 155, 9: 115, 10: 78, 11: 46, 12: 26, 13: 14, 14: 6, 15: 3}

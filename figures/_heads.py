@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from npattn import plot
-from npattn.predicting import attention_weights
+from npattn.runs.prediction import attention_weights
 from npattn.tasks import Codec
 from npattn.tasks.codec import tokenize
 from npattn.transformer import Transformer

@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from _heads import draw_heads
-
 from npattn import plot
-from npattn.commands.train import new_run
-from npattn.predicting import predict
-from npattn.runs import load_run
+from npattn.runs.defaults import new_run
+from npattn.runs.load import load_run
+from npattn.runs.prediction import predict
 from npattn.tasks import Codec, load_task
 from npattn.transformer import Transformer
 

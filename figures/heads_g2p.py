@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from _heads import draw_heads
-
 from npattn import plot
-from npattn.models import load_model
-from npattn.predicting import predict
+from npattn.runs.load import load_model
+from npattn.runs.prediction import predict
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

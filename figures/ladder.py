@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from _matrix_formulas import formula_height, mathematics, matrix_formulas
 from npattn import plot
 from npattn.attention import VERSIONS
 
@@ -48,15 +49,15 @@ FORMULAS = (
 
 def draw(theme: plot.Theme = "light") -> Axes:
     """Draw a panel for each version."""
-    heights = [plot.formula_height(lines, SIZES) for lines in FORMULAS]
+    heights = [formula_height(lines, SIZES) for lines in FORMULAS]
     rows = [[version.name] for version in VERSIONS]
     size = INCHES, INCHES / CELLS * sum(heights) + TITLE * len(rows)
     axes = plot.mosaic(rows, *size, theme=theme, height_ratios=heights)
     for number, (ax, version, lines) in enumerate(zip(axes.values(), VERSIONS, FORMULAS, strict=True), 1):
-        plot.matrix_formulas(lines, SIZES, cells=CELLS, ax=ax)
+        matrix_formulas(lines, SIZES, cells=CELLS, ax=ax)
         name = plot.title(ax, f"{number}  {version.name}", loc="left", weight="bold")
         ink = plot.palette_of(ax).ink
         beside = {"xycoords": name, "textcoords": "offset points", "va": "bottom"}
-        changed = re.sub(r"√?[A-Z]_[A-Z]", lambda symbol: plot.mathematics(symbol[0]), version.changed)
+        changed = re.sub(r"√?[A-Z]_[A-Z]", lambda symbol: mathematics(symbol[0]), version.changed)
         ax.annotate(changed, (1, 0), (12, 0), color=ink, fontsize=9.5, **beside)
     return ax

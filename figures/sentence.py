@@ -2,7 +2,7 @@
 
 The words are vectors of four hand-made features, and the weight matrices that decide where to look are set by hand, so
 that the maps can be judged by eye: "where?" should find the sea wall, a verb its subject, a preposition its place. Only
-the little network of version 1 is drawn at random (`npattn.commands.example`).
+the little network of version 1 is drawn at random (`npattn.cli.tour.example`).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from npattn import plot
-from npattn.commands.example import WORDS, examples
+from npattn.cli.tour.example import WORDS, examples
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

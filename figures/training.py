@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from npattn import plot
-from npattn.models import FOLDER
 from npattn.optim import linear_rate
-from npattn.run_log import read_log
-from npattn.run_settings import config_and_settings, read_description
+from npattn.runs.log import read_log
+from npattn.runs.settings import config_and_settings, read_description
+from npattn.runs.load import FOLDER
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

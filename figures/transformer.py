@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from _architecture import architecture
 from npattn import plot
-from npattn.models import load_model
+from npattn.runs.load import load_model
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -15,4 +16,4 @@ def draw(theme: plot.Theme = "light") -> Axes:
     """Draw the architecture of the g2p model."""
     (ax,) = plot.panels(1, 8.3, 8.6, theme=theme)
     model, _, _ = load_model("g2p")
-    return plot.architecture(model.config, ax=ax)
+    return architecture(model.config, ax=ax)

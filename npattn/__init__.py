@@ -35,51 +35,57 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from npattn import attention, layers, torch_weights
-    from npattn._speed import keep_memory, return_memory
-    from npattn.attention.core import scaled_dot_product_attention, scaled_dot_product_attention_backward
+    from npattn import attention, gradcheck, layers, optim, plot, runs, tasks, torch_weights, transformer
+    from npattn._internal.files.npz import CheckpointError
+    from npattn._internal.system.memory import keep_memory, return_memory
+    from npattn.attention.dot_product import scaled_dot_product_attention, scaled_dot_product_attention_backward
+    from npattn.attention.masks import causal_mask, padding_mask
     from npattn.attention.tiled import tiled_attention, tiled_attention_backward
-    from npattn.checkpoint import CheckpointError
-    from npattn.distributed import RanksDiffer
+    from npattn.decoding import Hypothesis, beam_search, greedy_search
     from npattn.gradcheck import GradientError, GradientReport, check_gradients
-    from npattn.masks import causal_mask, padding_mask
+    from npattn.layers.positions import sinusoidal_positions
     from npattn.optim import Adam, clip_gradients, noam_rate
-    from npattn.positions import sinusoidal_positions
-    from npattn.training import Trainer
+    from npattn.training import RanksDiffer, Trainer
     from npattn.transformer import Parameters, Transformer, TransformerConfig
-    from npattn.transformer.search import Hypothesis, beam_search, greedy_search
 
 __version__ = "0.1.0"
 
-#: Where each public name lives. It is imported when it is first used, so that `import npattn` costs next to nothing.
+#: Where each public name is defined; nothing for a folder. It is imported when it is first used, which keeps
+#: `import npattn` quick.
 _HOMES = {
     "attention": "",
+    "gradcheck": "",
     "layers": "",
+    "optim": "",
+    "plot": "",
+    "runs": "",
+    "tasks": "",
     "torch_weights": "",
-    "keep_memory": "_speed",
-    "return_memory": "_speed",
-    "scaled_dot_product_attention": "attention.core",
-    "scaled_dot_product_attention_backward": "attention.core",
+    "transformer": "",
+    "keep_memory": "_internal.system.memory",
+    "return_memory": "_internal.system.memory",
+    "CheckpointError": "_internal.files.npz",
+    "scaled_dot_product_attention": "attention.dot_product",
+    "scaled_dot_product_attention_backward": "attention.dot_product",
+    "causal_mask": "attention.masks",
+    "padding_mask": "attention.masks",
     "tiled_attention": "attention.tiled",
     "tiled_attention_backward": "attention.tiled",
-    "CheckpointError": "checkpoint",
-    "RanksDiffer": "distributed",
+    "Hypothesis": "decoding",
+    "beam_search": "decoding",
+    "greedy_search": "decoding",
     "GradientError": "gradcheck",
     "GradientReport": "gradcheck",
     "check_gradients": "gradcheck",
-    "causal_mask": "masks",
-    "padding_mask": "masks",
+    "sinusoidal_positions": "layers.positions",
     "Adam": "optim",
     "clip_gradients": "optim",
     "noam_rate": "optim",
-    "sinusoidal_positions": "positions",
+    "RanksDiffer": "training",
     "Trainer": "training",
     "Parameters": "transformer",
     "Transformer": "transformer",
     "TransformerConfig": "transformer",
-    "Hypothesis": "transformer.search",
-    "beam_search": "transformer.search",
-    "greedy_search": "transformer.search",
 }
 
 __all__ = [
@@ -93,34 +99,42 @@ __all__ = [
     "Trainer",
     "Transformer",
     "TransformerConfig",
+    "__version__",
     "attention",
     "beam_search",
     "causal_mask",
     "check_gradients",
     "clip_gradients",
+    "gradcheck",
     "greedy_search",
     "keep_memory",
     "layers",
     "noam_rate",
+    "optim",
     "padding_mask",
+    "plot",
     "return_memory",
+    "runs",
     "scaled_dot_product_attention",
     "scaled_dot_product_attention_backward",
     "sinusoidal_positions",
+    "tasks",
     "tiled_attention",
     "tiled_attention_backward",
     "torch_weights",
+    "transformer",
 ]
 
+if not TYPE_CHECKING:                                         # for type checkers a misspelt name must stay an error
 
-def __getattr__(name: str) -> Any:
-    home = _HOMES.get(name)
-    if home is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{home}"), name) if home else import_module(f"{__name__}.{name}")
-    globals()[name] = value
-    return value
+    def __getattr__(name: str) -> Any:
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        home = _HOMES[name]
+        value = getattr(import_module(f"{__name__}.{home}"), name) if home else import_module(f"{__name__}.{name}")
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted(__all__)

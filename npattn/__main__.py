@@ -2,7 +2,7 @@
 
 import sys
 
-from npattn.cli import main
+from npattn.cli.program import main
 
 if __name__ == "__main__":
     sys.exit(main())

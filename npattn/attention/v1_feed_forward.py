@@ -19,10 +19,6 @@
                                    p reaches every row of P, so its gradient sums over the rows: dp = Σ_n dP_n
     p = q W_Q                      dW_Q = q dpᵀ,  dq = W_Q dp
 
-**Shapes**  q (…, D_Q), X (…, N_X, D_X), W_Q (D_Q, D_E), W_X (D_X, D_E), w (D_E,), p (…, D_E),
-P and H (…, N_X, D_E), e and a (…, N_X), y (…, D_X). The mask broadcasts to e. In every version the cache holds the
-weights as `A`.
-
 **Changed**  This is where it begins: attention as Bahdanau wrote it.
 
 **Raises**  ValueError for shapes that don't fit, TypeError for dtypes that differ or a mask that is not boolean.
@@ -61,36 +57,47 @@ from typing import NamedTuple
 
 import numpy as np
 
-from npattn._shapes import check_cache, check_cotangent, check_mask, dims
-from npattn._types import Array
-from npattn.layers.linear import project, weight_gradient
+from npattn._internal.checks.shapes import Shapes, document
+from npattn._internal.checks.types import Array
+from npattn.layers.kernels import project, weight_gradient
 from npattn.layers.softmax import softmax, softmax_backward
+
+SHAPES = Shapes(
+    q="… D_Q",
+    X="… N_X D_X",
+    W_Q="D_Q D_E",
+    W_X="D_X D_E",
+    w="D_E",
+    mask="… N_X",
+    dy="… D_X",
+)
 
 
 class Cache(NamedTuple):
     """What `backward` needs, the weights `A` among it."""
 
-    q: Array    # (…, D_Q)
-    X: Array    # (…, N_X, D_X)
-    W_Q: Array  # (D_Q, D_E)
-    W_X: Array  # (D_X, D_E)
-    w: Array    # (D_E,)
-    H: Array    # (…, N_X, D_E)
-    A: Array    # (…, N_X)
+    q: Array
+    X: Array
+    W_Q: Array
+    W_X: Array
+    w: Array
+    H: Array
+    A: Array
 
 
 def forward(
     q: Array, X: Array, W_Q: Array, W_X: Array, w: Array, mask: Array | None = None
 ) -> tuple[Array, Cache]:
-    """Return y (…, D_X) and the cache for `backward`; see the module for the formula."""
-    dims(
-        q=(q, "... D_Q"),
-        X=(X, "... N_X D_X"),
-        W_Q=(W_Q, "D_Q D_E"),
-        W_X=(W_X, "D_X D_E"),
-        w=(w, "D_E"),
-    )
-    check_mask(mask, X.shape[:-1], "(…, N_X)")
+    """Return y and the cache for `backward`; see the module for the formula.
+
+    - q: one query.
+    - X: inputs, one a row.
+    - W_Q: projects the query to D_E.
+    - W_X: projects the inputs to D_E.
+    - w: one weight for each of the D_E hidden numbers.
+    - mask: boolean, True = may attend; broadcasts to the scores. None: every query may attend to every input.
+    """
+    SHAPES.check(q, X, W_Q, W_X, w, mask=mask)
     H = np.tanh(project(q, W_Q)[..., None, :] + project(X, W_X))   # (…, N_X, D_E)
     e = H @ w                                                 # (…, N_X)
     a = softmax(e, mask)                                      # (…, N_X)
@@ -99,9 +106,12 @@ def forward(
 
 
 def backward(dy: Array, cache: Cache) -> tuple[Array, Array, Array, Array, Array]:
-    """Return dq, dX, dW_Q, dW_X, dw."""
-    q, X, W_Q, W_X, w, H, a = check_cache(cache, Cache)
-    check_cotangent("dy", dy, (*q.shape[:-1], X.shape[-1]), X.dtype)
+    """Return dq, dX, dW_Q, dW_X, dw.
+
+    - dy: the gradient of the loss with respect to y.
+    - cache: what `forward` returned beside y.
+    """
+    q, X, W_Q, W_X, w, H, a = SHAPES.check_backward(dy, cache, Cache)
     da = (X @ dy[..., None])[..., 0]                          # y = aᵀ X
     dX = a[..., None] * dy[..., None, :]                      # y = aᵀ X
     de = softmax_backward(da, a)                              # a = softmax(e)
@@ -113,3 +123,6 @@ def backward(dy: Array, cache: Cache) -> tuple[Array, Array, Array, Array, Array
     dW_Q = weight_gradient(q, dp)                             # p = q W_Q
     dq = project(dp, W_Q.T)                                   # p = q W_Q
     return dq, dX, dW_Q, dW_X, dw
+
+
+document(SHAPES, forward, backward)

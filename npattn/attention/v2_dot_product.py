@@ -13,8 +13,6 @@
     e_n = Σ_d X_nd q_d             dq_d = Σ_n X_nd de_n                           dq = Xᵀ de
                                    dX_nd += de_n q_d: X is used twice             dX += de qᵀ
 
-**Shapes**  q (…, D_Q), X (…, N_X, D_Q), e and a (…, N_X), y (…, D_Q). The mask broadcasts to e.
-
 **Changed**  e = tanh(q W_Q + X W_X) w becomes e = X q: the three parameters vanish, one matrix product is left. Query
 and input must now share their width, D_X = D_Q.
 
@@ -42,26 +40,34 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from npattn._shapes import check_cache, check_cotangent, check_mask, dims
-from npattn._types import Array
+from npattn._internal.checks.shapes import Shapes, document
+from npattn._internal.checks.types import Array
 from npattn.layers.softmax import softmax, softmax_backward
+
+SHAPES = Shapes(
+    q="… D_Q",
+    X="… N_X D_Q",
+    mask="… N_X",
+    dy="… D_Q",
+)
 
 
 class Cache(NamedTuple):
     """What `backward` needs, the weights `A` among it."""
 
-    q: Array  # (…, D_Q)
-    X: Array  # (…, N_X, D_Q)
-    A: Array  # (…, N_X)
+    q: Array
+    X: Array
+    A: Array
 
 
 def forward(q: Array, X: Array, mask: Array | None = None) -> tuple[Array, Cache]:
-    """Return y (…, D_Q) and the cache for `backward`; see the module for the formula."""
-    dims(
-        q=(q, "... D_Q"),
-        X=(X, "... N_X D_Q"),
-    )
-    check_mask(mask, X.shape[:-1], "(…, N_X)")
+    """Return y and the cache for `backward`; see the module for the formula.
+
+    - q: one query.
+    - X: inputs, one a row.
+    - mask: boolean, True = may attend; broadcasts to the scores. None: every query may attend to every input.
+    """
+    SHAPES.check(q, X, mask=mask)
     e = (X @ q[..., None])[..., 0]                            # (…, N_X)
     a = softmax(e, mask)                                      # (…, N_X)
     y = (a[..., None, :] @ X)[..., 0, :]                      # (…, D_Q)
@@ -69,12 +75,18 @@ def forward(q: Array, X: Array, mask: Array | None = None) -> tuple[Array, Cache
 
 
 def backward(dy: Array, cache: Cache) -> tuple[Array, Array]:
-    """Return dq, dX."""
-    q, X, a = check_cache(cache, Cache)
-    check_cotangent("dy", dy, (*q.shape[:-1], X.shape[-1]), X.dtype)
+    """Return dq, dX.
+
+    - dy: the gradient of the loss with respect to y.
+    - cache: what `forward` returned beside y.
+    """
+    q, X, a = SHAPES.check_backward(dy, cache, Cache)
     da = (X @ dy[..., None])[..., 0]                          # y = aᵀ X
     dX = a[..., None] * dy[..., None, :]                      # y = aᵀ X
     de = softmax_backward(da, a)                              # a = softmax(e)
     dX += de[..., None] * q[..., None, :]                     # e = X q: X is used twice, so add
     dq = (de[..., None, :] @ X)[..., 0, :]                    # e = X q
     return dq, dX
+
+
+document(SHAPES, forward, backward)

@@ -13,12 +13,11 @@
     e_n = Σ_d X_nd q_d / √D_Q      dq_d = Σ_n X_nd de_n / √D_Q                    dq = Xᵀ (de/√D_Q)
                                    dX_nd += de_n q_d / √D_Q: X is used twice      dX += (de/√D_Q) qᵀ
 
-**Shapes**  q (…, D_Q), X (…, N_X, D_Q), e and a (…, N_X), y (…, D_Q). The mask broadcasts to e.
-
 **Changed**  e = X q becomes e = X q / √D_Q. The dot product of two vectors whose D_Q entries are independent with
 mean 0 and variance 1 has variance D_Q, so its size grows with √D_Q. Large scores saturate the softmax: one weight is
-nearly 1, every product a_n (δ_nm − a_m) in its Jacobian nearly 0, and the query learns nothing. Dividing keeps the
-variance at 1 for every width.
+nearly 1, and every product a_n (δ_nm − a_m) in its Jacobian is nearly 0, so little of dy reaches the query. Dividing
+keeps the variance at 1 for every width. `figures/why_scale.py` draws the median of |dq| against D_Q: without the
+division it falls towards 0 beyond D_Q = 128 or so.
 
 **Raises**  ValueError for shapes that don't fit, TypeError for dtypes that differ or a mask that is not boolean.
 
@@ -42,43 +41,57 @@ array([ 1.5  , -0.375,  0.   ,  0.   ])
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
-from npattn._shapes import check_cache, check_cotangent, check_mask, dims
-from npattn._types import Array
+from npattn._internal.checks.shapes import Shapes, document
+from npattn._internal.checks.types import Array
+from npattn.layers.kernels import sqrt_width
 from npattn.layers.softmax import softmax, softmax_backward
+
+SHAPES = Shapes(
+    q="… D_Q",
+    X="… N_X D_Q",
+    mask="… N_X",
+    dy="… D_Q",
+)
 
 
 class Cache(NamedTuple):
     """What `backward` needs, the weights `A` among it."""
 
-    q: Array  # (…, D_Q)
-    X: Array  # (…, N_X, D_Q)
-    A: Array  # (…, N_X)
+    q: Array
+    X: Array
+    A: Array
 
 
 def forward(q: Array, X: Array, mask: Array | None = None) -> tuple[Array, Cache]:
-    """Return y (…, D_Q) and the cache for `backward`; see the module for the formula."""
-    dims(
-        q=(q, "... D_Q"),
-        X=(X, "... N_X D_Q"),
-    )
-    check_mask(mask, X.shape[:-1], "(…, N_X)")
-    e = (X @ q[..., None])[..., 0] / math.sqrt(max(q.shape[-1], 1))   # (…, N_X)
+    """Return y and the cache for `backward`; see the module for the formula.
+
+    - q: one query.
+    - X: inputs, one a row.
+    - mask: boolean, True = may attend; broadcasts to the scores. None: every query may attend to every input.
+    """
+    SHAPES.check(q, X, mask=mask)
+    e = (X @ q[..., None])[..., 0] / sqrt_width(q)            # (…, N_X)
     a = softmax(e, mask)                                      # (…, N_X)
     y = (a[..., None, :] @ X)[..., 0, :]                      # (…, D_Q)
     return y, Cache(q, X, a)
 
 
 def backward(dy: Array, cache: Cache) -> tuple[Array, Array]:
-    """Return dq, dX."""
-    q, X, a = check_cache(cache, Cache)
-    check_cotangent("dy", dy, (*q.shape[:-1], X.shape[-1]), X.dtype)
+    """Return dq, dX.
+
+    - dy: the gradient of the loss with respect to y.
+    - cache: what `forward` returned beside y.
+    """
+    q, X, a = SHAPES.check_backward(dy, cache, Cache)
     da = (X @ dy[..., None])[..., 0]                          # y = aᵀ X
     dX = a[..., None] * dy[..., None, :]                      # y = aᵀ X
     de = softmax_backward(da, a)                              # a = softmax(e)
-    de /= math.sqrt(max(q.shape[-1], 1))                      # e = … / √D_Q: from here on de/√D_Q
+    de /= sqrt_width(q)                                       # e = … / √D_Q: from here on de/√D_Q
     dX += de[..., None] * q[..., None, :]                     # e = X q / √D_Q: X is used twice, so add
     dq = (de[..., None, :] @ X)[..., 0, :]                    # e = X q / √D_Q
     return dq, dX
+
+
+document(SHAPES, forward, backward)

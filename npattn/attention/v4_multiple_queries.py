@@ -9,11 +9,9 @@
 **Backward**  Line by line, from the last to the first, with dZ = ∂L/∂Z:
 
     Y_id = Σ_n A_in X_nd           dA_in = Σ_d dY_id X_nd,  dX_nd = Σ_i A_in dY_id    dA = dY Xᵀ,  dX = Aᵀ dY
-    A = softmax(E)                 dE_i = A_i ⊙ (dA_i − A_iᵀ dA_i), row by row        see npattn.layers.softmax
+    A = softmax(E)                 dE = A ⊙ (dA − rowsum(A ⊙ dA))                    see npattn.layers.softmax
     E_in = Σ_d Q_id X_nd / √D_Q    dQ_id = Σ_n dE_in X_nd / √D_Q                      dQ = (dE/√D_Q) X
                                    dX_nd += Σ_i dE_in Q_id / √D_Q: X is used twice    dX += (dE/√D_Q)ᵀ Q
-
-**Shapes**  Q (…, N_Q, D_Q), X (…, N_X, D_Q), E and A (…, N_Q, N_X), Y (…, N_Q, D_Q). The mask broadcasts to E.
 
 **Changed**  One query q becomes N_Q rows of Q. Rows do not see one another: row i of Y is version 3 of row i of Q.
 Only the inputs, which all queries share, gather gradients from every row.
@@ -23,7 +21,7 @@ Only the inputs, which all queries share, gather gradients from every row.
 **Source**  Vaswani et al. (2017), arXiv:1706.03762, §3.2.1, equation 1 with K = V = X.
 
 By hand: D_Q = 4; the first query is that of version 3, the second is 0 and weighs all inputs alike. Backward, both
-rows of dA = dY Xᵀ are [4, 0], A_iᵀ dA_i is 1 and 2, and dE/√D_Q = [[⅜, −⅜], [½, −½]].
+rows of dA = dY Xᵀ are [4, 0], rowsum(A ⊙ dA) is 1 and 2, and dE/√D_Q = [[⅜, −⅜], [½, −½]].
 
 >>> import numpy as np
 >>> Q = np.array([[0.0, 2 * np.log(3), 0.0, 0.0], [0.0, 0.0, 0.0, 0.0]])
@@ -46,43 +44,57 @@ array([[ 1.5  , -0.375,  0.   ,  0.   ],
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
-from npattn._shapes import check_cache, check_cotangent, check_mask, dims
-from npattn._types import Array
+from npattn._internal.checks.shapes import Shapes, document
+from npattn._internal.checks.types import Array
+from npattn.layers.kernels import sqrt_width
 from npattn.layers.softmax import softmax, softmax_backward
+
+SHAPES = Shapes(
+    Q="… N_Q D_Q",
+    X="… N_X D_Q",
+    mask="… N_Q N_X",
+    dY="… N_Q D_Q",
+)
 
 
 class Cache(NamedTuple):
     """What `backward` needs, the weights `A` among it."""
 
-    Q: Array  # (…, N_Q, D_Q)
-    X: Array  # (…, N_X, D_Q)
-    A: Array  # (…, N_Q, N_X)
+    Q: Array
+    X: Array
+    A: Array
 
 
 def forward(Q: Array, X: Array, mask: Array | None = None) -> tuple[Array, Cache]:
-    """Return Y (…, N_Q, D_Q) and the cache for `backward`; see the module for the formula."""
-    dims(
-        Q=(Q, "... N_Q D_Q"),
-        X=(X, "... N_X D_Q"),
-    )
-    check_mask(mask, (*Q.shape[:-1], X.shape[-2]))
-    E = Q @ X.mT / math.sqrt(max(Q.shape[-1], 1))             # (…, N_Q, N_X)
+    """Return Y and the cache for `backward`; see the module for the formula.
+
+    - Q: queries, one a row.
+    - X: inputs, one a row.
+    - mask: boolean, True = may attend; broadcasts to the scores. None: every query may attend to every input.
+    """
+    SHAPES.check(Q, X, mask=mask)
+    E = Q @ X.mT / sqrt_width(Q)                              # (…, N_Q, N_X)
     A = softmax(E, mask)                                      # (…, N_Q, N_X)
     Y = A @ X                                                 # (…, N_Q, D_Q)
     return Y, Cache(Q, X, A)
 
 
 def backward(dY: Array, cache: Cache) -> tuple[Array, Array]:
-    """Return dQ, dX."""
-    Q, X, A = check_cache(cache, Cache)
-    check_cotangent("dY", dY, (*Q.shape[:-1], X.shape[-1]), X.dtype)
+    """Return dQ, dX.
+
+    - dY: the gradient of the loss with respect to Y.
+    - cache: what `forward` returned beside Y.
+    """
+    Q, X, A = SHAPES.check_backward(dY, cache, Cache)
     dA = dY @ X.mT                                            # Y = A X
     dX = A.mT @ dY                                            # Y = A X
     dE = softmax_backward(dA, A)                              # A = softmax(E)
-    dE /= math.sqrt(max(Q.shape[-1], 1))                      # E = … / √D_Q: from here on dE/√D_Q
+    dE /= sqrt_width(Q)                                       # E = … / √D_Q: from here on dE/√D_Q
     dX += dE.mT @ Q                                           # E = Q Xᵀ / √D_Q: X is used twice, so add
     dQ = dE @ X                                               # E = Q Xᵀ / √D_Q
     return dQ, dX
+
+
+document(SHAPES, forward, backward)

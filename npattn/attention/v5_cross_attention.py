@@ -12,14 +12,11 @@ be read.
 **Backward**  Line by line, from the last to the first, with dZ = ∂L/∂Z:
 
     Y_id = Σ_n A_in V_nd           dA_in = Σ_d dY_id V_nd,  dV_nd = Σ_i A_in dY_id    dA = dY Vᵀ,  dV = Aᵀ dY
-    A = softmax(E)                 dE_i = A_i ⊙ (dA_i − A_iᵀ dA_i), row by row        see npattn.layers.softmax
+    A = softmax(E)                 dE = A ⊙ (dA − rowsum(A ⊙ dA))                    see npattn.layers.softmax
     E_in = Σ_d Q_id K_nd / √D_Q    dQ_id = Σ_n dE_in K_nd / √D_Q                      dQ = (dE/√D_Q) K
                                    dK_nd = Σ_i dE_in Q_id / √D_Q                      dK = (dE/√D_Q)ᵀ Q
     V = X W_V                      dW_V = Xᵀ dV,  dX = dV W_Vᵀ                        see npattn.layers.linear
     K = X W_K                      dW_K = Xᵀ dK,  dX += dK W_Kᵀ: X is used twice, so its gradients add
-
-**Shapes**  Q (…, N_Q, D_Q), X (…, N_X, D_X), W_K (D_X, D_Q), W_V (D_X, D_V), K (…, N_X, D_Q), V (…, N_X, D_V),
-E and A (…, N_Q, N_X), Y (…, N_Q, D_V). The mask broadcasts to E.
 
 **Changed**  X in the scores becomes K = X W_K, X in the output becomes V = X W_V: what makes an input found need no
 longer be what is read from it. The widths come apart: D_X and D_V are free, only keys and queries share D_Q.
@@ -29,7 +26,7 @@ longer be what is read from it. The widths come apart: D_X and D_V are free, onl
 **Source**  Vaswani et al. (2017), arXiv:1706.03762, §3.2.1, equation 1; "encoder-decoder attention" in §3.2.3.
 
 By hand: W_K turns the inputs into those of version 4, now as keys, W_V into one number each, 8 and 4. Backward,
-dA = dY Vᵀ = [8, 4], Aᵀ dA = 5, dE/√D_Q = [⅜, −⅜], and X is the identity, so that dW_K = dK and dW_V = dV.
+dA = dY Vᵀ = [8, 4], rowsum(A ⊙ dA) = 5, dE/√D_Q = [⅜, −⅜], and X is the identity, so that dW_K = dK and dW_V = dV.
 
 >>> import numpy as np
 >>> Q, X = np.array([[0.0, 2 * np.log(3), 0.0, 0.0]]), np.array([[1.0, 0.0], [0.0, 1.0]])
@@ -53,54 +50,66 @@ array([[ 1.5  , -0.375,  0.   ,  0.   ]])
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
-from npattn._shapes import check_cache, check_cotangent, check_mask, dims
-from npattn._types import Array
-from npattn.layers.linear import project, weight_gradient
+from npattn._internal.checks.shapes import Shapes, document
+from npattn._internal.checks.types import Array
+from npattn.layers.kernels import project, sqrt_width, weight_gradient
 from npattn.layers.softmax import softmax, softmax_backward
+
+SHAPES = Shapes(
+    Q="… N_Q D_Q",
+    X="… N_X D_X",
+    W_K="D_X D_Q",
+    W_V="D_X D_V",
+    mask="… N_Q N_X",
+    dY="… N_Q D_V",
+)
 
 
 class Cache(NamedTuple):
     """What `backward` needs, the weights `A` among it."""
 
-    Q: Array    # (…, N_Q, D_Q)
-    X: Array    # (…, N_X, D_X)
-    W_K: Array  # (D_X, D_Q)
-    W_V: Array  # (D_X, D_V)
-    K: Array    # (…, N_X, D_Q)
-    V: Array    # (…, N_X, D_V)
-    A: Array    # (…, N_Q, N_X)
+    Q: Array
+    X: Array
+    W_K: Array
+    W_V: Array
+    K: Array
+    V: Array
+    A: Array
 
 
 def forward(
     Q: Array, X: Array, W_K: Array, W_V: Array, mask: Array | None = None
 ) -> tuple[Array, Cache]:
-    """Return Y (…, N_Q, D_V) and the cache for `backward`; see the module for the formula."""
-    dims(
-        Q=(Q, "... N_Q D_Q"),
-        X=(X, "... N_X D_X"),
-        W_K=(W_K, "D_X D_Q"),
-        W_V=(W_V, "D_X D_V"),
-    )
-    check_mask(mask, (*Q.shape[:-1], X.shape[-2]))
+    """Return Y and the cache for `backward`; see the module for the formula.
+
+    - Q: queries, one a row.
+    - X: inputs, one a row.
+    - W_K: projects inputs to keys.
+    - W_V: projects inputs to values.
+    - mask: boolean, True = may attend; broadcasts to the scores. None: every query may attend to every input.
+    """
+    SHAPES.check(Q, X, W_K, W_V, mask=mask)
     K = project(X, W_K)                                       # (…, N_X, D_Q)
     V = project(X, W_V)                                       # (…, N_X, D_V)
-    E = Q @ K.mT / math.sqrt(max(Q.shape[-1], 1))             # (…, N_Q, N_X)
+    E = Q @ K.mT / sqrt_width(Q)                              # (…, N_Q, N_X)
     A = softmax(E, mask)                                      # (…, N_Q, N_X)
     Y = A @ V                                                 # (…, N_Q, D_V)
     return Y, Cache(Q, X, W_K, W_V, K, V, A)
 
 
 def backward(dY: Array, cache: Cache) -> tuple[Array, Array, Array, Array]:
-    """Return dQ, dX, dW_K, dW_V."""
-    Q, X, W_K, W_V, K, V, A = check_cache(cache, Cache)
-    check_cotangent("dY", dY, (*Q.shape[:-1], W_V.shape[1]), X.dtype)
+    """Return dQ, dX, dW_K, dW_V.
+
+    - dY: the gradient of the loss with respect to Y.
+    - cache: what `forward` returned beside Y.
+    """
+    Q, X, W_K, W_V, K, V, A = SHAPES.check_backward(dY, cache, Cache)
     dA = dY @ V.mT                                            # Y = A V
     dV = A.mT @ dY                                            # Y = A V
     dE = softmax_backward(dA, A)                              # A = softmax(E)
-    dE /= math.sqrt(max(Q.shape[-1], 1))                      # E = … / √D_Q: from here on dE/√D_Q
+    dE /= sqrt_width(Q)                                       # E = … / √D_Q: from here on dE/√D_Q
     dK = dE.mT @ Q                                            # E = Q Kᵀ / √D_Q
     dQ = dE @ K                                               # E = Q Kᵀ / √D_Q
     dX = project(dV, W_V.T)                                   # V = X W_V
@@ -108,3 +117,6 @@ def backward(dY: Array, cache: Cache) -> tuple[Array, Array, Array, Array]:
     dW_K = weight_gradient(X, dK)                             # K = X W_K
     dW_V = weight_gradient(X, dV)                             # V = X W_V
     return dQ, dX, dW_K, dW_V
+
+
+document(SHAPES, forward, backward)

@@ -12,15 +12,12 @@
 **Backward**  Line by line, from the last to the first, with dZ = ∂L/∂Z:
 
     Y_id = Σ_n A_in V_nd           dA_in = Σ_d dY_id V_nd,  dV_nd = Σ_i A_in dY_id    dA = dY Vᵀ,  dV = Aᵀ dY
-    A = softmax(E)                 dE_i = A_i ⊙ (dA_i − A_iᵀ dA_i), row by row        see npattn.layers.softmax
+    A = softmax(E)                 dE = A ⊙ (dA − rowsum(A ⊙ dA))                    see npattn.layers.softmax
     E_in = Σ_d Q_id K_nd / √D_Q    dQ_id = Σ_n dE_in K_nd / √D_Q                      dQ = (dE/√D_Q) K
                                    dK_nd = Σ_i dE_in Q_id / √D_Q                      dK = (dE/√D_Q)ᵀ Q
     V = X W_V                      dW_V = Xᵀ dV,  dX = dV W_Vᵀ                        see npattn.layers.linear
     K = X W_K                      dW_K = Xᵀ dK,  dX += dK W_Kᵀ
     Q = X W_Q                      dW_Q = Xᵀ dQ,  dX += dQ W_Qᵀ: X is used three times, so its gradients add
-
-**Shapes**  X (…, N_X, D_X), W_Q and W_K (D_X, D_Q), W_V (D_X, D_V), Q and K (…, N_X, D_Q), V (…, N_X, D_V),
-E and A (…, N_X, N_X), Y (…, N_X, D_V). The mask broadcasts to E.
 
 **Changed**  Q is no argument any more but Q = X W_Q: every input asks about every other. In place of dQ there are
 dW_Q and a third term in dX.
@@ -59,56 +56,68 @@ array([[1.176, 1.824],
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
-from npattn._shapes import check_cache, check_cotangent, check_mask, dims
-from npattn._types import Array
-from npattn.layers.linear import project, weight_gradient
+from npattn._internal.checks.shapes import Shapes, document
+from npattn._internal.checks.types import Array
+from npattn.layers.kernels import project, sqrt_width, weight_gradient
 from npattn.layers.softmax import softmax, softmax_backward
+
+SHAPES = Shapes(
+    X="… N_X D_X",
+    W_Q="D_X D_Q",
+    W_K="D_X D_Q",
+    W_V="D_X D_V",
+    mask="… N_X N_X",
+    dY="… N_X D_V",
+)
 
 
 class Cache(NamedTuple):
     """What `backward` needs, the weights `A` among it."""
 
-    X: Array    # (…, N_X, D_X)
-    W_Q: Array  # (D_X, D_Q)
-    W_K: Array  # (D_X, D_Q)
-    W_V: Array  # (D_X, D_V)
-    Q: Array    # (…, N_X, D_Q)
-    K: Array    # (…, N_X, D_Q)
-    V: Array    # (…, N_X, D_V)
-    A: Array    # (…, N_X, N_X)
+    X: Array
+    W_Q: Array
+    W_K: Array
+    W_V: Array
+    Q: Array
+    K: Array
+    V: Array
+    A: Array
 
 
 def forward(
     X: Array, W_Q: Array, W_K: Array, W_V: Array, mask: Array | None = None
 ) -> tuple[Array, Cache]:
-    """Return Y (…, N_X, D_V) and the cache for `backward`; see the module for the formula."""
-    dims(
-        X=(X, "... N_X D_X"),
-        W_Q=(W_Q, "D_X D_Q"),
-        W_K=(W_K, "D_X D_Q"),
-        W_V=(W_V, "D_X D_V"),
-    )
-    check_mask(mask, (*X.shape[:-1], X.shape[-2]), "(…, N_X, N_X)")
+    """Return Y and the cache for `backward`; see the module for the formula.
+
+    - X: inputs, one a row.
+    - W_Q: projects inputs to queries.
+    - W_K: projects inputs to keys.
+    - W_V: projects inputs to values.
+    - mask: boolean, True = may attend; broadcasts to the scores. None: every query may attend to every input.
+    """
+    SHAPES.check(X, W_Q, W_K, W_V, mask=mask)
     Q = project(X, W_Q)                                       # (…, N_X, D_Q)
     K = project(X, W_K)                                       # (…, N_X, D_Q)
     V = project(X, W_V)                                       # (…, N_X, D_V)
-    E = Q @ K.mT / math.sqrt(max(Q.shape[-1], 1))             # (…, N_X, N_X)
+    E = Q @ K.mT / sqrt_width(Q)                              # (…, N_X, N_X)
     A = softmax(E, mask)                                      # (…, N_X, N_X)
     Y = A @ V                                                 # (…, N_X, D_V)
     return Y, Cache(X, W_Q, W_K, W_V, Q, K, V, A)
 
 
 def backward(dY: Array, cache: Cache) -> tuple[Array, Array, Array, Array]:
-    """Return dX, dW_Q, dW_K, dW_V."""
-    X, W_Q, W_K, W_V, Q, K, V, A = check_cache(cache, Cache)
-    check_cotangent("dY", dY, (*X.shape[:-1], W_V.shape[1]), X.dtype)
+    """Return dX, dW_Q, dW_K, dW_V.
+
+    - dY: the gradient of the loss with respect to Y.
+    - cache: what `forward` returned beside Y.
+    """
+    X, W_Q, W_K, W_V, Q, K, V, A = SHAPES.check_backward(dY, cache, Cache)
     dA = dY @ V.mT                                            # Y = A V
     dV = A.mT @ dY                                            # Y = A V
     dE = softmax_backward(dA, A)                              # A = softmax(E)
-    dE /= math.sqrt(max(Q.shape[-1], 1))                      # E = … / √D_Q: from here on dE/√D_Q
+    dE /= sqrt_width(Q)                                       # E = … / √D_Q: from here on dE/√D_Q
     dK = dE.mT @ Q                                            # E = Q Kᵀ / √D_Q
     dQ = dE @ K                                               # E = Q Kᵀ / √D_Q
     dX = project(dV, W_V.T)                                   # V = X W_V
@@ -118,3 +127,6 @@ def backward(dY: Array, cache: Cache) -> tuple[Array, Array, Array, Array]:
     dW_K = weight_gradient(X, dK)                             # K = X W_K
     dW_V = weight_gradient(X, dV)                             # V = X W_V
     return dX, dW_Q, dW_K, dW_V
+
+
+document(SHAPES, forward, backward)

@@ -16,7 +16,7 @@ split turns (…, N, H·D) into (…, H, N, D), merge back.
 
     Z = merge(Y) W_O + b_O         dW_O = merge(Y)ᵀ dZ,  db_O = 1ᵀ dZ,  dY = split(dZ W_Oᵀ)
     Y_id = Σ_n A_in V_nd           dA_in = Σ_d dY_id V_nd,  dV_nd = Σ_i A_in dY_id    dA = dY Vᵀ,  dV = Aᵀ dY
-    A = softmax(E)                 dE_i = A_i ⊙ (dA_i − A_iᵀ dA_i), row by row        see npattn.layers.softmax
+    A = softmax(E)                 dE = A ⊙ (dA − rowsum(A ⊙ dA))                    see npattn.layers.softmax
     E_in = Σ_d Q_id K_nd / √D_Q    dQ_id = Σ_n dE_in K_nd / √D_Q                      dQ = (dE/√D_Q) K
                                    dK_nd = Σ_i dE_in Q_id / √D_Q                      dK = (dE/√D_Q)ᵀ Q
     V = split(X W_V + b_V)         dW_V = Xᵀ merge(dV),  db_V = 1ᵀ merge(dV),  dX = merge(dV) W_Vᵀ
@@ -26,15 +26,14 @@ split turns (…, N, H·D) into (…, H, N, D), merge back.
 The last three are npattn.layers.linear. split and merge move numbers without changing them, so each is the other's
 backward. In mathematics db_K is zero: b_K shifts all scores of a query alike, and the softmax does not see a shift.
 
-**Shapes**  X_Q (…, N_Q, D_XQ), X (…, N_X, D_X), W_Q (D_XQ, H·D_Q), W_K (D_X, H·D_Q), W_V (D_X, H·D_V),
-W_O (H·D_V, D_Z), b_Q and b_K (H·D_Q,), b_V (H·D_V,), b_O (D_Z,), Q (…, H, N_Q, D_Q), K (…, H, N_X, D_Q),
-V (…, H, N_X, D_V), E and A (…, H, N_Q, N_X), Y (…, H, N_Q, D_V), Z (…, N_Q, D_Z).
-The mask broadcasts to (…, H, N_Q, N_X).
+**Changed**  Four things; the comments in `forward` mark them.
 
-**Changed**  Q, K and V are cut into H heads, and one softmax becomes H: a query can look at H places at once, where a
-single head could only average them. W_O mixes what the heads found. The four projections may have biases, as in
-torch's nn.MultiheadAttention; the paper has none. X_Q is separate from X again, so that one module is self-attention
-(pass X twice and add dX_Q and dX) and the decoder's cross-attention (X_Q from the decoder, X from the encoder).
+1. Heads: Q, K and V are cut into H heads, and one softmax becomes H. A query can look at H places at once, where a
+   single head can only average them.
+2. An output projection: W_O mixes what the heads found.
+3. Biases: the four projections may have them, as in torch's nn.MultiheadAttention; the paper has none.
+4. X_Q is separate from X again. One module is then self-attention (pass X twice and add dX_Q and dX) and the decoder's
+   cross-attention (X_Q from the decoder, X from the encoder).
 
 **Raises**  ValueError for shapes that don't fit or widths that n_heads does not divide, TypeError for dtypes that
 differ or a mask that is not boolean.
@@ -79,31 +78,45 @@ array([[0.  , 0.75]])
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
-from npattn._scalars import check_size
-from npattn._shapes import check_cache, check_cotangent, check_mask, dims
-from npattn._types import Array
-from npattn.layers.linear import project, sum_rows, weight_gradient
+from npattn._internal.checks.shapes import Shapes, document
+from npattn._internal.checks.types import Array
+from npattn.layers.kernels import project, sqrt_width, sum_rows, weight_gradient
 from npattn.layers.softmax import softmax, softmax_backward
+
+SHAPES = Shapes(
+    X_Q="… N_Q D_XQ",
+    X="… N_X D_X",
+    W_Q="D_XQ H·D_Q",
+    W_K="D_X H·D_Q",
+    W_V="D_X H·D_V",
+    W_O="H·D_V D_Z",
+    b_Q="H·D_Q or None",
+    b_K="H·D_Q or None",
+    b_V="H·D_V or None",
+    b_O="D_Z or None",
+    n_heads="H, an integer",
+    mask="… H N_Q N_X",
+    dZ="… N_Q D_Z",
+)
 
 
 class Cache(NamedTuple):
     """What `backward` needs, the weights `A` among it."""
 
-    X_Q: Array  # (…, N_Q, D_XQ)
-    X: Array    # (…, N_X, D_X)
-    W_Q: Array  # (D_XQ, H·D_Q)
-    W_K: Array  # (D_X, H·D_Q)
-    W_V: Array  # (D_X, H·D_V)
-    W_O: Array  # (H·D_V, D_Z)
-    Q: Array    # (…, H, N_Q, D_Q)
-    K: Array    # (…, H, N_X, D_Q)
-    V: Array    # (…, H, N_X, D_V)
-    A: Array    # (…, H, N_Q, N_X)
-    Y: Array    # (…, N_Q, H·D_V)  merged
-    biased: tuple[bool, bool, bool, bool]  # which of b_Q, b_K, b_V, b_O were given
+    X_Q: Array
+    X: Array
+    W_Q: Array
+    W_K: Array
+    W_V: Array
+    W_O: Array
+    Q: Array
+    K: Array
+    V: Array
+    A: Array
+    Y: Array  # merged
+    biased: tuple[bool, ...]  # which of b_Q, b_K, b_V, b_O were given
 
 
 def forward(
@@ -121,42 +134,42 @@ def forward(
     n_heads: int,
     mask: Array | None = None,
 ) -> tuple[Array, Cache]:
-    """Return Z (…, N_Q, D_Z) and the cache for `backward`; see the module for the formula."""
-    sizes = dims(
-        X_Q=(X_Q, "... N_Q D_XQ"),
-        X=(X, "... N_X D_X"),
-        W_Q=(W_Q, "D_XQ H·D_Q"),
-        W_K=(W_K, "D_X H·D_Q"),
-        W_V=(W_V, "D_X H·D_V"),
-        W_O=(W_O, "H·D_V D_Z"),
-        b_Q=(b_Q, "H·D_Q or None"),
-        b_K=(b_K, "H·D_Q or None"),
-        b_V=(b_V, "H·D_V or None"),
-        b_O=(b_O, "D_Z or None"),
-    )
-    n_heads = check_heads(n_heads, sizes)
-    check_mask(mask, (*X_Q.shape[:-2], n_heads, X_Q.shape[-2], X.shape[-2]), "(…, H, N_Q, N_X)")
-    Q = split_heads(project(X_Q, W_Q, b_Q), n_heads)          # (…, H, N_Q, D_Q)
-    K = split_heads(project(X, W_K, b_K), n_heads)            # (…, H, N_X, D_Q)
-    V = split_heads(project(X, W_V, b_V), n_heads)            # (…, H, N_X, D_V)
-    E = Q @ K.mT / math.sqrt(max(Q.shape[-1], 1))             # (…, H, N_Q, N_X)
+    """Return Z and the cache for `backward`; see the module for the formula.
+
+    - X_Q: inputs of the queries, one a row; pass X twice for self-attention.
+    - X: inputs of keys and values, one a row.
+    - W_Q: projects X_Q to the queries of all heads, side by side.
+    - W_K: projects X to the keys of all heads.
+    - W_V: projects X to the values of all heads.
+    - W_O: projects the merged heads to the output.
+    - b_Q, b_K, b_V, b_O: biases of the four projections; None for none.
+    - n_heads: H, the number of heads. It divides the widths H·D_Q and H·D_V.
+    - mask: boolean, True = may attend; broadcasts to the scores. None: every query may attend to every input.
+    """
+    SHAPES.check(X_Q, X, W_Q, W_K, W_V, W_O, b_Q, b_K, b_V, b_O, mask=mask, n_heads=n_heads)
+    Q = split_heads(project(X_Q, W_Q, b_Q), n_heads)          # (…, H, N_Q, D_Q)  1 heads, 3 biases, 4 X_Q
+    K = split_heads(project(X, W_K, b_K), n_heads)            # (…, H, N_X, D_Q)  1, 3
+    V = split_heads(project(X, W_V, b_V), n_heads)            # (…, H, N_X, D_V)  1, 3
+    E = Q @ K.mT / sqrt_width(Q)                              # (…, H, N_Q, N_X)
     A = softmax(E, mask)                                      # (…, H, N_Q, N_X)
-    Y = merge_heads(A @ V)                                    # (…, N_Q, H·D_V)  kept merged
-    Z = project(Y, W_O, b_O)                                  # (…, N_Q, D_Z)
-    biased = (b_Q is not None, b_K is not None, b_V is not None, b_O is not None)
-    return Z, Cache(X_Q, X, W_Q, W_K, W_V, W_O, Q, K, V, A, Y, biased)
+    Y = merge_heads(A @ V)                                    # (…, N_Q, H·D_V)  1, kept merged
+    Z = project(Y, W_O, b_O)                                  # (…, N_Q, D_Z)  2 output projection, 3
+    return Z, Cache(X_Q, X, W_Q, W_K, W_V, W_O, Q, K, V, A, Y, tuple(b is not None for b in (b_Q, b_K, b_V, b_O)))
 
 
 def backward(dZ: Array, cache: Cache) -> tuple[Array | None, ...]:
-    """Return dX_Q, dX, dW_Q, dW_K, dW_V, dW_O, db_Q, db_K, db_V, db_O; None for a bias that was None."""
-    X_Q, X, W_Q, W_K, W_V, W_O, Q, K, V, A, Y, biased = check_cache(cache, Cache)
-    check_cotangent("dZ", dZ, (*X_Q.shape[:-1], W_O.shape[1]), X.dtype)
+    """Return dX_Q, dX, dW_Q, dW_K, dW_V, dW_O, db_Q, db_K, db_V, db_O; None for a bias that was None.
+
+    - dZ: the gradient of the loss with respect to Z.
+    - cache: what `forward` returned beside Z.
+    """
+    X_Q, X, W_Q, W_K, W_V, W_O, Q, K, V, A, Y, biased = SHAPES.check_backward(dZ, cache, Cache)
     dW_O = weight_gradient(Y, dZ)                             # Z = merge(Y) W_O + b_O
     dY = split_heads(project(dZ, W_O.T), A.shape[-3])         # Z = merge(Y) W_O + b_O, one dY for each head
     dA = dY @ V.mT                                            # Y = A V
     dV = merge_heads(A.mT @ dY)                               # Y = A V, merged for W_V
     dE = softmax_backward(dA, A)                              # A = softmax(E)
-    dE /= math.sqrt(max(Q.shape[-1], 1))                      # E = … / √D_Q: from here on dE/√D_Q
+    dE /= sqrt_width(Q)                                       # E = … / √D_Q: from here on dE/√D_Q
     dK = merge_heads(dE.mT @ Q)                               # E = Q Kᵀ / √D_Q, merged for W_K
     dQ = merge_heads(dE @ K)                                  # E = Q Kᵀ / √D_Q, merged for W_Q
     dX = project(dV, W_V.T)                                   # V = X W_V + b_V
@@ -180,10 +193,4 @@ def merge_heads(X: Array) -> Array:
     return merged.reshape(*merged.shape[:-2], merged.shape[-2] * merged.shape[-1])
 
 
-def check_heads(n_heads: int, sizes: dict[str, int]) -> int:
-    """Return n_heads; raise unless it is a positive integer that divides both widths."""
-    n_heads = check_size("n_heads", n_heads, least=1)
-    for symbol, width in (("W_Q", "H·D_Q"), ("W_V", "H·D_V")):
-        if sizes[width] % n_heads:
-            raise ValueError(f"{symbol}: expected {width} divisible by n_heads={n_heads}, got {sizes[width]}")
-    return n_heads
+document(SHAPES, forward, backward)

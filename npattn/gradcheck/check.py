@@ -7,13 +7,13 @@ from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 
-from npattn._types import Array
-from npattn.gradcheck.alignment import Misaligned
+from npattn._internal.checks.types import Array
 from npattn.gradcheck.contract import Contract
 from npattn.gradcheck.diagnosis import row, unlike_row
 from npattn.gradcheck.numeric import Loss, NotComplexSafe, nudged, quiet
 from npattn.gradcheck.pair import Pair
 from npattn.gradcheck.report import ArgumentReport, GradientReport, Method
+from npattn.gradcheck.slots import Misaligned
 from npattn.gradcheck.trial import Finding, OnKink, Trial, listed
 
 Choice: TypeAlias = Literal["auto", "complex-step", "central-difference"]

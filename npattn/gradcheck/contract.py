@@ -11,12 +11,12 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from npattn._types import Array
-from npattn.gradcheck.alignment import Gradient
+from npattn._internal.checks.types import Array
 from npattn.gradcheck.memory import changes, fingerprint, overlaps, same_bits, walk
 from npattn.gradcheck.numeric import norm, nudged, quiet, size_of
 from npattn.gradcheck.pair import Pair, check_output
 from npattn.gradcheck.report import Verdict
+from npattn.gradcheck.slots import Gradient
 from npattn.gradcheck.trees import Tree, ravel, unravel
 
 

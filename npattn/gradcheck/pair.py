@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from npattn._shapes import is_array
-from npattn._types import Array
-from npattn.gradcheck.alignment import Gradient, Named, align
+from npattn._internal.checks.arrays import is_array
+from npattn._internal.checks.types import Array
+from npattn.gradcheck.slots import Gradient, Named, align
 from npattn.gradcheck.trees import Tree, branches, fill, floating_leaves, numbers, ravel, unravel
 
 

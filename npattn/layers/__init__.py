@@ -6,12 +6,13 @@ exception: its output is all that its backward needs, so it returns `A` alone an
 as the cache.
 """
 
-from npattn.layers.activations import gelu, gelu_backward, relu, relu_backward
 from npattn.layers.cross_entropy import cross_entropy, cross_entropy_backward
 from npattn.layers.dropout import dropout, dropout_backward
 from npattn.layers.embedding import embedding, embedding_backward
+from npattn.layers.gelu import gelu, gelu_backward
 from npattn.layers.layer_norm import layer_norm, layer_norm_backward
 from npattn.layers.linear import linear, linear_backward
+from npattn.layers.relu import relu, relu_backward
 from npattn.layers.softmax import softmax, softmax_backward
 
 __all__ = [

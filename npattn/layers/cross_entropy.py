@@ -12,7 +12,7 @@ taken of the sum of exponentials, never of a probability, so that 0 · log 0 can
 
     dz = (p − q) dL / n,    0 at ignored positions
 
-**Shapes**  logits (…, V), targets (…) integer, L a 0-d array, dL (`dloss`) a scalar. **Units** nats a position.
+**Units**  nats a position. L is a 0-d array, dL (`dloss`) a number.
 
 **Raises**  TypeError for targets that are no integers, IndexError for one outside 0 … V − 1 (`ignore_id` itself may
 lie outside, as −100 does in PyTorch), ValueError for shapes that don't fit, a `dloss` that is no real number, or
@@ -36,40 +36,41 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from npattn._scalars import check_number
-from npattn._shapes import check_cache, check_ids, dims, is_array
-from npattn._types import Array
-from npattn.layers.softmax import row_maximum, row_sum
+from npattn._internal.checks.arrays import check_cache, is_array
+from npattn._internal.checks.scalars import Interval, check_number
+from npattn._internal.checks.shapes import Shapes, document
+from npattn._internal.checks.types import Array
+from npattn.layers.kernels import row_maximum, row_sum
+
+SMOOTHING = Interval(0, 1)
+SHAPES = Shapes(logits="… V", targets="… < V", smoothing=SMOOTHING)
 
 
 class Cache(NamedTuple):
     """What `cross_entropy_backward` needs."""
 
-    P: Array        # (n, V)  probabilities at the positions that count
+    P: Array        # (n, V)  probabilities at the n positions that count
     targets: Array  # (n,)    their targets
-    counted: Array  # (…)     True where a position counts
+    counted: Array  # True where a position counts
     smoothing: float
 
 
 def cross_entropy(
     logits: Array, targets: Array, smoothing: float = 0.0, ignore_id: int | None = None
 ) -> tuple[Array, Cache]:
-    """Return the mean loss over the positions that count, and the cache for `cross_entropy_backward`."""
-    V = dims(logits=(logits, "... V"))["V"]
-    check_ids("targets", targets, V, ignore_id)
-    if targets.shape != logits.shape[:-1]:
-        raise ValueError(f"targets: expected {logits.shape[:-1]} like the logits, got {targets.shape}")
-    smoothing = checked_smoothing(smoothing)
+    """Return the mean loss over the positions that count, and the cache for `cross_entropy_backward`.
+
+    - logits: one score for each of V classes; probabilities are their softmax.
+    - targets: the right class of each position.
+    - smoothing: ε, the share of the target that is spread over all classes.
+    - ignore_id: positions with this target do not count; None counts all.
+    """
+    SHAPES.check(logits, targets=targets, ignore_id=ignore_id, smoothing=smoothing)
     counted = np.full(targets.shape, True) if ignore_id is None else targets != ignore_id
     t = targets[counted]                                      # (n,)
     z = logits[counted]                                       # (n, V)
-    loss = loss_in_place(z, t, smoothing)
-    return np.asarray(loss), Cache(z, t, counted, smoothing)
-
-
-def checked_smoothing(smoothing: float) -> float:
-    """Return it as a Python float, since np.float64 would promote float32; raise unless 0 ≤ ε < 1."""
-    return check_number("smoothing", smoothing, 0, 1)
+    loss = loss_in_place(z, t, float(smoothing))
+    return np.asarray(loss), Cache(z, t, counted, float(smoothing))
 
 
 def loss_in_place(z: Array, t: Array, smoothing: float) -> Any:
@@ -89,12 +90,14 @@ def loss_in_place(z: Array, t: Array, smoothing: float) -> Any:
 
 
 def cross_entropy_backward(dloss: Array | float, cache: Cache) -> Array:
-    """Return dlogits."""
-    if not (is_array(dloss) and dloss.ndim == 0 and dloss.dtype.kind in "fiu"):
-        dloss = check_number("dloss", dloss, ends="[]")
+    """Return dlogits.
+
+    - dloss: the gradient of the whole with respect to the loss, a scalar; 1 when the loss is all there is.
+    - cache: what `cross_entropy` returned beside the loss.
+    """
     P, targets, counted, smoothing = check_cache(cache, Cache)
     dz = P.copy()
-    gradient_in_place(dz, targets, smoothing, float(dloss))
+    gradient_in_place(dz, targets, smoothing, scalar("dloss", dloss))
     if len(dz) == counted.size:                               # nothing was ignored: no need to copy
         return dz.reshape(*counted.shape, P.shape[1])
     dlogits = np.zeros((*counted.shape, P.shape[1]), P.dtype)
@@ -108,3 +111,12 @@ def gradient_in_place(P: Array, t: Array, smoothing: float, dloss: float) -> Non
     P -= smoothing / max(V, 1)                                # dz = p − q
     P[np.arange(n), t] -= 1 - smoothing
     P *= dloss / max(n, 1)
+
+
+def scalar(symbol: str, value: Any) -> float:
+    """Return a number as Python's own; it may come as an array without axes."""
+    is_scalar = is_array(value) and value.ndim == 0 and value.dtype.kind in "fiu"
+    return float(value) if is_scalar else check_number(symbol, value, ends="[]")
+
+
+document(SHAPES, cross_entropy)

@@ -9,8 +9,6 @@ flag, handing over a generator is what switches dropout on.
 
 **Backward**  dX = dY ⊙ M, with the mask of that very forward call.
 
-**Shapes**  X, M, Y any shape, all the same.
-
 **Raises**  ValueError unless 0 ≤ p < 1 and for a dY of another shape than Y; TypeError for an rng that is no
 numpy.random.Generator, and for what is no floating array.
 
@@ -30,35 +28,46 @@ from typing import NamedTuple
 
 import numpy as np
 
-from npattn._scalars import check_number
-from npattn._shapes import check_cache, check_cotangent, check_floating
-from npattn._types import Array
+from npattn._internal.checks.arrays import check_cache, check_cotangent
+from npattn._internal.checks.scalars import Interval, check_random
+from npattn._internal.checks.shapes import Shapes, document
+from npattn._internal.checks.types import Array
+
+SHAPES = Shapes(X="…", p=Interval(0, 1), rng=check_random)
 
 
 class Cache(NamedTuple):
     """What `dropout_backward` needs."""
 
-    M: Array | None  # as X; None when nothing was dropped
+    M: Array | None  # None when nothing was dropped
     shape: tuple[int, ...]
     dtype: np.dtype[np.generic]
 
 
 def dropout(X: Array, p: float, rng: np.random.Generator | None = None) -> tuple[Array, Cache]:
-    """Return X with entries dropped, and the cache for `dropout_backward`; a copy of X without an rng."""
-    check_floating("X", X)
-    p = check_number("p", p, 0, 1)
-    if rng is not None and not isinstance(rng, np.random.Generator):
-        raise TypeError(f"rng: expected a numpy.random.Generator or None, got {type(rng).__name__}")
+    """Return X with entries dropped, and the cache for `dropout_backward`; a copy of X without an rng.
+
+    - X: numbers; any shape.
+    - p: the probability that an entry is zeroed.
+    - rng: draws the mask; None drops nothing.
+    """
+    SHAPES.check(X, p=p, rng=rng)
     if rng is None or p == 0:
         return X.copy(), Cache(None, X.shape, X.dtype)
     # One comparison of random float32 numbers serves every dtype: 24 bits of p are plenty.
     M = np.greater_equal(rng.random(X.shape, np.float32), p).astype(X.real.dtype)
-    M *= 1 / (1 - p)
+    M *= 1 / (1 - float(p))
     return X * M, Cache(M, X.shape, X.dtype)
 
 
 def dropout_backward(dY: Array, cache: Cache) -> Array:
-    """Return dX."""
-    check_cache(cache, Cache)
-    check_cotangent("dY", dY, cache.shape, cache.dtype)
+    """Return dX.
+
+    - dY: the gradient of the loss with respect to Y.
+    - cache: what `dropout` returned beside Y.
+    """
+    check_cotangent("dY", dY, check_cache(cache, Cache).shape, cache.dtype)
     return dY.copy() if cache.M is None else dY * cache.M     # Y = X ⊙ M
+
+
+document(SHAPES, dropout)

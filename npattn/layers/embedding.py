@@ -8,8 +8,6 @@
 
     dW_E[v] = Σ_{n: ids_n = v} dY_n        `dW[ids] += dY` would count each repeated id once
 
-**Shapes**  ids (…), W_E (V, D), Y (…, D), with V ids in the vocabulary.
-
 **Raises**  TypeError for ids that are no integers (bool and float are none) and for a W_E or dY that is no floating
 array, IndexError for an id below 0 or above V − 1: Python's −1 for "last" has no meaning here; ValueError for shapes
 that don't fit.
@@ -35,34 +33,51 @@ from typing import NamedTuple
 
 import numpy as np
 
-from npattn._shapes import check_cache, check_cotangent, check_ids, dims
-from npattn._types import Array
+from npattn._internal.checks.arrays import check_cache, check_cotangent
+from npattn._internal.checks.shapes import Shapes, document
+from npattn._internal.checks.types import Array
+
+SHAPES = Shapes(W_E="V D", ids="… < V")
 
 
 class Cache(NamedTuple):
     """What `embedding_backward` needs."""
 
-    ids: Array  # (…)
-    shape: tuple[int, int]  # (V, D), of the table
+    ids: Array
+    shape: tuple[int, int]  # of the table
     dtype: np.dtype[np.generic]
 
 
 def embedding(ids: Array, W_E: Array) -> tuple[Array, Cache]:
-    """Return the rows W_E[ids] and the cache for `embedding_backward`."""
-    V = dims(W_E=(W_E, "V D"))["V"]
-    check_ids("ids", ids, V)
+    """Return the rows W_E[ids], (…, D), and the cache for `embedding_backward`.
+
+    - ids: which rows; any shape, any number of times.
+    - W_E: the table, a row for each id.
+    """
+    SHAPES.check(W_E, ids=ids)
     return W_E[ids], Cache(ids, W_E.shape, W_E.dtype)
 
 
 def embedding_backward(dY: Array, cache: Cache) -> Array:
-    """Return dW_E, (V, D)."""
-    ids, (V, D), dtype = check_cache(cache, Cache)
-    check_cotangent("dY", dY, (*ids.shape, D), dtype)
-    dW_E = np.zeros((V, D), dY.dtype)
+    """Return dW_E, (V, D).
+
+    - dY: the gradient of the loss with respect to Y.
+    - cache: what `embedding` returned beside Y.
+    """
+    check_cotangent("dY", dY, (*check_cache(cache, Cache).ids.shape, cache.shape[1]), cache.dtype)
+    return table_gradient(dY, cache.ids, cache.shape)         # Y = W_E[ids]
+
+
+def table_gradient(dY: Array, ids: Array, shape: tuple[int, int]) -> Array:
+    """dW_E for Y = W_E[ids]: the rows of dY with the same id are summed."""
+    dW_E = np.zeros(shape, dY.dtype)
     # Sorting brings equal ids together, so that each row of the table is one sum: faster than np.add.at.
     order = np.argsort(ids, axis=None, kind="stable")
-    rows = dY.reshape(ids.size, D)[order]                     # (n, D)
+    rows = dY.reshape(ids.size, shape[1])[order]              # (n, D)
     used, starts = np.unique(ids.ravel()[order], return_index=True)
     if len(used):
-        dW_E[used] = np.add.reduceat(rows, starts, axis=0)    # Y = W_E[ids]
+        dW_E[used] = np.add.reduceat(rows, starts, axis=0)
     return dW_E
+
+
+document(SHAPES, embedding)

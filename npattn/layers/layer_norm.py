@@ -23,7 +23,7 @@ since ∂μ/∂x_k = 1/D, ∂v/∂x_k = 2 (x_k − μ)/D and ∂r/∂v = −r³/
 γ stands inside both means. Outside them it would be right only when γ is the same everywhere, as it is on the
 first step of training and on no later one.
 
-**Shapes**  X, Y (…, D), γ (D,), β (D,) or None. A constant row gives β: ε must be at least 2⁻¹²⁶.
+A constant row gives β: ε must be at least 2⁻¹²⁶.
 
 **Raises**  ValueError for shapes that don't fit and an ε out of range, TypeError for what is no floating array or
 dtypes that differ.
@@ -48,36 +48,40 @@ from typing import NamedTuple
 
 import numpy as np
 
-from npattn._scalars import check_number
-from npattn._shapes import check_cache, check_cotangent, dims
-from npattn._types import Array
-from npattn.layers.linear import sum_rows
-from npattn.layers.softmax import row_sum
+from npattn._internal.checks.scalars import Interval
+from npattn._internal.checks.shapes import Shapes, document
+from npattn._internal.checks.types import Array
+from npattn.layers.kernels import row_sum, sum_rows
 
 #: ε must be a number in float32 too: with 0 a constant row would be 0/0.
-LEAST, MOST = 2.0**-126, 2.0**127
+SHAPES = Shapes(X="… D", gamma="D", beta="D or None", X_hat="… D", dY="… D", eps=Interval(2.0**-126, 2.0**127))
 
 
 class Cache(NamedTuple):
     """What `layer_norm_backward` needs."""
 
-    X_hat: Array  # (…, D)  normalised rows
-    r: Array      # (…, 1)  1 / √(v + ε)
-    gamma: Array  # (D,)
+    X_hat: Array  # normalised rows
+    r: Array      # 1 / √(v + ε), one number a row
+    gamma: Array
     has_beta: bool
 
 
 def layer_norm(X: Array, gamma: Array, beta: Array | None = None, eps: float = 1e-5) -> tuple[Array, Cache]:
-    """Return Y = γ ⊙ x̂ + β and the cache for `layer_norm_backward`."""
-    dims(X=(X, "... D"), gamma=(gamma, "D"), beta=(beta, "D or None"))
-    eps = check_number("eps", eps, LEAST, MOST)
+    """Return Y = γ ⊙ x̂ + β and the cache for `layer_norm_backward`.
+
+    - X: rows, each normalised by itself.
+    - gamma: the scale γ of each column.
+    - beta: the shift β of each column; None for none.
+    - eps: ε, added to the variance inside the root.
+    """
+    SHAPES.check(X, gamma, beta, eps=eps)
     with np.errstate(over="ignore", invalid="ignore"):
         X_hat, v = centred(X)                                 # (…, D), (…, 1)
     if v.real.max(initial=0) < np.inf:
-        r = 1 / np.sqrt(v + eps)                              # (…, 1)
+        r = 1 / np.sqrt(v + float(eps))                       # (…, 1)
         X_hat *= r
     else:                                                     # not if it is NaN
-        X_hat, r = normalised_far_out(X, eps)
+        X_hat, r = normalised_far_out(X, float(eps))
     Y = X_hat * gamma
     if beta is not None:
         Y += beta
@@ -108,9 +112,12 @@ def normalised_far_out(X: Array, eps: float) -> tuple[Array, Array]:
 
 
 def layer_norm_backward(dY: Array, cache: Cache) -> tuple[Array, Array, Array | None]:
-    """Return dX, dgamma and dbeta (None when there was no beta)."""
-    X_hat, r, gamma, has_beta = check_cache(cache, Cache)
-    check_cotangent("dY", dY, X_hat.shape, X_hat.dtype)
+    """Return dX, dgamma and dbeta (None when there was no beta).
+
+    - dY: the gradient of the loss with respect to Y.
+    - cache: what `layer_norm` returned beside Y.
+    """
+    X_hat, r, gamma, has_beta = SHAPES.check_backward(dY, cache, Cache)
     D = max(X_hat.shape[-1], 1)
     dbeta = sum_rows(dY) if has_beta else None                # Y = … + β
     dgamma = sum_rows(dY * X_hat)                             # Y = γ ⊙ x̂
@@ -120,3 +127,6 @@ def layer_norm_backward(dY: Array, cache: Cache) -> tuple[Array, Array, Array | 
     dX -= X_hat * along                                       # … and through v
     dX *= r
     return dX, dgamma, dbeta
+
+
+document(SHAPES, layer_norm, layer_norm_backward)

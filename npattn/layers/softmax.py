@@ -15,8 +15,6 @@ gradient 0, where a plain softmax would say 0/0.
 
 The sum is one number a row: what the weights, which share a total of 1, take from one another.
 
-**Shapes**  E, A, dA, dE (…, N_X); mask boolean, broadcastable to E, True = may attend.
-
 **Raises**  TypeError for a mask that is not boolean, ValueError for one that does not broadcast to E.
 NaN or +∞ in a score that takes part makes its whole row NaN; under the mask neither is read.
 
@@ -36,15 +34,21 @@ from __future__ import annotations
 
 import numpy as np
 
-from npattn._shapes import check_cotangent, check_floating, check_mask, dims
-from npattn._types import Array
-from npattn.layers.linear import ones
+from npattn._internal.checks.arrays import check_gradient_of
+from npattn._internal.checks.shapes import Shapes, document
+from npattn._internal.checks.types import Array
+from npattn.layers.kernels import row_maximum, row_sum
+
+SHAPES = Shapes(E="… N_X", mask="… N_X", A="… N_X", dA="… N_X")
 
 
 def softmax(E: Array, mask: Array | None = None) -> Array:
-    """Return the weights A; see the module for the formula."""
-    dims(E=(E, "... N_X"))
-    check_mask(mask, E.shape, "(…, N_X)")
+    """Return the weights A; each row sums to 1.
+
+    - E: scores; the softmax is taken over the last axis.
+    - mask: boolean, True = may attend; a score under False gets the weight 0. None lets every score take part.
+    """
+    SHAPES.check(E, mask=mask)
     if mask is not None:
         E = np.where(mask, E, -np.inf)
     A = E - row_maximum(E)                                    # dead rows: −∞ − 0
@@ -57,21 +61,15 @@ def softmax(E: Array, mask: Array | None = None) -> Array:
 
 
 def softmax_backward(dA: Array, A: Array) -> Array:
-    """Return dE from dA and the weights that `softmax` returned."""
-    check_floating("A", A)
-    check_cotangent("dA", dA, A.shape, A.dtype)
+    """Return dE.
+
+    - dA: the gradient of the loss with respect to A.
+    - A: the weights that `softmax` returned.
+    """
+    check_gradient_of("A", A, "dA", dA)
     dE = dA - np.vecdot(A, dA)[..., None]                     # A = softmax(E)
     dE *= A
     return dE
 
 
-def row_maximum(E: Array) -> Array:
-    """The greatest real part of each row, (…, 1); 0 for a row of −∞ or of no entries, since it is subtracted."""
-    top = E.real.max(-1, keepdims=True, initial=-np.inf)
-    top[np.isneginf(top)] = 0
-    return top
-
-
-def row_sum(A: Array) -> Array:
-    """Σ over the last axis, (…, 1): for short rows a product with ones is three times as fast as `.sum(-1)`."""
-    return A @ ones(A.shape[-1], A.dtype)[:, None]
+document(SHAPES, softmax, softmax_backward)

@@ -37,19 +37,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from npattn._layout import Layout, Spec, differences, layout_of
-from npattn._scalars import check_number, shown
-from npattn._shapes import is_array, kind_of
-from npattn._types import Array, Params
-from npattn.optim._buffers import (
+from npattn._internal.checks.arrays import is_array, kind_of
+from npattn._internal.checks.named_arrays import Layout, Spec, differences, layout_of
+from npattn._internal.checks.scalars import check_number, shown
+from npattn._internal.checks.types import Array, Params
+from npattn.optim.buffers import (
     CHUNK,
     FLOATS,
     SHARED_CHUNK,
     pieces,
     require_own,
     require_writeable,
+    run_in_pool,
     spans,
-    spread,
     zeros_like,
 )
 from npattn.optim.clipping import largest, require_finite, sum_of_squares
@@ -139,7 +139,7 @@ class Adam:
         rate = lr * c / (1 - self.betas[0] ** self.t)
         chunk = CHUNK if pool is None else SHARED_CHUNK
         update = partial(_update, betas=self.betas, rate=rate, eps=c * self.eps, chunk=chunk)
-        spread(pool, update, spans(self.params, grads, self._m, self._v))
+        run_in_pool(pool, update, spans(self.params, grads, self._m, self._v))
 
     def state_dict(self) -> dict[str, Array]:
         """Return copies of t and the moments under `t`, `m.<name>`, `v.<name>`, ready for a checkpoint.

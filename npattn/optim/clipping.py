@@ -24,18 +24,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from npattn._layout import layout_of
-from npattn._scalars import check_flag, check_number
-from npattn._types import Array, Params
-from npattn.optim._buffers import FLOATS, Tree, buffers, pieces, require_own, spans, spread, zeros_like
+from npattn._internal.checks.named_arrays import layout_of
+from npattn._internal.checks.scalars import check_flag, check_number
+from npattn._internal.checks.types import Array, Params
+from npattn.optim.buffers import FLOATS, Arrays, buffers, pieces, require_own, run_in_pool, spans, zeros_like
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
 
 def clip_gradients(
-    grads: Tree, max_norm: float, *, in_place: bool = False, pool: Executor | None = None
-) -> tuple[Tree, float]:
+    grads: Arrays, max_norm: float, *, in_place: bool = False, pool: Executor | None = None
+) -> tuple[Arrays, float]:
     """Return the gradients, no longer than `max_norm` together, and the norm they had before.
 
     At or below `max_norm` nothing is scaled, and the very same `grads` come back. Above it they are a scaled
@@ -62,7 +62,7 @@ def clip_gradients(
     if unit * length <= max_norm:
         return grads, unit * length
     clipped = grads if in_place else zeros_like(grads)
-    spread(pool, partial(_scale, unit=unit, factor=max_norm / length), spans(grads, clipped))
+    run_in_pool(pool, partial(_scale, unit=unit, factor=max_norm / length), spans(grads, clipped))
     return clipped, unit * length
 
 
@@ -74,7 +74,7 @@ def _scale(array: Array, out: Array, unit: float, factor: float) -> None:
 
 def sum_of_squares(grads: Params, pool: Executor | None = None) -> float:
     """Return Σ gᵢ² over all arrays, from the threads of the pool; not finite if an entry or its square is not."""
-    return sum(spread(pool, _squares, spans(grads)))
+    return sum(run_in_pool(pool, _squares, spans(grads)))
 
 
 def _squares(array: Array) -> float:

@@ -7,19 +7,17 @@ pyplot, with its state and its windows, is never imported.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from npattn.plot.fonts import advice, boxes
+from npattn.plot.fonts import one_warning_for_missing_letters
 
 if TYPE_CHECKING:
     from os import PathLike
 
     from matplotlib.axes import Axes
     from matplotlib.colors import Colormap
-    from matplotlib.figure import Figure
     from matplotlib.text import Text
 
 Theme = Literal["light", "dark"]
@@ -182,21 +180,13 @@ def save(ax: Axes, path: str | PathLike[str], *, dpi: int = 160, colours: int | 
     ...     save(ax, f"{folder}/empty.png", colours=2)
     """
     figure = ax.figure.canvas.figure                          # the whole one, when ax is on a part of it
-    if lacking := boxes(figure):
-        warnings.warn(advice(lacking), stacklevel=2)
-    if colours is None:
-        _draw(figure, path, dpi=dpi)
-        return
-    from PIL import Image  # which matplotlib itself requires
+    with one_warning_for_missing_letters():
+        if colours is None:
+            figure.savefig(path, dpi=dpi)
+            return
+        from PIL import Image  # which matplotlib itself requires
 
-    buffer = BytesIO()
-    _draw(figure, buffer, format="png", dpi=dpi)
+        buffer = BytesIO()
+        figure.savefig(buffer, format="png", dpi=dpi)
     with Image.open(buffer) as image:
         image.convert("RGB").quantize(colours, dither=Image.Dither.NONE).save(path, "PNG", optimize=True)
-
-
-def _draw(figure: Figure, file: str | PathLike[str] | BytesIO, **options: Any) -> None:
-    """Write a figure, without matplotlib's warning for each glyph: `save` has named them all at once."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", r"Glyph \d+ .*missing from", UserWarning)
-        figure.savefig(file, **options)

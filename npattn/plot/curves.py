@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from npattn._shapes import dims
-from npattn._types import Array
+from npattn._internal.checks.shapes import Shapes
+from npattn._internal.checks.types import Array
 from npattn.plot.canvas import grid, legend, palette_of, panels
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def learning_curve(
     log: Mapping[str, Sequence[float]], score: str, *, label: str | None = None, ax: Axes | None = None
 ) -> Axes:
-    """Draw a score, in percent, against minutes, from the log of a run (`npattn.run_log.read_log`).
+    """Draw a score, in percent, against minutes, from the log of a run (`npattn.runs.log.read_log`).
 
     Call it again with the same `ax` to compare runs or scores; `label` names them.
     Raises ValueError when the score is missing, ModuleNotFoundError without matplotlib, as all that draw do.
@@ -54,7 +54,7 @@ def spread(
     array([4., 6.])
     """
     x = np.asarray(x, float)
-    dims(x=(x, "N"), samples=(samples, "S N"))
+    Shapes(x="N", samples="S N").check(x, samples)
     ax = ax or panels(1, 4.0, 3.6)[0]
     low, median, high = np.quantile(samples, (0.1, 0.5, 0.9), axis=0)
     colour = colour or _next_colour(ax)
@@ -76,7 +76,7 @@ def position_products(P: Array, rows: Sequence[int] = (0,), *, ax: Axes | None =
     >>> ax.get_lines()[0].get_xydata().tolist()            # distance, product
     [[-1.0, 0.0], [0.0, 1.0], [1.0, 0.0]]
     """
-    dims(P=(P, "N D"))
+    Shapes(P="N D").check(P)
     ax = ax or panels(1, 4.0, 3.6)[0]
     for style, n in zip(("-", "--", ":", "-.") * len(rows), rows, strict=False):
         distance = np.arange(len(P)) - n

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from npattn._shapes import check_mask, dims
-from npattn._types import Array
+from npattn._internal.checks.shapes import Shapes, check_broadcast
+from npattn._internal.checks.types import Array
 from npattn.plot.canvas import Theme, colour_map, palette_of, panels, title
 from npattn.plot.fonts import families
 
@@ -101,7 +101,7 @@ def heads(
     >>> [ax.get_title() for ax in heads(np.full((2, 3, 4), 0.25))]
     ['head 1', 'head 2']
     """
-    H, N_Q, N_X = dims(A=(A, "H N_Q N_X")).values()
+    H, N_Q, N_X = Shapes(A="H N_Q N_X").check(A).values()
     if axes is None:
         axes = panels(H, 0.9 + 0.24 * min(N_X, LABELLED), 0.9 + 0.24 * min(N_Q, LABELLED), theme=theme)
     if len(axes) != H:
@@ -122,7 +122,7 @@ def positions(P: Array, *, ax: Axes | None = None) -> Axes:
     >>> positions(sinusoidal_positions(20, 8)).get_ylabel()
     'position $n$'
     """
-    dims(P=(P, "N D"))
+    Shapes(P="N D").check(P)
     ax = ax or panels(1, 6.0, 3.6)[0]
     signed_map(P, limit=1.0, bar=True, ax=ax)
     ax.set(xlabel="column $d$", ylabel="position $n$")
@@ -144,7 +144,7 @@ def _prepare(
     for symbol, labels, size in (("queries", queries, Z.shape[0]), ("inputs", inputs, Z.shape[1])):
         if labels is not None and len(labels) != size:
             raise ValueError(f"{symbol}: expected {size} labels for {name} {Z.shape}, got {len(labels)}")
-    check_mask(mask, Z.shape)
+    check_broadcast("mask", mask, Z.shape, ("N_Q", "N_X"))
     N_Q, N_X = (min(size, LABELLED) for size in Z.shape)
     return ax or panels(1, max(3.0, 0.3 * N_X), max(2.4, 0.3 * N_Q))[0]
 
@@ -154,9 +154,9 @@ def _label(
 ) -> None:
     if inputs is not None and shape[1] <= LABELLED:
         tilted = 45 if max(map(len, inputs), default=0) > 2 else 0
-        ax.set_xticks(range(shape[1]), inputs, rotation=tilted, fontfamily=families(inputs))
+        ax.set_xticks(range(shape[1]), inputs, rotation=tilted, fontfamily=families())
     if queries is not None and shape[0] <= LABELLED:
-        ax.set_yticks(range(shape[0]), queries, fontfamily=families(queries))
+        ax.set_yticks(range(shape[0]), queries, fontfamily=families())
     ax.tick_params(length=0 if inputs is not None or queries is not None else 3)
     ax.set(xlabel="attended to", ylabel="query")
     for spine in ax.spines.values():

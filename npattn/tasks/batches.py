@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from npattn._scalars import check_size
-from npattn._types import Array
+from npattn._internal.checks.scalars import check_size
+from npattn._internal.checks.types import Array
 from npattn.tasks.vocabulary import PAD
 
 #: Batches to a pool: enough that sorting it leaves few pads, few enough that batches differ between epochs.

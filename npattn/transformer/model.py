@@ -9,18 +9,19 @@ from typing import Any
 
 import numpy as np
 
-from npattn._layout import layout_of
-from npattn._scalars import check_dtype, check_generator, check_room
-from npattn._types import Array
-from npattn.checkpoint import CheckpointError, load_arrays, save_arrays
-from npattn.transformer import functions
+from npattn._internal.checks.named_arrays import layout_of
+from npattn._internal.checks.scalars import check_dtype, check_generator, check_room
+from npattn._internal.checks.types import Array
+from npattn._internal.files.checkpoint import CheckpointError, load_arrays, save_arrays
+from npattn.transformer.batch import check_pairs
 from npattn.transformer.config import TransformerConfig
-from npattn.transformer.functions import TransformerCache
+from npattn.transformer.fast import transformer as fast
+from npattn.transformer.fast.transformer import TransformerCache
 from npattn.transformer.parameters import Parameters
 
 
 class Transformer:
-    """The encoder–decoder Transformer; see `npattn.transformer.functions` for the formulas.
+    """The encoder–decoder Transformer; see `npattn.transformer.fast.transformer` for the formulas.
 
     Its one state is `params`. Calls keep theirs in the cache that they return, so that a model may be used from
     several threads, and several caches may wait for their backward. A cache refers to the parameters, so take its
@@ -63,7 +64,7 @@ class Transformer:
         Raises TypeError for ids that are no integers, IndexError for ids outside their vocabulary, ValueError for
         shapes.
         """
-        return functions.forward(self.params, src, tgt, self.config, rng)
+        return fast.forward(self.params, src, tgt, self.config, rng)
 
     def backward(self, dlogits: Array, cache: TransformerCache) -> Parameters:
         """Return the gradient of every parameter for dlogits (B, N_T, V), in a buffer like that of the parameters.
@@ -71,7 +72,7 @@ class Transformer:
         Raises ValueError and TypeError for dlogits of another shape or dtype than the logits.
         """
         grads = self.params.like()
-        for name, gradient in functions.backward(dlogits, cache).items():
+        for name, gradient in fast.backward(dlogits, cache).items():
             grads[name] = gradient
         return grads
 
@@ -84,9 +85,9 @@ class Transformer:
         last column and is asked for it without its first. Pads count neither in the loss nor in its mean. Raises what
         `forward` does, and ValueError for a tgt of one column or unless 0 ≤ smoothing < 1.
         """
-        functions.check_pairs(src, tgt, self.config)
+        check_pairs(src, tgt, self.config)
         grads = self.params.like()
-        loss, gradients = functions.loss_and_gradients(self.params, src, tgt, self.config, smoothing, rng)
+        loss, gradients = fast.loss_and_gradients(self.params, src, tgt, self.config, smoothing, rng)
         for name, gradient in gradients:
             grads.blocks[name] += gradient
         return loss, grads

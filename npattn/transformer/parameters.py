@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
-from npattn._scalars import check_dtype, check_room, check_size
-from npattn._shapes import is_array, kind_of
-from npattn._types import Array
+from npattn._internal.checks.arrays import is_array, kind_of
+from npattn._internal.checks.scalars import check_dtype, check_room, check_size
+from npattn._internal.checks.types import Array
+
+#: The parameters of a part of the model as nested dicts, by the words of their dotted names.
+Nested: TypeAlias = dict[str, Any]
 
 
 class Blocks(Mapping[str, Array]):

@@ -1,0 +1,255 @@
+"""Scaled dot-product attention in tiles: the same mathematics as `npattn.attention.dot_product`, in memory linear in N.
+
+The scores (…, N_Q, N_X) are never held whole. Queries and keys are cut into tiles of T rows, and each worker thread
+holds one tile of scores, (T, T), at a time, and backward one of their gradients. Besides the products and exp, every
+pass over a tile costs 1 to 3 % of all the time, so they are few: s goes to the rows of Q, w and δ below to those of dY.
+
+**Forward**  For one tile of queries Q, going through the tiles j of keys, with s as in the core, and with the running
+maximum m, the running sum ℓ and the running output O of each row:
+
+    E_j = (s Q) K_jᵀ + bias_j,   m' = max(m, max E_j),   P_j = exp(E_j − m')
+    ℓ ← ℓ exp(m − m') + Σ P_j,   O ← O exp(m − m') + P_j V_j,   m ← m'
+
+and in the end Y = O/ℓ. Each step changes the reference of what was summed before from m to m', so the result is exact.
+What backward needs of the softmax is one number a row, λ = m + log ℓ, since A_j = exp(E_j − λ).
+
+**Reference**  m is there to keep exp in range. As long as the maximum of a row stays within ±`BOUND` (of
+`npattn.attention.tiled.tiles`), 0 does as well, and a tile all of whose rows have it is spared the difference E_j − m'. So m
+above is `safe_shift(maximum)`, which is 0 in that range. Only scores that a row may see decide: what is hidden from it
+changes no bit.
+
+**Backward**  A_j is computed again, tile by tile, from a reference that λ gives in the same way; the factor w between
+P_j and A_j is one number a row and goes to the rows of dY:
+
+    A_j = w P_j,    P_j = exp(E_j + r), w = exp(−λ − r), r = safe_shift(−λ)        r is 0 or −λ, w is exp(−λ) or 1
+
+The sum Σ_n A_n dA_n over all keys is known before the first tile, δ = rowsum(dY ⊙ Y), one number a row:
+
+    Σ_n A_n dA_n = Σ_n A_n Σ_d dY_d V_nd = Σ_d dY_d Y_d
+
+so that the product of dY and V with one column more gives dA − δ at once, without a pass over the tile:
+
+    dV_j += A_jᵀ dY = P_jᵀ (w dY)
+    dE_j = A_j ⊙ (dY V_jᵀ − δ) = P_j ⊙ ([w dY, −w δ] [V_j, 1]ᵀ)
+    dQ += s dE_j K_j,   dK_j += dE_jᵀ (s Q),   dbias_j += dE_j, summed over the axes it was broadcast on
+
+A tile of which the mask or the causal order hides everything is skipped both ways.
+
+**Threads**  Forward the parts are tiles of queries, backward tiles of keys: a part writes its own rows of Y and λ, dK
+and dV, and hands its share of dQ and dbias back to be added in the order of the parts. How the parts are cut does not
+depend on the number of workers.
+
+`tile` is T; it changes memory and speed, and the result by rounding only. λ and δ are one number for each query.
+
+**Raises**  ValueError for shapes that don't fit, a tile or workers below 1, TypeError for dtypes that differ or a mask
+that is not boolean.
+
+**Source**  Milakov & Gimelshein, "Online normalizer calculation for softmax" (2018), arXiv:1805.02867; Rabe & Staats,
+"Self-attention does not need O(n²) memory" (2021), arXiv:2112.05682; Dao et al., "FlashAttention" (2022),
+arXiv:2205.14135, for the backward.
+
+>>> import numpy as np
+>>> rng = np.random.default_rng(0)
+>>> Q, K, V = rng.normal(size=(5, 2)), rng.normal(size=(7, 2)), rng.normal(size=(7, 3))
+>>> from npattn.attention.dot_product import scaled_dot_product_attention
+>>> tiled, cache = tiled_attention(Q, K, V, causal=True, tile=2)
+>>> whole, _ = scaled_dot_product_attention(Q, K, V, causal=True)
+>>> bool(np.allclose(tiled, whole, rtol=1e-14, atol=1e-14))
+True
+>>> dQ, dK, dV, dbias = tiled_attention_backward(rng.normal(size=tiled.shape), cache)
+>>> dQ.shape, dK.shape, dV.shape, dbias                    # no bias was given
+((5, 2), (7, 2), (7, 3), None)
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from npattn._internal.checks.scalars import check_flag, check_size
+from npattn._internal.checks.shapes import Shapes, document
+from npattn._internal.checks.types import Array
+from npattn._internal.system.workers import default_workers, in_order
+from npattn.attention.dot_product import SCALE, sum_to_shape
+from npattn.attention.tiled.tiles import (
+    ALL,
+    HeadTiles,
+    ScoreTiles,
+    Scratch,
+    add_for_heads,
+    of_heads,
+    safe_shift,
+    slices,
+    split_work,
+    tile_of,
+    weighted_cotangent,
+    with_ones,
+)
+from npattn.layers.kernels import row_sum, sqrt_width
+
+SHAPES = Shapes(
+    Q="… N_Q D_Q",
+    K="… N_X D_Q",
+    V="… N_X D_V",
+    mask="… N_Q N_X",
+    bias="… N_Q N_X",
+    scale=SCALE,
+    causal=check_flag,
+    tile="T, an integer",
+    dY="… N_Q D_V",
+)
+
+#: Below so many scores, 2 ms of work, starting threads costs more than they save.
+FEW = 1 << 17
+
+
+class Cache(NamedTuple):
+    """What `tiled_attention_backward` needs; the weights are not kept."""
+
+    Q: Array
+    K: Array
+    V: Array
+    Y: Array
+    lam: Array           # (…, N_Q, 1)  λ = log Σ exp E of each row; +∞ for a row that attends to nothing
+    mask: Array | None
+    bias: Array | None
+    scale: float
+    causal: bool
+    tile: int
+    workers: int
+
+
+def tiled_attention(
+    Q: Array,
+    K: Array,
+    V: Array,
+    mask: Array | None = None,
+    *,
+    bias: Array | None = None,
+    scale: float | None = None,
+    causal: bool = False,
+    tile: int = 512,
+    workers: int | None = None,
+) -> tuple[Array, Cache]:
+    """Return Y and the cache for `tiled_attention_backward`.
+
+    - Q, K, V: queries, keys and values, one a row.
+    - mask: boolean, True = may attend; broadcasts to the scores. None: every query may attend to every key.
+    - bias: added to the scores, to which it broadcasts; it has a gradient. None for none.
+    - scale: multiplies Q Kᵀ; None for 1/√D_Q.
+    - causal: True lets query i attend to keys 0 … i alone.
+    - tile: T, the rows of a tile.
+    - workers: threads, here and in backward, with one BLAS thread each, which is set back at the end. None: one for
+      each core when threadpoolctl (the extra `fast`) is installed and the call comes from the main thread, else one,
+      and BLAS threads as they are.
+    """
+    sizes = SHAPES.check(Q, K, V, mask=mask, bias=bias, scale=scale, causal=causal, tile=tile)
+    s = 1 / sqrt_width(Q) if scale is None else float(scale)
+    workers = choose_workers(workers, math.prod(Q.shape[:-1]) * sizes["N_X"])
+    Y = np.empty((*Q.shape[:-1], sizes["D_V"]), Q.dtype)
+    lam = np.empty((*Q.shape[:-1], 1), Q.dtype)
+    cache = Cache(Q, K, V, Y, lam, mask, bias, s, bool(causal), int(tile), workers)
+    scores = (*Q.shape[:-1], sizes["N_X"])
+    in_order(split_work(scores, -2, tile), functools.partial(_attend, cache, Scratch()), lambda share, _: None, workers)
+    return Y, cache
+
+
+def choose_workers(workers: int | None, scores: int) -> int:
+    """Return the number of threads that was asked for, or one that suits so many scores."""
+    if workers is None:
+        return default_workers() if scores > FEW else 1
+    return check_size("workers", workers, least=1)
+
+
+def tiled_attention_backward(dY: Array, cache: Cache) -> tuple[Array, Array, Array, Array | None]:
+    """Return dQ, dK, dV and dbias (None when there was no bias).
+
+    - dY: the gradient of the loss with respect to Y.
+    - cache: what `tiled_attention` returned beside Y.
+    """
+    Q, K, V, Y, _, _, bias, *_ = SHAPES.check_backward(dY, cache, Cache)
+    dQ, dK, dV = (np.zeros(array.shape, array.dtype) for array in (Q, K, V))
+    dbias = None if bias is None else np.zeros(bias.shape, bias.dtype)
+
+    def collect(part: HeadTiles, shares: tuple[Array, Array | None]) -> None:
+        dQ[part.heads] += shares[0]
+        if dbias is not None and shares[1] is not None:
+            add_for_heads(dbias, shares[1], part)
+
+    work = functools.partial(_pull_back, cache, Scratch(), dY, dK, dV)
+    in_order(split_work((*Q.shape[:-1], K.shape[-2]), -1, cache.tile), work, collect, cache.workers)
+    return dQ, dK, dV, dbias
+
+
+def _attend(cache: Cache, scratch: Scratch, part: HeadTiles) -> None:
+    """Fill Y and λ for some tiles of queries."""
+    Q, V, Y, lam = (array[part.heads] for array in (cache.Q, cache.V, cache.Y, cache.lam))
+    scores = _scores(cache, scratch, part)
+    for i in part.tiles:
+        Q_i = Q[..., i, :] * cache.scale
+        top = np.full(lam[..., i, :].shape, -np.inf, Q.real.dtype)                         # (…, T, 1)
+        m, total = np.zeros(top.shape, top.dtype), np.zeros(top.shape, Q.dtype)            # (…, T, 1), m and ℓ
+        O = np.zeros(Y[..., i, :].shape, Q.dtype)             # (…, T, D_V)
+        with np.errstate(under="ignore"):
+            for j in slices(V.shape[-2], cache.tile):
+                P = scores.tile(Q_i, i, j)
+                if P is None:
+                    continue
+                top = np.maximum(top, np.maximum.reduce(P.real, -1, keepdims=True))
+                if (raised := safe_shift(top)).any() or m.any():
+                    P -= raised
+                    fade = np.exp(np.minimum(m - raised, 0))  # it only rises, but from no score at all
+                    total *= fade
+                    O *= fade
+                    m = raised
+                np.exp(P, out=P)
+                total += row_sum(P)
+                O += scratch.product(P, V[..., j, :])
+            dead = total.real == 0                            # a live row has a P of exp(−BOUND) or more
+            total[dead] = 1
+            Y[..., i, :] = O / total
+            lam[..., i, :] = np.where(dead, np.inf, m + np.log(total))
+
+
+def _pull_back(
+    cache: Cache, scratch: Scratch, dY: Array, dK: Array, dV: Array, part: HeadTiles
+) -> tuple[Array, Array | None]:
+    """Fill dK and dV for some tiles of keys; return their shares of dQ and dbias."""
+    K, V, lam, dK, dV = (array[part.heads] for array in (cache.K, cache.V, cache.lam, dK, dV))
+    Q = cache.Q[part.heads] * cache.scale
+    r = safe_shift(-lam)
+    wdY = weighted_cotangent(dY[part.heads], cache.Y[part.heads], -lam - r)                # (…, N_Q, D_V + 1)
+    scores = _scores(cache, scratch, part)
+    dQ = np.zeros_like(Q)
+    dbias = None if scores.bias is None else np.zeros_like(tile_of(scores.bias, ALL, part.span))
+    with np.errstate(under="ignore"):
+        for j in part.tiles:
+            K_j, V_1 = K[..., j, :], with_ones(V[..., j, :])
+            for i in slices(Q.shape[-2], cache.tile):
+                P = scores.tile(Q[..., i, :], i, j)
+                if P is None:
+                    continue
+                if r[..., i, :].any():
+                    P += r[..., i, :]
+                np.exp(P, out=P)                              # A = w P
+                dE = scratch.product(wdY[..., i, :], V_1.mT, "dE")                         # Y = A V
+                dE *= P                                       # A = softmax(E)
+                dV[..., j, :] += scratch.product(P.mT, wdY[..., i, :-1])                   # Y = A V
+                if dbias is not None:
+                    share = tile_of(dbias, i, slice(j.start - part.span.start, j.stop - part.span.start))
+                    share += sum_to_shape(dE, share.shape)    # E = … + bias
+                dQ[..., i, :] += scratch.product(dE, K_j)     # E = (s Q) Kᵀ + …
+                dK[..., j, :] += scratch.product(dE.mT, Q[..., i, :])                      # E = (s Q) Kᵀ + …
+        dQ *= cache.scale
+    return dQ, dbias
+
+
+def _scores(cache: Cache, scratch: Scratch, part: HeadTiles) -> ScoreTiles:
+    mask, bias = (of_heads(array, cache.Q.shape[:-2], part.heads) for array in (cache.mask, cache.bias))
+    return ScoreTiles(cache.K[part.heads], mask, bias, cache.causal, scratch)
+
+
+document(SHAPES, tiled_attention, tiled_attention_backward)

@@ -1,0 +1,151 @@
+"""The pieces that tiled attention is cut into: parts for the workers, tiles of scores, and the memory tiles share."""
+
+from __future__ import annotations
+
+import math
+import threading
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+
+from npattn._internal.checks.types import Array
+from npattn.attention.dot_product import sum_to_shape
+
+#: Picks some heads out of (*batch, …): integers for the leading batch axes, a slice for the last.
+Heads: TypeAlias = tuple[int | slice, ...]
+
+#: A call with fewer heads is cut into about so many parts, so that cores find work. More of them would cost more, a
+#: few passes over Q and dY each; and the number of workers must not enter, or it would change the last bits of sums.
+PARTS = 8
+
+#: Heads go together as long as their scores fill no tile, or fewer than this: below, Python's own time counts most.
+FULL = 1 << 14
+
+#: Between exp(−16) and exp(16), 1e-7 and 9e6, sums and products with V keep all their digits, also in
+#: float32 for any V between 1e-28 and 1e27.
+BOUND = 16.0
+
+ALL = slice(None)
+
+
+class HeadTiles(NamedTuple):
+    """What one worker does at a time: some heads, and a run of their tiles."""
+
+    heads: Heads
+    tiles: list[slice]
+
+    @property
+    def span(self) -> slice:
+        return slice(self.tiles[0].start, self.tiles[-1].stop)
+
+
+def split_work(scores: tuple[int, ...], axis: int, tile: int) -> list[HeadTiles]:
+    """Cut the scores (*batch, N_Q, N_X) along the axis −2 or −1: short heads several at once, long ones into runs."""
+    *batch, N_Q, N_X = scores
+    at_once = max(tile**2, FULL) // max(min(N_Q, tile) * min(N_X, tile), 1)   # heads that go together
+    heads: list[Heads] = [()]
+    if batch:
+        heads = [(*lead, some) for lead in np.ndindex(*batch[:-1]) for some in slices(batch[-1], at_once)]
+    tiles = slices(scores[axis], tile)
+    run = math.ceil(len(tiles) * len(heads) / PARTS)          # tiles that follow each other in one part
+    return [HeadTiles(some, tiles[few]) for some in heads for few in slices(len(tiles), max(run, 1))]
+
+
+def slices(N: int, tile: int) -> list[slice]:
+    """Cut 0 … N into tiles; the last may be shorter."""
+    return [slice(start, min(start + tile, N)) for start in range(0, N, tile)]
+
+
+class Scratch(threading.local):
+    """Memory for the tiles in work; each thread that comes by gets its own.
+
+    A tile made afresh by every operation would be mapped, cleared and returned each time, at half the cost of the
+    whole computation.
+    """
+
+    def __init__(self) -> None:
+        self.buffers: dict[str, Array] = {}
+
+    def product(self, A: Array, B: Array, name: str = "rows") -> Array:
+        """A B in the buffer of that name, valid until its next use."""
+        shape = (*A.shape[:-1], B.shape[-1])
+        size = math.prod(shape)
+        if name not in self.buffers or self.buffers[name].size < size:
+            self.buffers[name] = np.empty(size, A.dtype)
+        return np.matmul(A, B, out=self.buffers[name][:size].reshape(shape))
+
+
+class ScoreTiles:
+    """The scores of some heads, a tile at a time."""
+
+    def __init__(self, K: Array, mask: Array | None, bias: Array | None, causal: bool, scratch: Scratch) -> None:
+        self.K, self.mask, self.bias, self.causal, self.scratch = K, mask, bias, causal, scratch
+
+    def tile(self, Q: Array, i: slice, j: slice) -> Array | None:
+        """Q K_jᵀ + bias_ij for queries Q at i, −∞ where hidden; None when all of it is hidden."""
+        hidden = self._hidden(i, j)
+        if hidden is not None and hidden.all():
+            return None
+        E = self.scratch.product(Q, self.K[..., j, :].mT, "E")
+        if self.bias is not None:
+            E += tile_of(self.bias, i, j)
+        if hidden is not None:
+            np.copyto(E, -np.inf, where=hidden)
+        return E
+
+    def _hidden(self, i: slice, j: slice) -> Array | None:
+        """True where the queries i may not see the keys j, broadcastable to the tile; None when they see them all."""
+        if self.causal and j.start >= i.stop:
+            return np.ones((), bool)                          # every key lies after every query
+        hidden = None
+        if self.mask is not None:
+            seen = tile_of(self.mask, i, j)
+            hidden = None if seen.all() else ~seen
+        if self.causal and j.stop > i.start + 1:              # the diagonal runs through this tile
+            keys, queries = (np.arange(n.start, n.stop, dtype=np.int32) for n in (j, i))   # half as wide, half the time
+            after = keys > queries[:, None]
+            hidden = after if hidden is None else hidden | after
+        return hidden
+
+
+def of_heads(array: Array | None, batch: tuple[int, ...], heads: Heads) -> Array | None:
+    """The part of a mask or bias that belongs to some heads, (…, 1 or N_Q, 1 or N_X)."""
+    if array is None:
+        return None
+    array = np.atleast_2d(array)
+    return np.broadcast_to(array, (*batch, *array.shape[-2:]))[heads]
+
+
+def tile_of(array: Array, i: slice, j: slice) -> Array:
+    """The part of a mask or bias that belongs to a tile; an axis of size 1 is broadcast and stays whole."""
+    if array.shape[-2] != 1:
+        array = array[..., i, :]
+    return array if array.shape[-1] == 1 else array[..., j]
+
+
+def add_for_heads(total: Array, share: Array, part: HeadTiles) -> None:
+    """Add a part's share (…, 1 or N_Q, 1 or span) to dbias, summed over the heads that have their bias in common."""
+    whole = total.reshape((1,) * (len(part.heads) + 2 - total.ndim) + total.shape)
+    at = tuple(0 if size == 1 else h for size, h in zip(whole.shape, part.heads, strict=False))
+    target = tile_of(whole[at], ALL, part.span)
+    target += sum_to_shape(share, target.shape)
+
+
+def safe_shift(x: Array) -> Array:
+    """What to take off scores of greatest x, (…, 1): 0 within ±BOUND, and for −∞, since then there are none; else x."""
+    return np.where((x >= -BOUND) & (x <= BOUND) | np.isneginf(x), 0, x)
+
+
+def weighted_cotangent(dY: Array, Y: Array, log_w: Array) -> Array:
+    """[w dY, −w δ], (…, N_Q, D_V + 1), with δ = rowsum(dY ⊙ Y)."""
+    wdY = np.empty((*dY.shape[:-1], dY.shape[-1] + 1), dY.dtype)
+    with np.errstate(under="ignore"):
+        w = np.exp(log_w)
+        np.multiply(dY, w, out=wdY[..., :-1])
+        np.multiply(np.vecdot(Y, dY)[..., None], -w, out=wdY[..., -1:])
+    return wdY
+
+
+def with_ones(V: Array) -> Array:
+    """[V, 1], (…, T, D_V + 1)."""
+    return np.concatenate([V, np.ones((*V.shape[:-1], 1), V.dtype)], -1)

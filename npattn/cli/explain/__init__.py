@@ -1,0 +1,1 @@
+"""`npattn explain`: `topics` finds derivations and code in the source, `command` prints them."""

@@ -1,0 +1,22 @@
+"""Write pictures from the command line: a warning of `npattn.plot` becomes a line on standard error."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from npattn import plot
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+def save_picture(ax: Axes, path: Path) -> None:
+    """Write the figure of `ax` as `npattn.plot.save` does, and print its warnings, a line each."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        plot.save(ax, path)
+    for message in dict.fromkeys(str(warning.message) for warning in caught):
+        print(f"npattn: {path}: {message}", file=sys.stderr)

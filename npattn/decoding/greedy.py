@@ -1,0 +1,57 @@
+"""Greedy search: at every position the token of the highest probability, until <eos>.
+
+All sources advance together, on key/value caches, and those that are finished leave. Large batches are shared out over
+worker threads, see `npattn.decoding.workers`. `npattn.decoding.beam` looks at several beginnings of each target.
+
+>>> from npattn.transformer import TransformerConfig
+>>> model = Transformer(TransformerConfig(5, 5, d_model=2, n_heads=1, d_ff=2, norm="pre"))
+>>> model.params["decoder.norm.gamma"][:], model.params["decoder.norm.beta"][:] = 0, (1, 0)
+>>> model.params["target_embedding.W_E"][:, 0] = -99, -99, 1, 2, 0             # logits at every position: 3 wins
+>>> greedy_search(model, np.array([[4]]), max_len=3)
+[[3, 3, 3]]
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from npattn._internal.checks.types import Array
+from npattn.decoding.cached_decoder import CachedDecoder
+from npattn.decoding.checks import check_search, finite_logits
+from npattn.decoding.workers import in_workers
+from npattn.transformer.model import Transformer
+
+
+def greedy_search(model: Transformer, src: Array, max_len: int, *, workers: int | None = None) -> list[list[int]]:
+    """Return the ids of one target for each row of src, without <bos> and <eos>.
+
+    - model: the trained Transformer.
+    - src: ids (B, N_S) of the sources, <pad> after the end of short rows.
+    - max_len: the most ids of a target.
+    - workers: threads that share the rows; None chooses. The results are the same up to rounding.
+
+    Raises ValueError for a src that is not (B, N_S) or a negative max_len, TypeError and IndexError for its ids,
+    FloatingPointError when the model's logits are not finite.
+    """
+    max_len = check_search(model, src, max_len, workers)
+    return in_workers(lambda rows: _greedy(model, rows, max_len), src, workers)
+
+
+def _greedy(model: Transformer, src: Array, max_len: int) -> list[list[int]]:
+    config = model.config
+    tokens = np.full((len(src), max_len + 1), config.eos_id)  # (B, max_len + 1), the last column stays <eos>
+    rows = np.arange(len(src))                                # the rows that are not finished
+    ids = np.full(len(src), config.bos_id)
+    decoder = CachedDecoder(model.params, src, config)
+    for t in range(max_len):
+        if not len(rows):
+            break
+        logits = finite_logits(decoder, ids)                    # (rows, V)
+        logits[:, config.pad_id] = logits[:, config.bos_id] = -np.inf
+        ids = logits.argmax(-1)
+        tokens[rows, t] = ids
+        alive = np.flatnonzero(ids != config.eos_id)
+        if len(alive) < len(rows):
+            kept = decoder.keep(alive)
+            rows, ids = rows[kept], ids[kept]
+    return [row[: row.index(config.eos_id)] for row in tokens.tolist()]

@@ -1,0 +1,43 @@
+"""What `last.npz` holds of a trainer: the parameters, Adam's moments and the step; and taking it over again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from npattn._internal.checks.scalars import check_number
+from npattn._internal.checks.types import Array
+from npattn._internal.files.checkpoint import CheckpointError, load_arrays
+from npattn.training.trainer import Trainer
+
+
+def checkpoint_arrays(trainer: Trainer) -> dict[str, Array]:
+    """Return all arrays of a checkpoint by name."""
+    arrays: dict[str, Array] = {f"params.{name}": array for name, array in trainer.model.params.items()}
+    return arrays | {f"adam.{name}": array for name, array in trainer.optimizer.state_dict().items()}
+
+
+def restore(path: Path, trainer: Trainer, last_step: int) -> dict[str, Any]:
+    """Let the trainer go on from a checkpoint of at most `last_step` steps, and return what else it holds.
+
+    Raises CheckpointError, and changes nothing, unless it is one of such a trainer.
+    """
+    arrays, metadata = load_arrays(path, {name: (a.shape, a.dtype) for name, a in checkpoint_arrays(trainer).items()})
+    try:
+        _check(metadata, trainer.state_dict() | {"steps": int(arrays["adam.t"])}, last_step)
+        trainer.optimizer.load_state_dict({name[5:]: a for name, a in arrays.items() if name.startswith("adam.")})
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path}: does not fit this run ({error})") from error
+    for name in trainer.model.params:
+        trainer.model.params[name] = arrays[f"params.{name}"]
+    trainer.load_state_dict(metadata["trainer"])
+    return metadata
+
+
+def _check(metadata: Mapping[str, Any], expected: dict[str, Any], last_step: int) -> None:
+    if metadata["trainer"] != expected or not 0 < expected["steps"] <= last_step:
+        raise ValueError(f"trainer: expected {expected} of at most {last_step} steps, got {metadata['trainer']}")
+    check_number("seconds", metadata["seconds"], 0)
+    if metadata["best"] is not None:
+        check_number("best", metadata["best"], 0)

@@ -1,0 +1,65 @@
+"""Load a trained model: of a run's folder, or one that comes with the package."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from npattn._internal.files.checkpoint import CheckpointError, load_arrays
+from npattn.runs.settings import codec_of, config_and_settings, read_description
+from npattn.tasks import Codec
+from npattn.transformer import Transformer
+
+#: The folder of the models that come with the package, and their names.
+FOLDER = Path(__file__).parent / "shipped"
+SHIPPED = ("g2p",)
+
+#: The file of a shipped model's parameters, in half precision.
+WEIGHTS = "weights.npz"
+
+
+def load_run(folder: Path) -> tuple[Transformer, Codec, dict[str, Any]]:
+    """Return the best model of a run, its codec and its description, ready for `npattn.runs.prediction`.
+
+    Raises FileNotFoundError for a run without one yet, CheckpointError for files that are damaged or do not match.
+    """
+    description = read_description(folder)
+    path = folder / "best.npz"
+    if not path.exists():
+        raise FileNotFoundError(f"{folder}: expected best.npz, but the run has not been validated yet")
+    codec = codec_of(folder, description)
+    model = Transformer.load(path)
+    sizes = len(codec.source_vocabulary), len(codec.target_vocabulary)
+    if sizes != (model.config.src_vocab, model.config.tgt_vocab):
+        wanted = f"src_vocab={sizes[0]}, tgt_vocab={sizes[1]} as in run.json"
+        got = f"src_vocab={model.config.src_vocab}, tgt_vocab={model.config.tgt_vocab}"
+        raise CheckpointError(f"{path}: expected {wanted}, got {got}")
+    return model, codec, description
+
+
+def load_model(run: str | Path) -> tuple[Transformer, Codec, dict[str, Any]]:
+    """Return model, codec and description of the run in a folder, or of the shipped model of that name.
+
+    A folder goes before a name. Raises what `npattn.runs.load_run` raises for a folder.
+
+    >>> from npattn.runs.prediction import predict
+    >>> model, codec, _ = load_model("g2p")
+    >>> predict(model, codec, ["knight", "thorough"])
+    ['N AY T', 'TH ER OW']
+    """
+    shipped = find_shipped(run)
+    if shipped is None:
+        return load_run(Path(run))
+    description = read_description(shipped)
+    config, _ = config_and_settings(shipped, description)
+    halves, _ = load_arrays(shipped / WEIGHTS)
+    weights = {name: half.astype(np.float32) for name, half in halves.items()}
+    model = Transformer.from_arrays(config, weights, str(shipped / WEIGHTS))
+    return model, codec_of(shipped, description), description
+
+
+def find_shipped(run: str | Path) -> Path | None:
+    """Return the folder of the shipped model of that name, None when it is none, or when there is such a folder."""
+    return FOLDER / str(run) if str(run) in SHIPPED and not Path(run).is_dir() else None

@@ -1,0 +1,38 @@
+"""Make a shipped model of a run: ``python -m npattn.runs.shipped.pack RUN FOLDER``.
+
+The parameters are rounded to half precision, 11 significant bits. That halves the file, and moves a weight of size w
+by no more than 2⁻¹¹ |w|.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from npattn._internal.files.checkpoint import save_arrays
+from npattn.optim.clipping import largest
+from npattn.runs.load import WEIGHTS, load_run
+
+
+def pack(run: Path, folder: Path) -> None:
+    """Write `run.json`, `log.tsv` and the best model of a run, in half precision, into a folder.
+
+    Raises what `npattn.runs.load_run` raises, and ValueError when a parameter is too large for half precision.
+    """
+    model, _, _ = load_run(run)
+    limit = float(np.finfo(np.float16).max)
+    for name, array in model.params.items():
+        if not largest(array) <= limit:
+            raise ValueError(f"{name}: expected numbers up to {limit:g} for half precision, got larger ones")
+    folder.mkdir(parents=True, exist_ok=True)
+    halves = {name: array.astype(np.float16) for name, array in model.params.items()}
+    save_arrays(folder / WEIGHTS, halves, {})
+    for name in ("run.json", "log.tsv"):
+        shutil.copyfile(run / name, folder / name)
+
+
+if __name__ == "__main__":
+    pack(*map(Path, sys.argv[1:]))

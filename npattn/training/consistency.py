@@ -1,0 +1,53 @@
+"""Keep the ranks of a training the same: they start from one state, and later differences are found by checksums."""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from typing import Any
+
+import numpy as np
+
+from npattn._internal.checks.types import Array
+from npattn.optim import Adam
+from npattn.training.ranks import Ranks
+from npattn.transformer import Transformer
+
+
+class Consistency:
+    """Keeps the `model` and the `optimizer` of every rank the same as those of rank 0.
+
+    Only the first state is sent. Given the same gradients all ranks do the same arithmetic, which `check` compares.
+    """
+
+    def __init__(self, ranks: Ranks, model: Transformer, optimizer: Adam) -> None:
+        self.ranks, self.model, self.optimizer = ranks, model, optimizer
+        self.started = ranks.size == 1
+        self._batches = 0                                     # checksum of all batches so far
+
+    def start(self, **settings: Any) -> None:
+        """Give all ranks the parameters and the optimiser's state of rank 0.
+
+        Raises RanksDiffer unless models, optimisers and the other settings are of one kind.
+        """
+        adam = self.optimizer
+        self.ranks.require_alike(
+            model=(self.model.config, self.model.params.flat.dtype),
+            optimizer=(adam.lr, adam.betas, adam.eps, adam.weight_decay), **settings,
+        )  # fmt: skip
+        state = adam.state_dict()
+        self.ranks.copy_first([self.model.params.flat, *state.values()])
+        adam.load_state_dict(state)
+        self.started = True
+
+    def add_batch(self, src: Array, tgt: Array) -> None:
+        """Take a batch into the checksum."""
+        for ids in (src, tgt):
+            self._batches = zlib.crc32(np.ascontiguousarray(ids).data, self._batches)
+
+    def check(self, steps: int) -> None:
+        """Raise RanksDiffer, naming the ranks, unless parameters and all batches so far are the same to the bit."""
+        if self.ranks.size > 1:
+            digest = hashlib.blake2b(self.model.params.flat.data, digest_size=8).hexdigest()
+            at = f" after step {steps}" * (steps > 0)
+            self.ranks.require_alike(**{f"batches{at}": f"{self._batches:08x}", f"parameters{at}": digest})

@@ -1,0 +1,29 @@
+"""Where a batch enters the model: its ids are checked here, once, and nowhere after."""
+
+from __future__ import annotations
+
+from npattn._internal.checks.arrays import check_ids
+from npattn._internal.checks.types import Array
+from npattn.transformer.config import TransformerConfig
+
+
+def check_ids_of_batch(symbol: str, ids: Array, size: int) -> None:
+    """Raise unless these are integer ids (B, N) from 0 to size − 1."""
+    check_ids(symbol, ids, size)
+    if ids.ndim != 2:
+        raise ValueError(f"{symbol}: expected ids (B, N), got {ids.shape}")
+
+
+def check_batch(src: Array, tgt: Array, config: TransformerConfig) -> None:
+    """Raise unless src and tgt are integer ids (B, N_S) and (B, N_T) of their vocabularies."""
+    check_ids_of_batch("src", src, config.src_vocab)
+    check_ids_of_batch("tgt", tgt, config.tgt_vocab)
+    if len(src) != len(tgt):
+        raise ValueError(f"tgt: expected (B={len(src)}, N_T), got {tgt.shape}")
+
+
+def check_pairs(src: Array, tgt: Array, config: TransformerConfig) -> None:
+    """Raise unless src and tgt are such ids, and tgt has room for <bos> and <eos>."""
+    check_batch(src, tgt, config)
+    if tgt.shape[1] < 2:
+        raise ValueError(f"tgt: expected ids (B, N_T) from <bos> to <eos>, at least two, got {tgt.shape}")

@@ -1,0 +1,5 @@
+"""The Transformer's mathematics, changed for speed: what training runs on.
+
+Each file says what it equals and what it changes. To learn the model, read `npattn.transformer.reference` instead;
+tests hold this folder to it. Decoding has a fast path of its own, `npattn.decoding`.
+"""

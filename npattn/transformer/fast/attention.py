@@ -1,0 +1,144 @@
+"""Multi-head attention as training runs it.
+
+**Equals** `npattn.attention.v7_multi_head`, forward and backward; tests hold this file to it.
+
+**Changed for speed**
+
+- Inputs are packed rows (n, D_X), see `npattn.transformer.fast.packing`: pads are projected neither forth nor back.
+- W_Q, W_K and W_V stand side by side in one matrix (D_X, 3·D_X). Self-attention projects with one product,
+  cross-attention with two, one for each of its inputs. Backward likewise, which also adds the gradients of X.
+- Each product writes into the place of its head in the merged array, so no head is copied.
+- The row maximum is subtracted only where it has to be, see `npattn.transformer.fast.softmax`.
+
+X and Z (n, D_X), Q (B, H, N_Q, D_H), K and V (B, H, N_X, D_H), A (B, H, N_Q, N_X), with D_H = D_X/H the width of a head.
+Nothing is checked here: a batch is checked where it enters the model.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from npattn._internal.checks.types import Array
+from npattn.layers.kernels import project, sqrt_width, sum_rows, weight_gradient
+from npattn.transformer.fast.packing import Packing
+from npattn.transformer.fast.softmax import masked_softmax
+from npattn.transformer.parameters import Nested
+
+
+class Cache(NamedTuple):
+    """What both backwards need, the weights `A` among it."""
+
+    X_Q: Array        # (n_Q, D_X)
+    X: Array          # (n_X, D_X)  the same array in self-attention
+    W: Array          # (D_X, 3·D_X)  W_Q, W_K, W_V
+    W_O: Array        # (D_X, D_X)
+    Q: Array          # (B, H, N_Q, D_H)
+    K: Array          # (B, H, N_X, D_H)
+    V: Array          # (B, H, N_X, D_H)
+    A: Array          # (B, H, N_Q, N_X)
+    Y: Array          # (n_Q, D_X)  merged
+    biased: bool
+    packing_Q: Packing
+    packing_X: Packing
+
+
+def self_attention(X: Array, p: Nested, n_heads: int, packing: Packing) -> tuple[Array, Cache]:
+    """Return Z (n, D_X) and the cache: each token attends to the real tokens of its own row."""
+    W, b = side_by_side(p)
+    Q, K, V = project_heads(X, W, b, n_heads, packing)
+    A, Y = attend(Q, K, V, packing)
+    Y = packing.pack(Y)
+    return project(Y, p["W_O"], p.get("b_O")), Cache(X, X, W, p["W_O"], Q, K, V, A, Y, b is not None, packing, packing)
+
+
+def self_attention_backward(dZ: Array, cache: Cache) -> tuple[Array, Nested]:
+    """Return dX and the gradients of the parameters."""
+    X, W, packing = cache.X, cache.W, cache.packing_X
+    dQKV = np.empty((*packing.shape, 3, *heads(cache.Q)), dZ.dtype)
+    d_O = attend_backward(dZ, cache, dQKV[:, :, 0], dQKV[:, :, 1:])
+    d = packing.pack(merged(dQKV))                            # (n, 3·D_X)
+    return project(d, W.T), gradients(weight_gradient(X, d), sum_rows(d) if cache.biased else None) | d_O
+
+
+def cross_attention(
+    X: Array, M: Array, p: Nested, n_heads: int, packing: Packing, packing_M: Packing
+) -> tuple[Array, Cache]:
+    """Return Z (n, D_X) and the cache: each token of X attends to the real tokens of M."""
+    (W, b), D = side_by_side(p), X.shape[1]
+    (Q,) = project_heads(X, W[:, :D], None if b is None else b[:D], n_heads, packing)
+    K, V = project_heads(M, W[:, D:], None if b is None else b[D:], n_heads, packing_M)
+    A, Y = attend(Q, K, V, packing_M)
+    Y = packing.pack(Y)
+    return project(Y, p["W_O"], p.get("b_O")), Cache(X, M, W, p["W_O"], Q, K, V, A, Y, b is not None, packing, packing_M)
+
+
+def cross_attention_backward(dZ: Array, cache: Cache) -> tuple[Array, Array, Nested]:
+    """Return dX, dM and the gradients of the parameters."""
+    X, M, W, D = cache.X_Q, cache.X, cache.W, cache.X.shape[1]
+    dQ = np.empty((*cache.packing_Q.shape, 1, *heads(cache.Q)), dZ.dtype)
+    dKV = np.empty((*cache.packing_X.shape, 2, *heads(cache.K)), dZ.dtype)
+    d_O = attend_backward(dZ, cache, dQ[:, :, 0], dKV)
+    d, d_M = cache.packing_Q.pack(merged(dQ)), cache.packing_X.pack(merged(dKV))   # (n, D_X), (n_M, 2·D_X)
+    dW = np.empty_like(W)
+    dW[:, :D], dW[:, D:] = weight_gradient(X, d), weight_gradient(M, d_M)
+    db = np.concatenate((sum_rows(d), sum_rows(d_M))) if cache.biased else None
+    return project(d, W[:, :D].T), project(d_M, W[:, D:].T), gradients(dW, db) | d_O
+
+
+def attend(Q: Array, K: Array, V: Array, packing: Packing) -> tuple[Array, Array]:
+    """Return A (B, H, N_Q, N_X) and Y = A V with its heads merged, (B, N_Q, D_X)."""
+    E = Q @ K.mT                                              # (B, H, N_Q, N_X)
+    E *= 1 / sqrt_width(Q)
+    A = masked_softmax(E, packing)
+    B, H, N_Q, D_H = Q.shape
+    Y = np.empty((B, N_Q, H, D_H), Q.dtype)
+    np.matmul(A, V, out=Y.swapaxes(1, 2))
+    return A, Y.reshape(B, N_Q, H * D_H)
+
+
+def attend_backward(dZ: Array, cache: Cache, dQ: Array, dKV: Array) -> Nested:
+    """Fill dQ (B, N_Q, H, D_H) and dKV (B, N_X, 2, H, D_H), and return the gradients of W_O and b_O."""
+    Q, K, V, A, Y = cache.Q, cache.K, cache.V, cache.A, cache.Y
+    dY = cache.packing_Q.unpack(project(dZ, cache.W_O.T))     # Z = Y W_O + b_O
+    dY = dY.reshape(dQ.shape).swapaxes(1, 2)                  # (B, H, N_Q, D_H)
+    dA = dY @ V.mT                                            # Y = A V
+    np.matmul(A.mT, dY, out=dKV[:, :, 1].swapaxes(1, 2))      # Y = A V: dV
+    dA -= np.vecdot(A, dA)[..., None]                         # A = softmax(E): dE = A ⊙ (dA − rowsum(A ⊙ dA))
+    dE = np.multiply(dA, A, out=dA)                           # … in the memory of dA
+    dE *= 1 / sqrt_width(Q)                                   # E = Q Kᵀ / √D_H: from here on dE/√D_H
+    np.matmul(dE.mT, Q, out=dKV[:, :, 0].swapaxes(1, 2))      # E = Q Kᵀ / √D_H: dK
+    np.matmul(dE, K, out=dQ.swapaxes(1, 2))                   # E = Q Kᵀ / √D_H: dQ
+    d_O = {"W_O": weight_gradient(Y, dZ)}                     # Z = Y W_O + b_O
+    return d_O | {"b_O": sum_rows(dZ)} if cache.biased else d_O
+
+
+def side_by_side(p: Nested) -> tuple[Array, Array | None]:
+    """W_Q, W_K and W_V in one matrix (D_X, 3·D_X), and likewise the biases: views where they are stored so."""
+    W, b = p.get("W_QKV"), p.get("b_QKV")
+    if W is None:
+        W = np.concatenate([p[f"W_{name}"] for name in "QKV"], 1)
+        b = np.concatenate([p[f"b_{name}"] for name in "QKV"]) if "b_Q" in p else None
+    return W, b
+
+
+def gradients(dW: Array, db: Array | None) -> Nested:
+    """The gradients of what stands side by side."""
+    return {"W_QKV": dW} if db is None else {"W_QKV": dW, "b_QKV": db}
+
+
+def project_heads(X: Array, W: Array, b: Array | None, n_heads: int, packing: Packing) -> Array:
+    """X W + b cut into heads: (n, D_X) and (D_X, k·D_X) give (k, B, H, N, D_H), a view."""
+    k, D_H = W.shape[1] // X.shape[1], X.shape[1] // n_heads
+    return packing.unpack_repeated(project(X, W, b)).reshape(*packing.shape, k, n_heads, D_H).transpose(2, 0, 3, 1, 4)
+
+
+def heads(Q: Array) -> tuple[int, int]:
+    """(H, D_H) of (B, H, N, D_H)."""
+    return Q.shape[1], Q.shape[3]
+
+
+def merged(d: Array) -> Array:
+    """(B, N, k, H, D_H) → (B, N, k·D_X): a view."""
+    return d.reshape(*d.shape[:2], d.shape[2] * d.shape[3] * d.shape[4])

@@ -1,0 +1,170 @@
+"""The whole encoder–decoder on packed rows: logits, loss, and the gradient of every parameter.
+
+**Equals** `forward` and `backward` of `npattn.transformer.reference`, which derives them; `loss_and_gradients` equals
+its forward, `npattn.layers.cross_entropy` and its backward. Tests hold loss and every gradient to them.
+
+**Changed for speed**
+
+- No work is done on pads: neither on those of the source, nor, in `loss_and_gradients`, on those of the target.
+- Gradients are yielded one by one as soon as they are known, so that several workers can add theirs meanwhile.
+- The loss turns the logits into their gradient in place.
+
+>>> from npattn.transformer.model import Transformer
+>>> config = TransformerConfig(9, 7, d_model=8, n_heads=2, d_ff=16, n_encoder_layers=1, n_decoder_layers=1)
+>>> params = dict(Transformer(config, rng=0, dtype=np.float64).params)
+>>> logits, cache = forward(params, np.array([[4, 5, 6]]), np.array([[1, 3]]), config)
+>>> logits.shape                                           # (B, N_T, V)
+(1, 2, 7)
+>>> grads = backward(np.random.default_rng(0).normal(size=logits.shape), cache)
+>>> grads.keys() == params.keys(), grads["decoder.0.cross_attention.W_K"].shape
+(True, (8, 8))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from npattn._internal.checks.arrays import check_cache, check_cotangent
+from npattn._internal.checks.types import Array, Params
+from npattn.layers import cross_entropy, cross_entropy_backward
+from npattn.layers.cross_entropy import SMOOTHING, gradient_in_place, loss_in_place
+from npattn.layers.kernels import project, weight_gradient
+from npattn.transformer.batch import check_batch
+from npattn.transformer.config import TransformerConfig
+from npattn.transformer.fast.encoder_decoder import (
+    DecoderCache,
+    EncoderCache,
+    decode,
+    decoder_gradients,
+    encode,
+    encoder_gradients,
+    table,
+)
+from npattn.transformer.fast.packing import Packing
+from npattn.transformer.parameters import Blocks, nested
+
+
+class TransformerCache(NamedTuple):
+    """What `backward` needs: the caches of encoder and decoder, and those of every layer in them."""
+
+    encoder: EncoderCache
+    decoder: DecoderCache
+    Y: Array                     # (n_T, D_X)  what the output projection reads
+    W_out: Array                 # (V, D_X) when tied, else (D_X, V)
+    packing: Packing             # of the target
+    config: TransformerConfig
+
+    def attention_weights(self) -> dict[str, Array]:
+        """Return the weights (B, H, N_Q, N_X) of every attention, by the name of the layer."""
+        weights = {}
+        for i, encoder in enumerate(self.encoder.layers):
+            weights[f"encoder.{i}.self_attention"] = encoder.self_attention.A
+        for i, decoder in enumerate(self.decoder.layers):
+            weights[f"decoder.{i}.self_attention"] = decoder.self_attention.A
+            weights[f"decoder.{i}.cross_attention"] = decoder.cross_attention.A
+        return weights
+
+
+def forward(
+    params: Params, src: Array, tgt: Array, config: TransformerConfig, rng: np.random.Generator | None = None
+) -> tuple[Array, TransformerCache]:
+    """Return logits (B, N_T, V) and the cache for `backward`; an rng switches dropout on."""
+    check_batch(src, tgt, config)
+    everywhere = np.full(tgt.shape, True)                     # a caller may want the logits at pads too
+    logits, cache = forward_rows(params, src, tgt, everywhere, config, rng)
+    return cache.packing.unpack(logits), cache
+
+
+def backward(dlogits: Array, cache: TransformerCache) -> dict[str, Array]:
+    """Return the gradient of every parameter, by name."""
+    check_cache(cache, TransformerCache)
+    shape = (*cache.packing.shape, cache.config.tgt_vocab)
+    check_cotangent("dlogits", dlogits, shape, cache.Y.dtype)
+    blocks: dict[str, Array] = {}
+    for name, gradient in gradients(cache.packing.pack(dlogits), cache):
+        blocks[name] = blocks[name] + gradient if name in blocks else gradient
+    return dict(Blocks(cache.config.shapes(), cache.config.side_by_side(), blocks))
+
+
+def loss_and_gradients(
+    params: Params,
+    src: Array,
+    tgt: Array,
+    config: TransformerConfig,
+    smoothing: float,
+    rng: np.random.Generator | None = None,
+    share: float = 1.0,
+) -> tuple[float, Iterator[tuple[str, Array]]]:
+    """Return the mean loss over the real tokens of tgt but the first, and `gradients` of `share` times that loss."""
+    SMOOTHING("smoothing", smoothing)
+    src = src[:, : longest(src, config.pad_id)]
+    tgt = tgt[:, : longest(tgt, config.pad_id)]
+    wanted = tgt[:, 1:]                                       # (B, N_T)
+    # A position is needed for its own logits, or as a key for those of a later one.
+    kept = np.logical_or.accumulate((wanted != config.pad_id)[:, ::-1], 1)[:, ::-1]
+    logits, cache = forward_rows(params, src, tgt[:, :-1], kept, config, rng)
+    targets = wanted[kept]
+    real = targets != config.pad_id
+    if not real.all():
+        loss, c_loss = cross_entropy(logits, targets, smoothing, ignore_id=config.pad_id)
+        return float(loss), gradients(cross_entropy_backward(share, c_loss), cache)
+    loss = loss_in_place(logits, targets, float(smoothing))   # in the memory of the logits
+    gradient_in_place(logits, targets, float(smoothing), share)
+    return float(loss), gradients(logits, cache)
+
+
+def forward_rows(
+    params: Params,
+    src: Array,
+    tgt: Array,
+    kept: Array,
+    config: TransformerConfig,
+    rng: np.random.Generator | None = None,
+) -> tuple[Array, TransformerCache]:
+    """Return the logits (n_T, V) of the target tokens `kept` (B, N_T) alone, and the cache for `gradients`.
+
+    If a token is left out, so must be all later ones of its row.
+    """
+    p = nested(params)
+    dtype = table(p, config.source_embedding).real.dtype
+    packing_M = Packing.of(src, config.pad_id, dtype)
+    packing = Packing.of(tgt, config.pad_id, dtype, kept=kept, causal=True)
+    M, c_encoder = encode(p, src, packing_M, config, rng)
+    Y, c_decoder = decode(p, tgt, M, packing, packing_M, config, rng)
+    if config.tie == "none":
+        W_out = p["output"]["W"]
+        logits = project(Y, W_out)
+    else:
+        W_out = table(p, config.target_embedding)
+        logits = project(Y, W_out.T)
+    return logits, TransformerCache(c_encoder, c_decoder, Y, W_out, packing, config)
+
+
+def gradients(dlogits: Array, cache: TransformerCache) -> Iterator[tuple[str, Array]]:
+    """Yield name and gradient of every block of parameters as soon as it is known, from the last layer to the first.
+
+    Blocks are those of `npattn.transformer.parameters`, with W_Q, W_K and W_V side by side, and each array is a new
+    one. A tied embedding comes once for each of its uses: what comes under one name is to be added up.
+    """
+    c_encoder, c_decoder, Y, W_out, _, config = cache
+    if config.tie == "none":
+        yield "output.W", weight_gradient(Y, dlogits)         # logits = Y W
+        dY = project(dlogits, W_out.T)                        # logits = Y W
+    else:
+        yield config.target_embedding, weight_gradient(dlogits, Y)   # logits = Y W_Eᵀ
+        dY = project(dlogits, W_out)                          # logits = Y W_Eᵀ
+    upper = decoder_gradients(dY, c_decoder, config)
+    del dlogits, dY, Y, c_decoder, cache                      # see npattn.transformer.fast.encoder_decoder
+    dM = yield from upper
+    lower = encoder_gradients(dM, c_encoder, config)
+    del c_encoder
+    yield from lower
+
+
+def longest(ids: Array, pad_id: int) -> int:
+    """The number of columns up to the last one that is not all pads."""
+    columns = np.flatnonzero((ids != pad_id).any(0))
+    return int(columns[-1]) + 1 if len(columns) else 0

@@ -1,0 +1,262 @@
+"""The encoder–decoder Transformer, whole and plain: one pair of pure functions on a mapping of parameters.
+
+It is built from version 7 and the public layers alone. `npattn.transformer.fast` computes the same numbers, faster.
+
+**Forward**
+
+    S = dropout(√D_X W_E[src] + P)        the embedded source; P are the sinusoidal positions
+    M = norm(encoder layers(S))           what the decoder reads; this norm only with a final norm
+    T = dropout(√D_X W_E[tgt] + P)        the embedded target
+    Y = norm(decoder layers(T, M))        likewise
+    logits = Y W                          W is W_Eᵀ of the target embedding when tied
+
+An encoder layer is self-attention and feed-forward; a decoder layer self-attention, cross-attention to M and
+feed-forward. Each of them is a function f inside a sub-layer:
+
+    post-norm    Y = norm(R),  R = X + dropout(f(X))        as in Vaswani et al.
+    pre-norm     Y = X + dropout(f(norm(X)))
+    feed-forward f(X) = φ(X W_1 + b_1) W_2 + b_2            φ is relu or gelu
+
+The pad mask hides <pad> from every attention; the sequence mask hides from each target position what follows it.
+
+**Backward**  From the last line to the first, with dZ = ∂L/∂Z. One rule is used throughout: when a value is used twice,
+its gradients are added. For L = L(g(x), h(x)) the chain rule says dx = ∂L/∂g · g' + ∂L/∂h · h', a term for each use.
+
+    logits = Y W                   dW = Yᵀ dlogits,  dY = dlogits Wᵀ                       see npattn.layers.linear
+    W = W_Eᵀ                       dW_E = dWᵀ, the first of the gradients of a tied W_E
+
+    post-norm: Y = norm(R)         dR = norm_backward(dY)                                  see npattn.layers.layer_norm
+      R = X + D                    dD = dR, and dR is the first term of dX
+      D = dropout(F)               dF = dD ⊙ mask of this very dropout
+      F = f(X)                     dX = dR + f_backward(dF): X is used in R and in f
+    pre-norm: Y = X + D            dD = dY, and dY is the first term of dX;  dF as above
+      F = f(I), I = norm(X)        dX = dY + norm_backward(f_backward(dF)): X is used in Y and in I
+
+    feed-forward: F = H W_2 + b_2  dW_2 = Hᵀ dF,  db_2 = 1ᵀ dF,  dH = dF W_2ᵀ
+      H = φ(U)                     dU = dH ⊙ φ'(U), entry by entry
+      U = X W_1 + b_1              dW_1 = Xᵀ dU,  db_1 = 1ᵀ dU,  dX = dU W_1ᵀ
+    attention                      version 7 derives dX_Q, dX and the gradients of its parameters. Self-attention hands
+                                   X over twice: dX = dX_Q + dX. Cross-attention reads X_Q from the decoder and M for X
+
+    M                              every decoder layer reads it: dM is the sum of the dX of their cross-attentions.
+                                   From dM on, the encoder's layers run backward as those of the decoder did
+    X = dropout(√D_X E + P)        dE = √D_X (dX ⊙ mask); P has no parameters
+    E_n = W_E[ids_n]               dW_E[v] = Σ dE_n over all n with ids_n = v               see npattn.layers.embedding
+    ties                           tie="output": W_E of the target adds the output's gradient and the embedding's;
+                                   tie="all": one W_E adds those two and the source embedding's
+
+**Raises**  TypeError for ids that are no integers, IndexError for ids outside their vocabulary, ValueError for shapes.
+
+**Source**  Vaswani et al. (2017), arXiv:1706.03762, §3 and §5.4; Xiong et al. (2020), arXiv:2002.04745, for pre-norm.
+
+>>> config = TransformerConfig(5, 5, d_model=2, n_heads=1, d_ff=2, n_encoder_layers=0, n_decoder_layers=1, norm="pre")
+>>> params = {name: np.zeros(shape) for name, shape in config.shapes().items()} | {"decoder.norm.beta": np.ones(2)}
+>>> params["target_embedding.W_E"] = np.arange(10.0).reshape(5, 2)     # with γ = 0 every row of Y is β = (1, 1)
+>>> logits, cache = forward(params, np.array([[4]]), np.array([[1]]), config)
+>>> logits[0]                                              # the sums of the rows of W_E
+array([[ 1.,  5.,  9., 13., 17.]])
+>>> backward(np.array([[[0.0, 0.0, 0.0, 0.0, 3.0]]]), cache)["decoder.norm.beta"]          # 3 W_E[4]
+array([24., 27.])
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+
+from npattn._internal.checks.arrays import check_cache, check_cotangent
+from npattn._internal.checks.types import Array, Params
+from npattn.attention import v7_multi_head
+from npattn.attention.masks import causal_mask, padding_mask
+from npattn.layers import (
+    dropout,
+    dropout_backward,
+    embedding,
+    embedding_backward,
+    gelu,
+    gelu_backward,
+    layer_norm,
+    layer_norm_backward,
+    linear,
+    linear_backward,
+    relu,
+    relu_backward,
+)
+from npattn.layers.positions import sinusoidal_positions
+from npattn.transformer.batch import check_batch
+from npattn.transformer.config import TransformerConfig
+from npattn.transformer.parameters import Nested, dotted, nested
+
+PROJECTIONS = ("W_Q", "W_K", "W_V", "W_O", "b_Q", "b_K", "b_V", "b_O")                     # in the order of version 7
+PHI = {"relu": (relu, relu_backward), "gelu": (gelu, gelu_backward)}
+Rng: TypeAlias = np.random.Generator | None
+
+
+class Cache(NamedTuple):
+    """What `backward` needs."""
+
+    config: TransformerConfig
+    logits: Array
+    parts: tuple[Any, ...]                                    # the caches of all parts, in the order of forward
+
+
+def forward(params: Params, src: Array, tgt: Array, config: TransformerConfig, rng: Rng = None) -> tuple[Array, Cache]:
+    """Return the logits and the cache for `backward`.
+
+    - params: the parameters by name, as `config.shapes()` lists them.
+    - src, tgt: ids of source and target, <pad> after the end of short rows. The logits at position i see tgt up to i.
+    - config: sizes and choices of the model.
+    - rng: switches dropout on; None leaves it off.
+    """
+    check_batch(src, tgt, config)
+    p = nested(params)
+    pads = padding_mask(src, pad_id=config.pad_id)                                         # (B, 1, 1, N_S)
+    seen = padding_mask(tgt, pad_id=config.pad_id) & causal_mask(tgt.shape[1])             # (B, 1, N_T, N_T)
+    S, c_S = embed(params[config.source_embedding], src, config, rng)                      # (B, N_S, D_X)
+    M, c_M = run_layers(S, p.get("encoder", {}), lambda X, p: encoder_layer(X, p, pads, config, rng))
+    T, c_T = embed(params[config.target_embedding], tgt, config, rng)                      # (B, N_T, D_X)
+    Y, c_Y = run_layers(T, p["decoder"], lambda X, p: decoder_layer(X, M, p, seen, pads, config, rng))
+    W = params["output.W"] if config.tie == "none" else params[config.target_embedding].T  # (D_X, V)
+    logits, c_logits = linear(Y, W)                                                        # (B, N_T, V)
+    return logits, Cache(config, logits, (c_S, c_M, c_T, c_Y, c_logits))
+
+
+def backward(dlogits: Array, cache: Cache) -> dict[str, Array]:
+    """Return the gradient of every parameter, by name.
+
+    - dlogits: the gradient of the loss with respect to the logits.
+    - cache: what `forward` returned beside the logits.
+    """
+    check_cotangent("dlogits", dlogits, check_cache(cache, Cache).logits.shape, cache.logits.dtype)
+    config, _, (c_S, c_M, c_T, c_Y, c_logits) = cache
+    dY, dW, _ = linear_backward(dlogits, c_logits)            # logits = Y W
+    dT, dM, d_decoder = run_layers_backward(dY, c_Y, decoder_layer_backward)
+    dS, _, d_encoder = run_layers_backward(dM, c_M, encoder_layer_backward)
+    grads = dict(dotted({"encoder": d_encoder, "decoder": d_decoder}))
+    uses = [(config.source_embedding, embed_backward(dS, c_S)), (config.target_embedding, embed_backward(dT, c_T))]
+    uses.append(("output.W", dW) if config.tie == "none" else (config.target_embedding, dW.T))   # W = W_Eᵀ
+    for name, gradient in uses:                               # a tied W_E is used several times, so add
+        grads[name] = grads[name] + gradient if name in grads else gradient
+    return grads
+
+
+def embed(W_E: Array, ids: Array, config: TransformerConfig, rng: Rng) -> tuple[Array, Any]:
+    """X = dropout(√D_X E + P), E = W_E[ids]."""
+    E, c_E = embedding(ids, W_E)                              # (B, N, D_X)
+    P = sinusoidal_positions(ids.shape[1], config.d_model).astype(E.real.dtype)            # (N, D_X)
+    X, c_X = dropout(E * math.sqrt(config.d_model) + P, config.dropout, rng)
+    return X, (c_E, c_X)
+
+
+def embed_backward(dX: Array, cache: Any) -> Array:
+    c_E, c_X = cache
+    dE = dropout_backward(dX, c_X) * math.sqrt(dX.shape[-1])  # X = dropout(√D_X E + P)
+    return embedding_backward(dE, c_E)                        # E = W_E[ids]
+
+
+def run_layers(X: Array, p: Nested, layer: Callable[..., Any]) -> tuple[Array, Any]:
+    caches = []
+    for i in range(len(p) - ("norm" in p)):
+        X, cache = layer(X, p[str(i)])
+        caches.append(cache)
+    X, c_norm = normalise(X, p["norm"]) if "norm" in p else (X, None)
+    return X, (caches, c_norm)
+
+
+def run_layers_backward(dX: Array, cache: Any, layer_backward: Callable[..., Any]) -> tuple[Array, Any, Nested]:
+    caches, c_norm = cache
+    grads, dM = {}, 0.0
+    dX, grads["norm"] = normalise_backward(dX, c_norm)
+    for i in reversed(range(len(caches))):
+        dX, dM_i, grads[str(i)] = layer_backward(dX, caches[i])
+        dM = dM + dM_i                                        # every decoder layer reads M, so add
+    return dX, dM, grads
+
+
+def encoder_layer(X: Array, p: Nested, pads: Array, config: TransformerConfig, rng: Rng) -> tuple[Array, Any]:
+    X, c_1 = sub_layer(X, lambda I: attention(I, I, p["self_attention"], pads, config), p["norm_1"], config, rng)
+    X, c_2 = sub_layer(X, lambda I: feed_forward(I, p["feed_forward"], config), p["norm_2"], config, rng)
+    return X, (c_1, c_2)
+
+
+def encoder_layer_backward(dX: Array, cache: Any) -> tuple[Array, float, Nested]:
+    dX, _, d_feed_forward, d_2 = sub_layer_backward(dX, cache[1], feed_forward_backward)
+    dX, _, d_self, d_1 = sub_layer_backward(dX, cache[0], self_attention_backward)
+    return dX, 0.0, {"self_attention": d_self, "norm_1": d_1, "feed_forward": d_feed_forward, "norm_2": d_2}
+
+
+def decoder_layer(
+    X: Array, M: Array, p: Nested, seen: Array, pads: Array, config: TransformerConfig, rng: Rng
+) -> tuple[Array, Any]:
+    X, c_1 = sub_layer(X, lambda I: attention(I, I, p["self_attention"], seen, config), p["norm_1"], config, rng)
+    X, c_2 = sub_layer(X, lambda I: attention(I, M, p["cross_attention"], pads, config), p["norm_2"], config, rng)
+    X, c_3 = sub_layer(X, lambda I: feed_forward(I, p["feed_forward"], config), p["norm_3"], config, rng)
+    return X, (c_1, c_2, c_3)
+
+
+def decoder_layer_backward(dX: Array, cache: Any) -> tuple[Array, Array, Nested]:
+    dX, _, d_feed_forward, d_3 = sub_layer_backward(dX, cache[2], feed_forward_backward)
+    dX, dM, d_cross, d_2 = sub_layer_backward(dX, cache[1], attention_backward)
+    dX, _, d_self, d_1 = sub_layer_backward(dX, cache[0], self_attention_backward)
+    norms = {"norm_1": d_1, "norm_2": d_2, "norm_3": d_3}
+    return dX, dM, {"self_attention": d_self, "cross_attention": d_cross, "feed_forward": d_feed_forward, **norms}
+
+
+def sub_layer(X: Array, f: Callable[..., Any], norm: Nested, config: TransformerConfig, rng: Rng) -> tuple[Array, Any]:
+    """Y = norm(X + dropout(f(X))), or X + dropout(f(norm(X))) with pre-norm."""
+    I, c_before = normalise(X, norm) if config.norm == "pre" else (X, None)
+    F, c_f = f(I)
+    D, c_D = dropout(F, config.dropout, rng)
+    Y, c_after = normalise(X + D, norm) if config.norm == "post" else (X + D, None)
+    return Y, (c_before, c_f, c_D, c_after)
+
+
+def sub_layer_backward(dY: Array, cache: Any, f_backward: Callable[..., Any]) -> tuple[Array, Any, Nested, Nested]:
+    """Return dX, dM (0 when f does not read M), and the gradients of the parameters of f and of the norm."""
+    c_before, c_f, c_D, c_after = cache
+    dR, d_after = normalise_backward(dY, c_after)             # Y = norm(R), or Y = R
+    dI, dM, d_f = f_backward(dropout_backward(dR, c_D), c_f)  # R = X + D, D = dropout(F), F = f(I)
+    dX, d_before = normalise_backward(dI, c_before)           # I = norm(X), or I = X
+    return dR + dX, dM, d_f, d_before if c_after is None else d_after               # X is used in R and in I, so add
+
+
+def attention(X_Q: Array, X: Array, p: Nested, mask: Array, config: TransformerConfig) -> tuple[Array, Any]:
+    return v7_multi_head.forward(X_Q, X, *[p.get(name) for name in PROJECTIONS], n_heads=config.n_heads, mask=mask)  # type: ignore[arg-type]
+
+
+def attention_backward(dZ: Array, cache: Any) -> tuple[Any, Any, Nested]:
+    dX_Q, dX, *dp = v7_multi_head.backward(dZ, cache)
+    return dX_Q, dX, dict(zip(PROJECTIONS, dp, strict=True))
+
+
+def self_attention_backward(dZ: Array, cache: Any) -> tuple[Array, float, Nested]:
+    dX_Q, dX, dp = attention_backward(dZ, cache)
+    return dX_Q + dX, 0.0, dp                                 # attention(X, X): X is used twice, so add
+
+
+def feed_forward(X: Array, p: Nested, config: TransformerConfig) -> tuple[Array, Any]:
+    """F = H W_2 + b_2, H = φ(U), U = X W_1 + b_1."""
+    phi, phi_backward = PHI[config.activation]
+    U, c_U = linear(X, p["W_1"], p.get("b_1"))                # (B, N, d_ff)
+    H, c_H = phi(U)
+    F, c_F = linear(H, p["W_2"], p.get("b_2"))                # (B, N, D_X)
+    return F, (phi_backward, c_U, c_H, c_F)
+
+
+def feed_forward_backward(dF: Array, cache: Any) -> tuple[Array, float, Nested]:
+    phi_backward, c_U, c_H, c_F = cache
+    dH, dW_2, db_2 = linear_backward(dF, c_F)                 # F = H W_2 + b_2
+    dX, dW_1, db_1 = linear_backward(phi_backward(dH, c_H), c_U)   # H = φ(U), U = X W_1 + b_1
+    return dX, 0.0, {"W_1": dW_1, "b_1": db_1, "W_2": dW_2, "b_2": db_2}
+
+
+def normalise(X: Array, p: Nested) -> tuple[Array, Any]:
+    return layer_norm(X, p["gamma"], p.get("beta"))
+
+
+def normalise_backward(dY: Array, cache: Any) -> tuple[Array, Nested]:
+    dX, dgamma, dbeta = (dY, None, None) if cache is None else layer_norm_backward(dY, cache)   # None: no norm here
+    return dX, {"gamma": dgamma, "beta": dbeta}

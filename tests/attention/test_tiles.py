@@ -1,0 +1,98 @@
+"""The pieces of tiled attention one by one: what they promise beyond the right result, in bits, dtypes and memory."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import numpy as np
+import pytest
+
+from npattn import tiled_attention, tiled_attention_backward
+from npattn._internal.checks.types import Array
+from npattn.attention.tiled import attention as tiled
+from npattn.attention.tiled.tiles import ScoreTiles, Scratch, safe_shift, slices
+
+
+def arrays(dtype: Any = np.float64) -> list[Array]:
+    rng = np.random.default_rng(0)
+    return [rng.normal(size=(2, 3, *size)).astype(dtype) for size in ((7, 4), (9, 4), (9, 5), (7, 5))]
+
+
+def scores(mask: Array | None = None, causal: bool = False) -> ScoreTiles:
+    return ScoreTiles(np.random.default_rng(0).normal(size=(9, 4)), mask, None, causal, Scratch())
+
+
+def test_slices() -> None:
+    assert slices(7, 3) == [slice(0, 3), slice(3, 6), slice(6, 7)]
+    assert slices(6, 3) == [slice(0, 3), slice(3, 6)] and slices(0, 3) == []
+
+
+class TestReference:
+    def test_is_zero_within_the_bound(self) -> None:
+        x = np.array([-np.inf, -1e9, -16.5, -16.0, -1.0, 0.0, 16.0, 16.5, np.inf])
+        np.testing.assert_array_equal(safe_shift(x), [0, -1e9, -16.5, 0, 0, 0, 0, 16.5, np.inf])
+
+
+class TestScratch:
+    def test_a_name_is_a_buffer(self) -> None:
+        """It serves every product that fits, and is replaced by the first that does not."""
+        rng, scratch = np.random.default_rng(0), Scratch()
+        A, B = rng.normal(size=(6, 5)), rng.normal(size=(5, 4))
+        first = scratch.product(A, B)
+        np.testing.assert_array_equal(first, A @ B)
+        other = scratch.product(A, B, "other")
+        again = scratch.product(A[:5], B)
+        np.testing.assert_array_equal(again, A[:5] @ B)
+        assert np.shares_memory(first, again) and np.shares_memory(first, scratch.product(A, B))
+        assert not np.shares_memory(first, other)
+        np.testing.assert_array_equal(scratch.product(B.T, B), B.T @ B)
+        np.testing.assert_array_equal(scratch.product(A, np.tile(B, 2)), A @ np.tile(B, 2))
+
+    def test_a_thread_has_its_own(self) -> None:
+        scratch, found = Scratch(), []
+        mine = scratch.product(np.ones((2, 3)), np.ones((3, 2)))
+        thread = threading.Thread(target=lambda: found.append(scratch.product(np.zeros((2, 3)), np.zeros((3, 2)))))
+        thread.start()
+        thread.join()
+        assert not np.shares_memory(mine, found[0]) and (mine == 3).all()
+
+
+class TestTiles:
+    @pytest.mark.parametrize("bias", [False, True])
+    def test_products_keep_to_float32(self, monkeypatch: pytest.MonkeyPatch, bias: bool) -> None:
+        """In float64 they would take twice the time and the memory, and nobody would see it in the result."""
+        dtypes = set()
+
+        class Recorder(Scratch):
+            def product(self, A: Array, B: Array, name: str = "rows") -> Array:
+                out = super().product(A, B, name)
+                dtypes.update({A.dtype, B.dtype, out.dtype})
+                return out
+
+        monkeypatch.setattr(tiled, "Scratch", Recorder)
+        Q, K, V, dY = arrays(np.float32)
+        _, cache = tiled_attention(Q * 9, K, V, bias=np.ones((7, 9), np.float32) if bias else None, tile=4)
+        tiled_attention_backward(dY, cache)
+        assert dtypes == {np.dtype(np.float32)}
+
+    def test_what_is_hidden_from_a_tile(self) -> None:
+        """None where nothing is, and a single True where the causal order leaves nothing to be seen."""
+        mask = np.ones((7, 9), bool)
+        mask[1, 8] = False
+        first, last = slice(0, 4), slice(4, 9)
+        assert scores(mask)._hidden(first, first) is None
+        np.testing.assert_array_equal(scores(mask)._hidden(first, last), ~mask[first, last])
+        causal = scores(causal=True)._hidden
+        assert causal(slice(3, 5), first) is None             # query 3 is the first to see key 3
+        np.testing.assert_array_equal(causal(slice(2, 4), first), [[False, False, False, True], [False] * 4])
+        after = causal(first, last)
+        assert after is not None and (after.shape, after.dtype, bool(after)) == ((), bool, True)
+
+    def test_underflow_is_silent(self) -> None:
+        """Products of numbers so small are 0, and nothing is said about it."""
+        Q, K, V, dY = arrays()
+        with np.errstate(all="raise"):
+            _, cache = tiled_attention(Q, K, V * 1e-200, tile=4)
+            gradients = tiled_attention_backward(dY * 1e-200, cache)
+        assert not gradients[0].any() and not gradients[1].any() and gradients[2].any()

@@ -1,0 +1,160 @@
+"""The benchmarks work: each of them runs once at a toy size, reports and draws. No test depends on a time."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import run
+from _common import harness
+from _common.harness import Job, Result, Runner
+from _common.sizes import SIZES
+
+ROOT = Path(__file__).parents[2]
+BENCHMARKS = {name: (benchmark, given) for name, (_, benchmark, given) in run.BENCHMARKS.items()}
+
+
+class Inline(Runner):
+    """Runs workers in this process, through the same command line and the same JSON."""
+
+    def call(self, peer: str, job: Job) -> Result:
+        out = io.StringIO()
+        with contextlib.redirect_stdout(out):
+            harness.main(BENCHMARKS[Path(self.script).stem][0], ["--worker", peer, json.dumps(job)])
+        return json.loads(out.getvalue().splitlines()[-1])
+
+
+def quick(name: str, *options: str) -> Result:
+    """Measure at toy size, without PyTorch."""
+    return json.loads(_quick(name, *options))
+
+
+@functools.cache
+def _quick(name: str, *options: str) -> str:
+    benchmark = BENCHMARKS[name][0]
+    parsed = benchmark.parser().parse_args(["--quick", "--rounds", "1", *options])
+    data = benchmark.measure(parsed, Inline(benchmark.script, None))
+    about: Result = {"cpu": "a processor", "cores": 2, "environment": {}, "torch": None}
+    about["npattn"] = {"python": "3", "numpy": "2", "blas": "one"}
+    return json.dumps({"benchmark": name, "date": "2026-01-01", "machine": about, **data})
+
+
+@pytest.fixture(autouse=True)
+def small_square(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The processor's greatest rate is of no interest here, and takes a second."""
+    monkeypatch.setattr("_common.products.SQUARE", 32)
+
+
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_every_benchmark_runs_reports_and_draws(name: str, tmp_path: Path) -> None:
+    benchmark, options = BENCHMARKS[name]
+    data = quick(name, *options)
+    report = benchmark.report(data)
+    assert "npattn" in report and "torch" not in report
+    assert "nan" not in report and "\n|--" in report
+    if benchmark.draw is not None:
+        pytest.importorskip("matplotlib")
+        benchmark.draw(data, tmp_path / "plot.png")
+        assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
+
+
+def with_torch(value: Any) -> Any:
+    """Add a PyTorch that takes twice npattn's time, wherever npattn's figures stand."""
+    if not isinstance(value, dict):
+        return value
+    value = {key: with_torch(each) for key, each in value.items()}
+    if isinstance(value.get("npattn"), list):
+        value["torch"] = [{**each, "seconds": [2 * s for s in each["seconds"]]} for each in value["npattn"]]
+    if "count" in value:
+        value["alike"] = 1.0
+    return value
+
+
+@pytest.mark.parametrize("name", ["train_step", "long_attention", "gradcheck", "decode", "scaling"])
+def test_reports_compare_with_torch_where_there_is_one(name: str) -> None:
+    benchmark, _ = BENCHMARKS[name]
+    data = with_torch(quick(name))
+    data["machine"]["torch"] = {"torch": "2"}
+    report = benchmark.report(data)
+    assert "torch" in report
+    if name in ("train_step", "long_attention", "gradcheck"):
+        assert "**0.50** (0.50–0.50)" in report
+    if name == "decode":
+        assert "**2.00** (2.00–2.00)" in report
+
+
+def test_peers_take_turns_and_a_missing_torch_is_left_out() -> None:
+    class Recorder(Runner):
+        def call(self, peer: str, job: Job) -> Result:
+            called.append(peer)
+            return {"peer": peer}
+
+    called: list[str] = []
+    jobs: dict[str, Job] = {"npattn": {}, "torch": {}, "products": {}}
+    found = Recorder("script.py", "python").take_turns(jobs, 2)
+    assert called == ["npattn", "torch", "products"] * 2
+    assert {peer: len(results) for peer, results in found.items()} == {"npattn": 2, "torch": 2, "products": 2}
+    assert list(Recorder("script.py", None).take_turns(jobs, 1)) == ["npattn", "products"]
+
+
+def test_no_search_ends_before_its_last_step() -> None:
+    import decode
+
+    for search in decode.SEARCHES:
+        job = {"search": search, "warm_up": 0, "repeats": 1, "batches": 1}
+        (steps,) = {len(ids) for ids in decode.npattn_worker(job)["ids"]}
+        assert steps == decode.batches(job)[0][1]
+
+
+def test_options_are_refused_by_name(capsys: pytest.CaptureFixture[str]) -> None:
+    for name, option, value in [
+        ("train_step", "--sizes", "tiny,huge"),
+        ("decode", "--searches", "random"),
+        ("decode", "--lengths", "16,many"),
+        ("long_attention", "--lengths", "0"),
+        ("scaling", "--axes", "depth"),
+    ]:
+        with pytest.raises(SystemExit):
+            BENCHMARKS[name][0].parser().parse_args([option, value])
+        assert f"argument {option}: expected" in capsys.readouterr().err
+    parse = BENCHMARKS["train_step"][0].parser().parse_args
+    assert parse(["--sizes", "base,tiny"]).sizes == ["base", "tiny"] and parse([]).sizes == list(SIZES)
+
+
+def test_results_keep_the_figures_of_benchmarks_that_did_not_run(tmp_path: Path) -> None:
+    for name in ("scaling", "gradcheck"):
+        run.keep(BENCHMARKS[name][0], quick(name), tmp_path / "results")
+    text = run.text(tmp_path / "results")
+    assert text.index("## Gradient checks") < text.index("## Scale")
+    assert "`python benchmarks/gradcheck.py`, 2026-01-01: a processor, 2 cores" in text
+    assert "no PyTorch: npattn alone" in text and "## Decoding" not in text
+
+
+def test_the_one_command_in_processes_of_its_own(tmp_path: Path) -> None:
+    """With a `torch` that can't be imported, so that the test does the same wherever it runs."""
+    (tmp_path / "torch.py").write_text("raise ImportError", encoding="utf-8")
+    command = [sys.executable, str(ROOT / "benchmarks" / "run.py"), "--quick", "--out", str(tmp_path)]
+    env = os.environ | {"PYTHONPATH": str(tmp_path)}
+    done = subprocess.run([*command, "--only", "train_step"], capture_output=True, text=True, env=env)
+    assert done.returncode == 0, done.stderr
+    text = (tmp_path / "RESULTS.md").read_text(encoding="utf-8")
+    assert "## Training step" in text and "no PyTorch: npattn alone" in text
+    data = json.loads((tmp_path / "results" / "train_step.json").read_text(encoding="utf-8"))
+    (size,) = data["sizes"].values()
+    (process,) = size["peers"]["npattn"]
+    assert len(process["seconds"]) == 2 and process["peak_bytes"] >= process["before_bytes"]
+    assert data["machine"]["npattn"]["numpy"] == np.__version__
+
+    named = subprocess.run([*command, "--torch-python", sys.executable], capture_output=True, text=True, env=env)
+    assert named.returncode == 1
+    assert "expected an interpreter that can import torch" in named.stderr

@@ -1,0 +1,284 @@
+"""`npattn check`: the package, a pair of one's own, the table in Markdown, and what it answers to mistakes."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import npattn
+from npattn.cli.check import cases, own_pair
+from npattn.cli.check import command as check
+from npattn.cli.terminal.arguments import UsageError
+from support.command_line import Cli
+
+LAYER = '''\
+"""A user's module: right functions, and a wrong one."""
+
+import numpy as np
+
+class Tanh:
+    @staticmethod
+    def forward(X):
+        return np.tanh(X), np.tanh(X)
+
+    @staticmethod
+    def backward(dY, Y):
+        return dY * (1 - Y * Y)
+
+def linear(X, W, b=None, *, scale=1.0, mask=None):
+    Y = scale * (X @ W)
+    Y = Y if mask is None else Y * mask
+    return (Y if b is None else Y + b), (X, W, b, scale, mask)
+
+def linear_backward(dY, cache):
+    X, W, b, scale, mask = cache
+    dZ = scale * (dY if mask is None else dY * mask)
+    return dZ @ W.T, X.T @ dZ, None if b is None else dY.sum(0)
+
+def forgets_the_scale(dY, cache):
+    X, W, b, scale, mask = cache
+    return dY @ W.T, X.T @ dY, None if b is None else dY.sum(0)
+
+def forward(ids, W_E):
+    return W_E[ids], (ids, W_E.shape)
+
+def backward(dY, cache):
+    ids, shape = cache
+    dW_E = np.zeros(shape, dY.dtype)
+    np.add.at(dW_E, ids, dY)
+    return dW_E
+
+def make_args(rng):
+    return rng.normal(size=(3, 4)), rng.normal(size=(4, 2)), None
+
+def make_named():
+    return {"W": np.ones((4, 2)), "X": np.full((3, 4), 0.5), "scale": 3.0}
+
+def make_several(rng):
+    for n in (1, 2, 3):
+        yield {"X": rng.normal(size=(n, 4)), "W": rng.normal(size=(4, n))}
+
+def make_none():
+    yield from ()
+
+def make_a_number():
+    return 3
+
+not_a_function = 3
+'''
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Cli:
+    return Cli(capsys)
+
+
+@pytest.fixture
+def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder with the user's module, and the shell in it."""
+    (tmp_path / "mine.py").write_text(LAYER, encoding="utf-8")
+    (tmp_path / "broken.py").write_text("import numpy\nimport no_such_module_anywhere\n", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    yield tmp_path
+    sys.modules.pop("mine", None)
+    sys.modules.pop("broken", None)
+
+
+# ---- a pair of one's own --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("argv", "names"),
+    [
+        (["mine:linear", "mine:linear_backward", "--args", "X:3,4", "W:4,2", "b:2"], "X W b"),
+        (["mine:linear", "--args", "X:3,4", "W:4,2"], "X W"),
+        (["mine:linear", "--args", "b:2", "scale=-2.5", "W:4,2", "X:3,4"], "X W b"),
+        (["mine:linear", "--args", "X:3,4", "W:4,2", "mask:3,2:bool"], "X W"),
+        (["mine:linear", "--args", "X:3,4:float32", "W:4,2:float32"], "X W"),
+        (["mine:linear", "--args", "mine:make_args", "--seed", "5"], "X W"),
+        (["mine:linear", "--args", "mine:make_named", "--method", "central-difference"], "X W"),
+        (["mine", "--args", "ids:2,3:0..4", "W_E:5,3"], "W_E"),
+        (["mine:Tanh.forward", "mine:Tanh.backward", "--args", "X:"], "X"),
+        (["mine.py:linear", "--args", "mine.py:make_args"], "X W"),
+    ],
+)
+def test_a_right_pair(run: Cli, mine: Path, argv: list[str], names: str) -> None:
+    status, out, err = run("check", *argv)
+    assert (status, err) == (0, "")
+    assert " right, largest error " in out.splitlines()[0]
+    assert re.findall(r"^(\w+) .* (?:ok|zero)$", out, re.M) == names.split()
+
+
+def test_a_wrong_pair_gives_the_report_and_status_1(run: Cli, mine: Path) -> None:
+    argv = ["check", "mine:linear", "mine:forgets_the_scale", "--args", "X:3,4", "W:4,2", "b:2", "scale=0.5"]
+    status, out, err = run(*argv)
+    assert (status, err) == (1, "")
+    assert out.startswith("mine.linear: not right for X, W\n") and "off by a factor of 2" in out
+    assert run(*argv, "--rtol", "1.5").status == 0                  # |2g − g| / |g| is 1
+
+
+def test_every_set_of_arguments_that_a_generator_yields(run: Cli, mine: Path) -> None:
+    status, out, _ = run("check", "mine:linear", "--args", "mine:make_several")
+    assert status == 0 and out.count("largest error") == 3
+    status, out, _ = run("check", "mine:linear", "mine:forgets_the_scale", "--args", "mine:make_several")
+    assert status == 0                                              # the scale is 1 in all of them
+
+
+def test_the_seed_draws_the_arguments(run: Cli, mine: Path) -> None:
+    argv = ["check", "mine:linear", "--args", "X:3,4", "W:4,2"]
+    assert run(*argv) == run(*argv, "--seed", "0")
+    assert run(*argv) != run(*argv, "--seed", "1")
+
+
+def test_what_only_a_keyword_takes_is_not_differentiated_and_said_so(run: Cli, mine: Path) -> None:
+    status, out, _ = run("check", "mine:linear", "--args", "X:3,4", "W:4,2", "mask:3,2")
+    assert status == 0
+    assert out.splitlines()[-1] == "· not differentiated, as forward takes it by keyword only: mask"
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["mine:linear"], "--args is missing"),
+        (["nothere:f", "--args", "X:3"], "no module 'nothere' in ./ or among the installed"),
+        (["nothere.py:f", "--args", "X:3"], "nothere.py: no such file"),
+        (["mine:liner", "--args", "X:3"], "mine:liner: mine has no 'liner'"),
+        (["mine:not_a_function", "mine:linear", "--args", "X:3"], "mine:not_a_function: expected a function, got int"),
+        (["mine:make_args", "--args", "X:3"], "mine has no 'make_args_backward'"),
+        (["mine:", "mine:linear", "--args", "X:3"], "expected module:function, got 'mine:'"),
+        (["mine:linear"] * 3 + ["--args", "X:3"], "expected the names of forward and backward, got 3"),
+        (["mine:linear", "--args", "X:3,,4"], "expected name:shape as in X:3,4 or name=value as in eps=1e-5"),
+        (["mine:linear", "--args", "X:-3"], "expected name:shape"),
+        (["mine:linear", "--args", "X:3:int8"], "expected name:shape"),
+        (["mine:linear", "--args", "X:3", "mine:make_args"], "expected name:shape"),
+        (["mine:linear", "--args", "X:3:5..2"], "expected a range from low to high"),
+        (["mine:linear", "--args", "X:3,4", "W:4,2", "scale=false"], "scale: expected a Python literal"),
+        (["mine:linear", "--args", "X:3,4", "W:4,2", "scale=1e"], "scale: expected a Python literal"),
+        (["mine:linear", "--args", "X:3,4"], "missing a required argument: 'W'; forward takes (X, W, b=None, *,"),
+        (["mine:linear", "--args", "X:3,4", "W:4,2", "V:3"], "got an unexpected keyword argument 'V'"),
+        (["mine:linear", "--args", "mine:make_a_number"], "expected a tuple of arguments or a dict by name, got int"),
+        (["mine:linear", "--args", "mine:make_none"], "mine:make_none: expected arguments, got none"),
+        (["mine:linear", "--args", "X:3,4", "W:4,2", "--rtol", "0"], "--rtol: expected a number above 0"),
+        (["mine:linear", "--args", "X:3,4", "W:4,2", "--markdown"], "--markdown is for the package"),
+        (["--args", "X:3,4"], "--args needs a FUNCTION of your own"),
+        (["--seed", "0"], "--seed needs a FUNCTION of your own"),
+    ],
+)  # fmt: skip
+def test_usage_errors_are_one_line_and_status_2(run: Cli, mine: Path, argv: list[str], words: str) -> None:
+    line = run.fails("check", *argv, status=2)
+    assert words in line and line.endswith("(see npattn check --help)")
+
+
+def test_an_argument_that_is_given_twice_is_a_mistake() -> None:
+    with pytest.raises(UsageError, match="X is given twice"):
+        list(own_pair.find_arguments(["X:3", "X:4"], lambda X: None, 0))
+
+
+def test_what_the_users_code_raises_is_one_line_and_status_1(run: Cli, mine: Path) -> None:
+    line = run.fails("check", "mine:linear", "--args", "X:3,4", "W:5,2")
+    assert line.startswith("npattn: mine:linear: ValueError: matmul")
+    assert "no_such_module_anywhere" in run.fails("check", "broken:f", "--args", "X:3")
+
+
+def test_in_a_process_of_its_own(mine: Path) -> None:
+    """The console script does not have the current folder on its path; `python -m` does."""
+    script = "import sys; sys.path = [p for p in sys.path if p]; from npattn.cli import main; sys.exit(main())"
+    root = Path(npattn.__file__).parents[1]
+    options = {"capture_output": True, "text": True, "cwd": mine, "env": os.environ | {"PYTHONPATH": str(root)}}
+    command = [sys.executable, "-c", script, "check", "mine:linear"]
+    right = subprocess.run([*command, "--args", "X:3,4", "W:4,2"], **options)
+    assert (right.returncode, right.stderr) == (0, "") and "2 gradients right" in right.stdout
+    wrong = subprocess.run([*command, "mine:forgets_the_scale", "--args", "mine:make_named"], **options)
+    assert (wrong.returncode, wrong.stderr) == (1, "") and "off by a factor of 0.333333" in wrong.stdout
+
+
+def test_a_positional_argument_behind_a_default_is_differentiated() -> None:
+    """`bind` alone would make a keyword of it."""
+    assert own_pair.bind({"X": 1, "W": 2}, lambda X, b=None, W=None, *, axis=0: None).args == (1, None, 2)
+
+
+def test_the_current_folder_comes_first(run: Cli, mine: Path) -> None:
+    (mine / "pyclbr.py").write_text(LAYER, encoding="utf-8")        # of the standard library, and rarely imported
+    imported = sys.modules.pop("pyclbr", None)
+    try:
+        assert run("check", "pyclbr:linear", "--args", "X:3,4", "W:4,2").status == 0
+    finally:
+        sys.modules.pop("pyclbr", None)
+        sys.modules.update({"pyclbr": imported} if imported else {})
+
+
+def test_what_is_drawn() -> None:
+    rng = np.random.default_rng(0)
+    name, ids = own_pair.read_argument("ids:200:2..4", rng)
+    assert name == "ids" and set(ids.tolist()) == {2, 3, 4}
+    assert own_pair.read_argument("mask:9:bool", rng)[1].dtype == bool
+    assert own_pair.read_argument("s:", rng)[1].shape == ()
+    assert own_pair.read_argument("X:0,3:float32", rng)[1].dtype == np.float32
+    assert own_pair.read_argument("mode=same", rng) == ("mode", "same")
+
+
+# ---- the package ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> list[cases.Case]:
+    some = [case for case in cases.cases() if case.name in ("v7 multi-head attention", "linear", "embedding")]
+    monkeypatch.setattr(check, "cases", lambda: some)
+    return some
+
+
+ROW = re.compile(r"^\| (\w[^|]*: [^|]+) \| ([\d,]+) \| (\S+) \| (\S+) \|$", re.M)
+
+
+def test_markdown_is_one_table(run: Cli, few: list[cases.Case]) -> None:
+    status, out, err = run("check", "--markdown")
+    assert (status, err) == (0, "")
+    head, rule, *rows = out.splitlines()
+    assert head == "| backward | numbers | complex step | central differences |" and set(rule) == set("|-:")
+    assert [ROW.fullmatch(row)[1] for row in rows] == [f"{case.group}: {case.name}" for case in few]
+    assert all(head.count("|") == row.count("|") for row in rows)
+
+
+def test_markdown_shows_what_is_wrong(run: Cli, few: list[cases.Case]) -> None:
+    right = few[2].backward
+    few[2] = few[2]._replace(backward=lambda dY, cache: 1.01 * right(dY, cache))
+    status, out, _ = run("check", "--markdown")
+    assert status == 1 and "**wrong**" in out
+
+
+def test_every_argument_has_a_table(run: Cli, few: list[cases.Case]) -> None:
+    _, out, _ = run("check", "--every-argument")
+    assert len(re.findall(r"^W_Q +complex", out, re.M)) == len(re.findall(r"^W_Q +central", out, re.M)) == 1
+
+
+def test_parameters_of_the_transformer_are_checked_by_name() -> None:
+    case = next(case for case in cases.cases() if case.name == "pre-norm")
+    report = check.check(case, "complex-step")
+    names = {argument.name for argument in report.arguments}
+    assert names == {f"params['{name}']" for name in case.options["config"].shapes()}
+    zero = {argument.name for argument in report.arguments if argument.verdict == "zero"}
+    assert report.ok and zero == {name for name in names if name.endswith("b_K']")}
+
+
+README = (Path(npattn.__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.xfail(not ROW.search(README), reason="README.md has no table of every backward yet", strict=True)
+def test_the_table_of_the_readme_is_that_of_the_command() -> None:
+    """The same rows in the same order. Errors vary with the platform's rounding, but not by orders of magnitude."""
+    rows = ROW.findall(README)
+    everything = cases.cases()
+    assert [name for name, *_ in rows] == [f"{case.group}: {case.name}" for case in everything]
+    for (name, numbers, exact, central), case in zip(rows, everything, strict=True):
+        row = check.Row(case, (check.check(case, "complex-step"),))
+        assert f"{row.numbers:,}" == numbers, name
+        assert row.reports[0].max_error <= 10 * float(exact) + 1e-14, name
+        assert float(exact) <= 1e-12 and float(central) <= 1e-7, name

@@ -1,0 +1,118 @@
+"""`npattn explain`: the derivation and the code as they stand in the source."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import textwrap
+
+import pytest
+
+import npattn
+from npattn import layers
+from npattn.attention import VERSIONS
+from npattn.cli.explain import topics as explain
+from npattn.cli.terminal.console import width
+from support.command_line import Cli
+
+TOPICS = explain.topics()
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Cli:
+    return Cli(capsys)
+
+
+@pytest.mark.parametrize("name", TOPICS)
+def test_every_topic_is_shown_as_it_stands_in_the_source(run: Cli, name: str) -> None:
+    status, out, err = run("explain", name)
+    assert (status, err) == (0, "")
+    topic = TOPICS[name]
+    shown = set(out.splitlines())
+    for section, text in explain.sections(topic):
+        assert {line.rstrip() for line in text.splitlines()} <= shown, section
+    for member in topic.members:
+        assert {f"  {line}".rstrip() for line in explain.code_of(member).splitlines()} <= shown, member
+
+
+def test_the_code_is_the_source_without_the_docstring() -> None:
+    for topic in TOPICS.values():
+        for member in topic.members:
+            if inspect.isclass(member):
+                continue
+            shown = ast.parse(explain.code_of(member)).body[0]
+            source = ast.parse(textwrap.dedent(inspect.getsource(member))).body[0]
+            assert isinstance(source, ast.FunctionDef) and isinstance(shown, ast.FunctionDef)
+            if ast.get_docstring(source) is not None:
+                del source.body[0]
+            assert ast.dump(shown) == ast.dump(source)
+
+
+def test_forward_stands_after_forward_and_backward_after_backward(run: Cli) -> None:
+    out = run("explain", "v5").out
+    landmarks = "\nForward\n", "def forward(", "\nBackward\n", "def backward(", "\nBy hand\n"
+    places = [out.index(text) for text in landmarks]
+    assert places == sorted(places)
+
+
+def test_every_version_layer_and_public_function_of_mathematics_is_a_topic() -> None:
+    explained = {member for topic in TOPICS.values() for member in topic.members}
+    for version in VERSIONS:
+        assert {version.module.forward, version.module.backward} <= explained
+    assert {getattr(layers, name) for name in layers.__all__} <= explained
+    public = {getattr(npattn, name) for name in npattn.__all__}
+    functions = {each for each in public if inspect.isfunction(each) and not each.__module__.startswith("npattn._")}
+    assert functions <= explained
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [("V5", "v5"), ("v5_cross_attention", "v5"), ("cross-attention", "v5"), ("layer-norm", "layer_norm"),
+     ("Adam", "adam"), ("noam_rate", "rates"), ("scaled_dot_product_attention", "attention")],
+)  # fmt: skip
+def test_a_topic_goes_by_several_names(written: str, meant: str) -> None:
+    assert explain.find_topic(written).name == meant
+
+
+def test_alone_it_lists_the_topics(run: Cli) -> None:
+    status, out, err = run("explain")
+    assert (status, err) == (0, "")
+    listed = [line.split()[0] for line in out.splitlines() if not line.startswith(" ")]
+    assert listed == list(TOPICS)
+    assert max(map(width, out.splitlines())) <= 80
+
+
+def test_an_unknown_topic_is_one_line_with_near_matches(run: Cli) -> None:
+    assert "layernrm: no topic of ours; did you mean layer_norm?" in run.fails("explain", "layernrm", status=2)
+    assert "npattn explain lists them" in run.fails("explain", "zzz", status=2)
+
+
+def test_every_module_explained_has_its_sections() -> None:
+    for topic in TOPICS.values():
+        names = [name for name, _ in explain.sections(topic)]
+        assert names[0] == ""
+        if len(topic.members) == 2 and "search" not in topic.name:
+            assert {"Forward", "Backward", "Source"} <= set(names), topic.name
+
+
+def test_shapes_are_those_of_the_declaration(run: Cli) -> None:
+    assert "\nShapes\nQ (…, N_Q, D_Q), X (…, N_X, D_X), W_K (D_X, D_Q)," in run("explain", "v5").out
+
+
+@pytest.mark.parametrize("number", range(1, 7))
+def test_the_difference_of_neighbours_is_that_of_their_code(run: Cli, number: int) -> None:
+    """Applied to the code of the first version it gives that of the second; no docstring is in it."""
+    one, other = TOPICS[f"v{number}"], TOPICS[f"v{number + 1}"]
+    status, out, err = run("explain", f"v{number}", f"v{number + 1}")
+    assert (status, err) == (0, "")
+    assert out.startswith(f"--- {one.module.__name__}\n+++ {other.module.__name__}\n")
+    assert '\"\"\"' not in out
+    sources = [explain.without_docstrings(inspect.getsource(t.module)).splitlines() for t in (one, other)]
+    for sign, mine, theirs in (("-", *sources), ("+", *reversed(sources))):
+        changed = [line[1:] for line in out.splitlines()[2:] if line.startswith(sign)]
+        assert changed and all(line in [each.rstrip() for each in mine] for line in changed)
+        assert all(line in theirs for line in mine if line.rstrip() not in changed)
+
+
+def test_more_than_two_topics_are_refused(run: Cli) -> None:
+    assert "expected at most two topics, got 3" in run.fails("explain", "v1", "v2", "v3", status=2)

@@ -1,0 +1,315 @@
+"""`npattn train`: runs that start, stop, go on and are tested."""
+
+from __future__ import annotations
+
+import errno
+import io
+import json
+import os
+import re
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from npattn._internal.files.checkpoint import load_arrays
+from npattn.cli.terminal.console import Console
+from npattn.cli.train.progress import ProgressTable
+from npattn.cli.train.stopping import SIGNALS, stop_on_signals
+from npattn.runs.log import read_log
+from npattn.runs.run import Progress
+from npattn.training.trainer import Trainer
+from support.command_line import TINY, Cli, write_pairs
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Cli:
+    return Cli(capsys)
+
+
+@pytest.fixture
+def pairs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return write_pairs(tmp_path)
+
+
+@pytest.fixture
+def signals() -> Iterator[None]:
+    """The handlers of a program in the foreground: in a shell's background job, Ctrl-C is ignored."""
+    usual = {number: signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL for number in SIGNALS}
+    before = {number: signal.signal(number, handler) for number, handler in usual.items()}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def settings(folder: Path) -> dict[str, Any]:
+    description = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    return description["config"] | description["settings"] | description["options"]  # type: ignore[no-any-return]
+
+
+def test_a_run_from_start_to_test(run: Cli, pairs: Path) -> None:
+    status, out, err = run("train", pairs, *TINY)
+    folder = Path("runs", "mirror")
+    assert (status, err) == (0, "")
+    assert {path.name for path in folder.iterdir()} == {"run.json", "last.npz", "best.npz", "log.tsv"}
+    assert "31 training pairs, 2 validation and 3 test items" in out
+    assert "greedy, all 3" in out and "exact match" in out
+    assert "npattn predict runs/mirror" in out
+    assert "\033" not in out and "\r" not in out
+    assert max(map(len, out.splitlines())) <= 80
+    assert read_log(folder)["step"] == [1, 2, 3]
+
+
+def test_three_pairs_are_enough_to_try(run: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("few.tsv").write_text("one\tuno\ntwo\tdue\nthree\ttre\n", encoding="utf-8")
+    status, out, err = run("train", "few.tsv", *TINY)
+    assert (status, err) == (0, "")
+    assert "1 validation and 0 test items" in out and "The best model" not in out
+    assert re.search(r"npattn predict runs/few (one|two|three)$", out, re.M)
+
+
+def test_options_reach_the_run(run: Cli, pairs: Path, tmp_path: Path) -> None:
+    options = "--steps 2 --seed 5 --workers 2 --checkpoint-every 7 --validate-every 2 --d-model 12 --d-ff 20 --layers 1"
+    options += " --heads 3 --norm post --dropout 0.2 --batch 4 --rate 0.004 --warmup 1 --smoothing 0.05 --clip 2"
+    options += " --unit words --target-unit characters"
+    assert run("train", pairs, "--run", tmp_path / "r", *options.split()).status == 0
+    expected = {
+        "steps": 2, "seed": 5, "workers": 2, "checkpoint_every": 7, "validate_every": 2, "d_model": 12, "d_ff": 20,
+        "n_encoder_layers": 1, "n_decoder_layers": 1, "n_heads": 3, "norm": "post", "dropout": 0.2, "batch_size": 4,
+        "peak_rate": 0.004, "warmup": 1, "smoothing": 0.05, "clip": 2.0, "unit": "words", "target_unit": "characters",
+    }  # fmt: skip
+    assert settings(tmp_path / "r").items() >= expected.items()
+
+
+def test_what_is_not_given_follows_from_what_is(run: Cli, pairs: Path) -> None:
+    assert run("train", pairs, *TINY, "--steps", "10").status == 0
+    found = settings(Path("runs", "mirror"))
+    assert (found["d_ff"], found["warmup"], found["validate_every"], found["smoothing"]) == (32, 1, 1, 0.1)
+
+
+def test_a_run_is_not_overwritten(run: Cli, pairs: Path) -> None:
+    run("train", pairs, *TINY)
+    before = Path("runs", "mirror", "last.npz").read_bytes()
+    assert "go on with --resume, or choose another --run" in run.fails("train", pairs, *TINY)
+    assert Path("runs", "mirror", "last.npz").read_bytes() == before
+
+
+def test_resume_wants_a_run_of_the_same_kind(run: Cli, pairs: Path) -> None:
+    assert "found no run.json" in run.fails("train", pairs, "--resume")
+    run("train", pairs, *TINY)
+    assert "began with steps = 3, it cannot go on with 4" in run.fails("train", pairs, "--resume", "--steps", "4")
+    assert "began with layers = 1" in run.fails("train", pairs, "--resume", "--layers", "2")
+    assert "mirror.tsv, not of dates" in run.fails("train", "dates", "--run", "runs/mirror", "--resume")
+    pairs.write_text(pairs.read_text().replace("abc", "cab"))
+    assert "other data" in run.fails("train", pairs, "--resume")
+
+
+def test_resuming_a_finished_run_tests_it_again(run: Cli, pairs: Path) -> None:
+    run("train", pairs, *TINY)
+    status, out, _ = run("train", pairs, *TINY, "--resume", "--beam", "2")
+    assert status == 0
+    assert "greedy, all 3" in out and "beam 2, all 3" in out
+
+
+@pytest.mark.usefixtures("signals")
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_stopped_run_goes_on_as_if_it_had_not_been(
+    run: Cli, pairs: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    monkeypatch.setattr(os, "write", lambda *args: 0)         # the note that a signal gives straight to the terminal
+    options = [*TINY, "--steps", "6", "--dropout", "0.1"]
+    run("train", pairs, "--run", "whole", *options)
+    step = Trainer.step
+
+    def interrupted(trainer: Trainer, *args: Any) -> float:
+        if trainer.steps == 3:
+            os.kill(os.getpid(), number)
+        return step(trainer, *args)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Trainer, "step", interrupted)
+        status, out, _ = run("train", pairs, "--run", "parts", *options)
+    assert status == 128 + number and "Stopped after step 4" in out
+    assert "npattn train mirror.tsv --run parts --resume" in out.replace(str(pairs), pairs.name)
+    assert run("train", pairs, "--run", "parts", "--resume").status == 0
+    (whole, _), (parts, _) = load_arrays("whole/last.npz"), load_arrays("parts/last.npz")
+    assert whole.keys() == parts.keys()
+    assert all(np.array_equal(whole[name], parts[name]) for name in whole)
+    assert read_log(Path("parts"))["step"] == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.usefixtures("signals")
+def test_the_second_signal_is_an_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "write", lambda *args: 0)
+    with stop_on_signals() as stop:
+        assert stop.signal is None
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stop.signal == signal.SIGTERM and stop.exit_status == 143
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.usefixtures("signals")
+def test_the_status_is_that_of_the_signal(run: Cli, pairs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SIGTERM twice, the second time in the middle of a step: 143, as after the first, and not the 130 of Ctrl-C."""
+    monkeypatch.setattr(os, "write", lambda *args: 0)
+
+    def step(*args: object) -> float:
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGTERM)
+        return 0.0
+
+    monkeypatch.setattr(Trainer, "step", step)
+    assert run.fails("train", pairs, *TINY, status=143).startswith("npattn: stopped at once after step 0")
+
+
+def test_a_background_job_that_ignores_ctrl_c_goes_on_ignoring_it() -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with stop_on_signals() as stop:
+            os.kill(os.getpid(), signal.SIGINT)
+            assert stop.signal is None
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (FloatingPointError("step 3: expected a finite loss, got nan"), "step 3: expected a finite loss, got nan (all"),
+        (ValueError("gradient of 'W_Q': got inf"), "step 3: gradient of 'W_Q': got inf; the checkpoint"),
+        (KeyboardInterrupt(), "stopped at once after step 2; the checkpoint"),
+    ],
+)
+def test_what_ends_a_run_names_the_last_checkpoint(
+    run: Cli, pairs: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException, words: str
+) -> None:
+    step = Trainer.step
+
+    def failing(trainer: Trainer, *args: Any) -> float:
+        if trainer.steps == 2:
+            raise error
+        return step(trainer, *args)
+
+    monkeypatch.setattr(Trainer, "step", failing)
+    interrupted = isinstance(error, KeyboardInterrupt)
+    line = run.fails("train", pairs, *TINY, "--checkpoint-every", "2", status=130 if interrupted else 1)
+    kept = "; the checkpoint of step 2 stands in runs/mirror/last.npz"
+    going_on = f"; go on with: npattn train {pairs} --run runs/mirror --resume" * interrupted   # else it would recur
+    assert words in line and line.endswith(kept + going_on)
+
+
+def test_a_full_disk_names_file_and_last_checkpoint(run: Cli, pairs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    room = 10                                                 # calls of fsync until the disk is full
+
+    def fsync(descriptor: int) -> None:
+        nonlocal room
+        room -= 1
+        if room < 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    options = [*TINY, "--steps", "9", "--checkpoint-every", "1", "--validate-every", "9"]
+    line = run.fails("train", pairs, *options)
+    assert re.fullmatch(
+        r"npattn: runs/mirror/last.npz: cannot write: No space left on device; the checkpoint of step (\d) stands in "
+        r"runs/mirror/last.npz; go on with: npattn train \S+ --run runs/mirror --resume", line
+    )  # fmt: skip
+    room = 99
+    assert run("train", pairs, "--resume").status == 0
+    room = 10
+    line = run.fails("train", pairs, *options, "--run", "other")
+    assert re.search(r"other/last.npz: cannot write: .*; the checkpoint of step \d stands in other/last.npz; go", line)
+    room = 10
+    line = run.fails("train", pairs, *TINY, "--steps", "20", "--checkpoint-every", "20", "--run", "third")
+    assert re.search(r"third/\w+.\w+: cannot write: .*; there is no checkpoint yet; go on with: npattn train", line)
+
+
+def test_output_that_nobody_takes_loses_no_work(run: Cli, pairs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reader of a pipe leaves, or the terminal is closed, at the second line of the table."""
+    line, written = Console.line, []
+
+    def broken(console: Console, text: str = "") -> None:
+        written.append(text)
+        if text.split()[:1] == ["2"]:
+            raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+        line(console, text)
+
+    monkeypatch.setattr(Console, "line", broken)
+    assert run("train", pairs, *TINY).status == 141
+    _, metadata = load_arrays("runs/mirror/last.npz")
+    assert metadata["trainer"]["steps"] == 2
+
+
+def test_the_seed_can_be_said_again(run: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The task of dates has a seed of its own, which is another."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("npattn.cli.train.command.train", lambda *_: 0)
+    monkeypatch.setattr("npattn.cli.train.command.test_scores", lambda *_: None)
+    run("train", "dates", *TINY, "--seed", "7", "--run", "d")
+    again = ["train", "dates", "--run", "d", "--resume", "--seed"]
+    assert "began with seed = 7, it cannot go on with 8" in run.fails(*again, "8")
+    assert run(*again, "7").status == 0
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def some_progress(steps: int, scored: int) -> list[Progress]:
+    scores = {"WER": 0.5, "PER": 0.25}
+    return [
+        Progress(i, steps, 2.0, 1e-3, 100, i * 2.0, scores if i % scored == 0 else None, i == scored)
+        for i in range(1, steps + 1)
+    ]
+
+
+def test_the_table_has_a_row_for_each_tenth_and_each_validation() -> None:
+    stream = io.StringIO()
+    table = ProgressTable(Console(stream), ("WER", "PER"))
+    table.heading()
+    for progress in some_progress(40, 10):
+        table.show(progress)
+    head, *rows = stream.getvalue().splitlines()
+    assert [int(row.split()[0]) for row in rows] == [4, 8, 10, 12, 16, 20, 24, 28, 30, 32, 36, 40]
+    assert rows[2].split() == ["10", "2.000", "1.0e-03", "50", "1:00", "50.0", "%", "25.0", "%", "*"]
+    assert rows[0].split() == ["4", "2.000", "1.0e-03", "50", "1:12"]
+    assert head.split() == ["step", "loss", "rate", "tokens/s", "left", "WER", "PER"]
+
+
+def test_the_time_left_is_reckoned_from_this_sitting() -> None:
+    stream = io.StringIO()
+    table = ProgressTable(Console(stream), ("WER",), first=20, seconds=1000.0)
+    table.show(Progress(24, 40, 2.0, 1e-3, 100, 1004.0, None, False))
+    assert stream.getvalue().split()[-1] == "0:16" and stream.getvalue().split()[3] == "25"
+
+
+def test_a_terminal_shows_a_live_line_that_leaves_no_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    stream = Terminal()
+    table = ProgressTable(Console(stream), ("WER", "PER"))
+    for progress in some_progress(10, 10)[:1] + some_progress(1000, 1000)[:1]:
+        table.show(progress)
+    Console(stream).line()
+    assert "█" not in stream.getvalue().split("\r")[0]
+    shown = [part for part in re.split("[\r\n]", stream.getvalue()) if part.strip()]
+    assert len(shown) == 2 and shown[1].split()[0] == "1" and shown[1].endswith("0 %")
+    assert all(len(part) < 80 for part in shown)
+
+
+@pytest.mark.parametrize(("variable", "value"), [("NO_COLOR", "1"), ("TERM", "dumb")])
+def test_styles_can_be_declined(monkeypatch: pytest.MonkeyPatch, variable: str, value: str) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    assert Console(Terminal()).style("x", "bold") == "\033[1mx\033[0m"
+    assert Console(io.StringIO()).style("x", "bold") == "x"
+    monkeypatch.setenv(variable, value)
+    assert Console(Terminal()).style("x", "bold") == "x"

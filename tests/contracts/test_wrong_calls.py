@@ -1,0 +1,260 @@
+"""Every public function, given what it cannot use: the right answer, or one error that names the argument.
+
+A right call of each function (`wrong_calls`) has one of its arguments spoilt in every way there is (`spoiling`). What
+comes of it is the outcome of the right call, where nothing of meaning has changed; or an answer without a warning; or
+an error that our own code raises, of one line, that begins with the symbol of an argument.
+"""
+
+from __future__ import annotations
+
+import importlib
+import linecache
+import re
+import traceback
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import npattn
+from npattn._internal.checks.types import Array
+from support.calls import arrays, examples
+from support.right_calls import Right
+from support.spoiling import Spoiling, spoilings
+from support.wrong_calls import RIGHT
+
+PACKAGE = str(Path(npattn.__file__).parent)
+MODULES = ("", ".layers", ".optim", ".torch_weights", ".gradcheck", ".tasks")
+
+#: Public, but without an argument that could be wrong; or made by npattn, not by its users.
+WITHOUT = {
+    "npattn.keep_memory", "npattn.return_memory", "npattn.Adam.state_dict", "npattn.Parameters.like",
+    "npattn.Parameters.copy", "npattn.Trainer.state_dict", "npattn.Trainer.synchronize", "npattn.Trainer.require_alike",
+    "npattn.TransformerConfig.shapes", "npattn.TransformerConfig.side_by_side",
+    "npattn.CheckpointError", "npattn.GradientError", "npattn.GradientReport", "npattn.Hypothesis",
+    "npattn.RanksDiffer", "npattn.gradcheck.ArgumentReport", "npattn.tasks.Batch", "npattn.tasks.Item",
+    "npattn.tasks.Pair", "npattn.tasks.Task",
+    # They read or write thousands of texts; test_tasks_g2p and test_tasks_dates have their arguments.
+    "npattn.tasks.load_dates", "npattn.tasks.load_g2p",
+    # Texts and lists of them: whatever can be counted and compared is right.
+    "npattn.tasks.Vocabulary", "npattn.tasks.edit_distance", "npattn.tasks.pad", "npattn.tasks.score",
+}  # fmt: skip
+
+#: Arguments that may be None, also where they are something else.
+OPTIONAL = ("mask", "bias", "beta", "b", "b_Q", "b_K", "b_V", "b_O", "kwargs")
+
+#: Arguments of attention that are not among what its scores are made of.
+VALUES = ("V", "W_V", "W_O", "b_V", "b_O")
+
+each_function = pytest.mark.parametrize("name", RIGHT)
+
+
+def public() -> Iterator[tuple[str, Any]]:
+    """Every public function, class and method, by name."""
+    seen: set[int] = set()
+    for path in MODULES:
+        module = importlib.import_module(f"npattn{path}")
+        for name in module.__all__:
+            thing = getattr(module, name)
+            if not isinstance(thing, ModuleType) and callable(thing) and id(thing) not in seen:
+                seen.add(id(thing))
+                yield f"npattn{path}.{name}", thing
+    for version in npattn.attention.VERSIONS:
+        for name in ("forward", "backward"):
+            yield f"{version.module.__name__}.{name}", getattr(version.module, name)
+
+
+def test_no_public_function_is_forgotten() -> None:
+    names = dict(public())
+    for name, thing in list(names.items()):
+        if thing in (npattn.Adam, npattn.Parameters, npattn.Trainer, npattn.Transformer, npattn.TransformerConfig):
+            methods = {m: f for m, f in vars(thing).items() if callable(f) or isinstance(f, classmethod)}
+            names |= {f"{name}.{m}": f for m, f in methods.items() if m[0] != "_" or m == "__setitem__"}
+    tested = {name.partition(" of ")[0] for name in RIGHT}
+    assert names.keys() - tested == WITHOUT
+    assert tested - names.keys() == set()
+
+
+def spoilt_calls(right: Right) -> list[tuple[str, Spoiling]]:
+    """Every argument with every way to spoil it."""
+    return [(symbol, one) for symbol, value in right.arguments.items() for one in spoilings(value)]
+
+
+@each_function
+def test_every_argument_spoilt_in_every_way(name: str) -> None:
+    for seed in range(2):
+        right = RIGHT[name](seed)
+        expected = outcome(right.run())
+        for symbol, spoiling in spoilt_calls(right):
+            judge(right, expected, symbol, spoiling)
+
+
+@each_function
+@given(seed=st.integers(2, 2**32 - 1), place=st.integers(0, 10**6))
+@examples(8)
+def test_an_argument_spoilt_at_random(name: str, seed: int, place: int) -> None:
+    right = RIGHT[name](seed)
+    ways = spoilt_calls(right)
+    judge(right, outcome(right.run()), *ways[place % len(ways)])
+
+
+def judge(right: Right, expected: list[Any], symbol: str, spoiling: Spoiling) -> None:
+    """Make the spoilt call, and see whether what comes of it is right."""
+    with warnings.catch_warnings(action="ignore"):            # NumPy advises against matrices
+        spoilt = spoiling.spoil(right.arguments[symbol])
+    verdict, where = spoiling.verdict, f"{symbol} {spoiling.name}"
+    if verdict == "fits":
+        verdict = fitting(right, symbol, spoilt)
+    if verdict == "refused" and (where.startswith(right.takes) or (spoilt is None and symbol in OPTIONAL)):
+        verdict = "either"
+    if verdict == "same" and where.startswith(right.takes) and " as " in where:
+        verdict = "either"
+    if symbol in right.writes and where.endswith("read_only"):
+        verdict = "refused"
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            got = outcome(right.run(**{symbol: spoilt}))
+    except Exception as error:
+        assert verdict not in ("same", "answered"), f"{where}: {error!r}"
+        assert_ours(right, symbol, error, where)
+        return
+    assert verdict != "refused", f"{where} was taken"
+    if verdict == "same":
+        assert_equal(got, expected, where)
+
+
+def assert_ours(right: Right, symbol: str, error: Exception, where: str) -> None:
+    """An error of the right type, that our code raises, and that begins with the symbol of an argument."""
+    assert isinstance(error, right.errors), f"{where}: {error!r}"
+    if isinstance(error, OSError):
+        return
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    assert frame.filename.startswith(PACKAGE), f"{where}: {error!r} of {frame.filename}"
+    line = linecache.getline(frame.filename, frame.lineno or 0)
+    assert line.strip().startswith("raise "), f"{where}: {error!r} at {line}"
+    message = str(error)
+    assert "\n" not in message, f"{where}: {message}"
+    if not isinstance(error, npattn.GradientError | FloatingPointError):
+        symbols = [*right.arguments, *(word for words in right.also.values() for word in words)]
+        assert re.match(rf"({'|'.join(map(re.escape, symbols))})\b", message), f"{where}: {message}"
+
+
+def fitting(right: Right, symbol: str, spoilt: Array) -> str:
+    """Say what is to come of arrays of these shapes, by the axes that stand in `SHAPES`."""
+    if not right.shapes:
+        return "refused" if symbol[0] == "d" and "cache" in right.arguments else "either"
+    sizes: dict[str, Any] = {}
+    for entry in right.shapes.split("; "):
+        name, axes = entry.split(": ")
+        array = spoilt if name == symbol else right.arguments.get(name)
+        if array is not None and not bind(array.shape, axes.split(), sizes):
+            return "refused"
+    H = right.arguments.get("n_heads", 1)
+    return "either" if sizes.get("HD_Q", 0) % H or sizes.get("HD_V", 0) % H or "V" in sizes else "answered"
+
+
+def bind(shape: tuple[int, ...], axes: list[str], sizes: dict[str, Any]) -> bool:
+    """Whether a shape fits the axes, whose sizes are bound by the first that has them."""
+    if axes[0] == "~":
+        names = [name for name in axes[2:]]
+        whole = (*sizes["..."], *(sizes.get(name) for name in names))
+        lead = len(whole) - len(shape)
+        return lead >= 0 and all(n in (1, m) or m is None for n, m in zip(shape, whole[lead:], strict=True))
+    names = axes[axes[0] == "..." :]
+    lead = len(shape) - len(names)
+    if lead < 0 or (lead > 0 and axes[0] != "..."):
+        return False
+    if axes[0] == "..." and sizes.setdefault("...", shape[:lead]) != shape[:lead]:
+        return False
+    return all(sizes.setdefault(name, size) == size for name, size in zip(names, shape[lead:], strict=True))
+
+
+def outcome(result: Any) -> list[Any]:
+    """What is to be compared: the arrays of an output, not of its cache; or whatever else there is."""
+    if isinstance(result, tuple) and len(result) == 2 and hasattr(result[1], "_fields"):
+        result = result[0]
+    if isinstance(result, Mapping):
+        result = dict(result)
+    if isinstance(result, tuple):
+        result = tuple(dict(part) if isinstance(part, Mapping) else part for part in result)
+    return list(arrays(result)) or [result]
+
+
+def assert_equal(got: list[Any], expected: list[Any], where: str) -> None:
+    """Equal to rounding, in the dtype of least digits: another order of numbers in memory is another order of sums."""
+    floats = [a for a in expected if isinstance(a, np.ndarray) and a.dtype.kind == "f"]
+    scale = max((np.abs(a).max(initial=1e-3) for a in floats), default=1)
+    eps = max((np.finfo(a.dtype).eps for a in floats), default=0)
+    for one, other in zip(got, expected, strict=True):
+        if isinstance(other, np.ndarray) and other.dtype.kind == "f":
+            assert one.shape == other.shape and one.dtype == other.dtype, where
+            assert np.abs(one - other).max(initial=0) <= 1e3 * eps * scale, where
+        else:
+            assert np.array_equal(one, other) if isinstance(other, np.ndarray) else one == other, where
+
+
+# ---- NaN and infinity -------------------------------------------------------------------------------------------
+
+each_pair = pytest.mark.parametrize("name", [name for name in RIGHT if RIGHT[name](2).pair])
+
+
+@each_pair
+@given(seed=st.integers(2, 2**32 - 1), place=st.integers(0, 10**6))
+@examples(25)
+def test_nan_in_nan_out(name: str, seed: int, place: int) -> None:
+    """With NaN in one number given, every number of the output is NaN or as it was, and NaN if it depends on it."""
+    right = RIGHT[name](seed)
+    symbol, index = drawn(right, place)
+    before, after = (run_with(right, symbol, index, value) for value in (None, np.nan))
+    other = run_with(right, symbol, index, 0.7)
+    for was, got, moved in zip(before, after, other, strict=True):
+        assert (np.isnan(got) | same(got, was)).all(), symbol
+        assert np.isnan(got[~same(moved, was)]).all(), symbol
+
+
+@each_pair
+@given(seed=st.integers(2, 2**32 - 1), place=st.integers(0, 10**6), sign=st.sampled_from([1, -1]))
+@examples(15)
+def test_infinity_is_a_limit_or_shows(name: str, seed: int, place: int, sign: int) -> None:
+    """With ∞ in an argument, every number of the output that is finite is what a huge number makes of it.
+
+    But for what attention makes its scores of: those of −∞ count as hidden, by whatever they came about.
+    """
+    right = RIGHT[name](seed)
+    symbol, index = drawn(right, place)
+    if "mask" in right.arguments and symbol not in VALUES:
+        return
+    limit, got = (run_with(right, symbol, index, sign * value) for value in (1e18, np.inf))
+    for far, there in zip(limit, got, strict=True):
+        finite = np.isfinite(there)
+        assert same(there[finite], far[finite]).all(), symbol
+
+
+def drawn(right: Right, place: int) -> tuple[str, tuple[int, ...]]:
+    """Pick a number of a floating argument."""
+    symbols = [s for s, a in right.arguments.items() if isinstance(a, np.ndarray) and a.dtype.kind == "f" and a.size]
+    symbol = symbols[place % len(symbols)]
+    shape = right.arguments[symbol].shape
+    return symbol, tuple(int(i) for i in np.unravel_index(place // 7 % max(right.arguments[symbol].size, 1), shape))
+
+
+def run_with(right: Right, symbol: str, index: tuple[int, ...], value: float | None) -> list[Array]:
+    """The arrays of the output when one number of an argument is another."""
+    array = right.arguments[symbol].copy()
+    if value is not None:
+        array[index] = value
+    with np.errstate(all="ignore"):
+        return [np.asarray(a) for a in outcome(right.run(**{symbol: array}))]
+
+
+def same(one: Array, other: Array) -> Array:
+    scale = np.abs(np.where(np.isfinite(other), other, 0)).max(initial=0) if other.dtype.kind == "f" else 1
+    near = np.abs(one - other) <= 1e4 * np.finfo(other.dtype).eps * max(scale, 1e-3)
+    return near | (one == other)

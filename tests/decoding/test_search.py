@@ -1,0 +1,489 @@
+"""Greedy and beam search against the whole model, run from the start at every step, and against every sequence."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from npattn import Hypothesis, Transformer, beam_search, greedy_search
+from npattn._internal.checks.types import Array
+from npattn.decoding import beam, checks, greedy, workers
+from npattn.decoding.cached_decoder import CachedDecoder
+from npattn.decoding.hypotheses import Ended, extend, log_softmax, penalty, top
+from npattn.decoding.workers import LEAST, in_workers
+from support.transformer_toys import OPTIONS, SRC, toy_config, toy_model
+
+SEED = st.integers(0, 2**32)
+PAD, BOS, EOS = 0, 1, 2
+
+
+def talker(seed: int, tgt_vocab: int = 5, dtype: Any = np.float64, **options: Any) -> Transformer:
+    """A model with few symbols, so that <eos> comes at all lengths."""
+    sizes = {"tgt_vocab": tgt_vocab, "n_encoder_layers": 1, "n_decoder_layers": 1}
+    return toy_model(seed, dtype, **sizes | {"tie": "none", "norm": "pre"} | options)
+
+
+def log_p_of_next(model: Transformer, src: Array, beginnings: list[list[int]]) -> Array:
+    """log P (beginnings, N, V) of every next token, from the whole model without caches; src is one row."""
+    tgt = np.array([[BOS, *ids] for ids in beginnings])
+    z = model.forward(np.repeat(src, len(tgt), axis=0), tgt)[0].astype(np.float64)
+    z -= z.max(-1, keepdims=True)
+    return z - np.log(np.exp(z).sum(-1, keepdims=True))
+
+
+def slow_greedy(model: Transformer, src: Array, max_len: int) -> list[list[int]]:
+    """Append the best token to every row, run the whole model again; cut at <eos> in the end."""
+    tgt = np.full((len(src), 1), BOS)
+    for _ in range(max_len):
+        logits = model.forward(src, tgt)[0][:, -1]
+        logits[:, [PAD, BOS]] = -np.inf
+        tgt = np.column_stack([tgt, logits.argmax(-1)])
+    return [list(itertools.takewhile(lambda token: token != EOS, row)) for row in tgt[:, 1:].tolist()]
+
+
+def score(n: int, log_p: float, alpha: float) -> float:
+    return log_p / ((5 + n + 1) / 6) ** alpha
+
+
+def slow_steps(
+    model: Transformer, src: Array, beam: int, max_len: int, alpha: float
+) -> Iterator[tuple[float, list[Hypothesis]]]:
+    """Beam search as it is described, on lists, without caches and without stopping early.
+
+    Yields, for each position, log P of the best living beginning and the best ended hypotheses so far.
+    """
+    live: list[tuple[float, list[int]]] = [(0.0, [])]
+    ended: list[Hypothesis] = []
+    for t in range(max_len + 1):
+        extensions = []
+        table = log_p_of_next(model, src, [ids for _, ids in live])[:, -1]
+        for (total, ids), log_p in zip(live, table, strict=True):
+            allowed = [EOS] if t == max_len else range(EOS, len(log_p))
+            extensions += [(total + log_p[v], [*ids, v]) for v in allowed]
+        extensions.sort(key=lambda extension: -extension[0])
+        ends = [(total, ids[:-1]) for total, ids in extensions[:beam] if ids[-1] == EOS]
+        ended += [Hypothesis(ids, total, score(len(ids), total, alpha)) for total, ids in ends]
+        ended = sorted(ended, key=lambda hypothesis: -hypothesis.score)[:beam]
+        live = [(total, ids) for total, ids in extensions if ids[-1] != EOS][:beam]
+        yield max((total for total, _ in live), default=-np.inf), ended
+
+
+def slow_beam(model: Transformer, src: Array, beam: int, max_len: int, alpha: float) -> list[Hypothesis]:
+    return list(slow_steps(model, src, beam, max_len, alpha))[-1][1]
+
+
+def assert_alike(found: list[Hypothesis], expected: list[Hypothesis], tolerance: float = 1e-10) -> None:
+    assert [hypothesis.ids for hypothesis in found] == [hypothesis.ids for hypothesis in expected]
+    for one, other in zip(found, expected, strict=True):
+        assert one.log_probability == pytest.approx(other.log_probability, abs=tolerance)
+        assert one.score == pytest.approx(other.score, abs=tolerance)
+
+
+class TestGreedy:
+    @given(st.sampled_from(list(OPTIONS)), SEED, st.integers(0, 6))
+    def test_takes_the_best_token_at_every_step(self, name: str, seed: int, max_len: int) -> None:
+        model = toy_model(seed, **OPTIONS[name])
+        assert greedy_search(model, SRC, max_len) == slow_greedy(model, SRC, max_len)
+
+    @given(SEED)
+    def test_ends_on_eos(self, seed: int) -> None:
+        model = talker(seed, tgt_vocab=4)
+        assert greedy_search(model, SRC, 9) == slow_greedy(model, SRC, 9)
+
+    def test_the_talker_ends_at_many_lengths(self) -> None:
+        """What the tests above and below rely on."""
+        lengths = {len(ids) for seed in range(30) for ids in greedy_search(talker(seed), SRC, 9)}
+        assert len(lengths) >= 5 and 0 in lengths and 9 in lengths
+
+    def test_never_gives_pad_or_bos(self) -> None:
+        model = toy_model(tie="none", norm="pre")
+        model.params["decoder.norm.beta"] = np.arange(6) * 10.0
+        model.params["output.W"][:, :2] = 9.0                 # the two highest logits, always
+        found = [*greedy_search(model, SRC, 5), *(h.ids for hs in beam_search(model, SRC, 3, 5) for h in hs)]
+        assert max(map(len, found)) > 0
+        assert all(token > 2 for ids in found for token in ids)
+
+    def test_returns_python_integers(self) -> None:
+        found = greedy_search(toy_model(tie="none"), SRC, 3)
+        assert {type(token) for ids in found for token in ids} == {int}
+
+    @pytest.mark.parametrize("seed", range(5))
+    def test_finished_rows_leave(self, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
+        model, sizes = talker(seed), recorded(monkeypatch)
+        found = greedy_search(model, SRC, 9)
+        assert sizes == [n for t in range(9) if (n := sum(len(ids) >= t for ids in found))]
+
+    def test_other_special_ids(self) -> None:
+        model = toy_model(tie="none", norm="pre", pad_id=7, bos_id=8, eos_id=9)
+        model.params["output.W"][:, [7, 8]] += 9.0
+        model.params["decoder.norm.beta"] = np.ones(6) * 5
+        found = greedy_search(model, SRC, 6)
+        assert all(token not in (7, 8, 9) for ids in found for token in ids)
+        model.params["output.W"][:, 9] += 99.0
+        assert greedy_search(model, SRC, 6) == [[], [], [], []]
+
+
+def recorded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Return a list to which every step of the searches from now on adds the number of its rows."""
+    sizes = []
+
+    class Recorder(CachedDecoder):
+        def step(self, ids: Array) -> Array:
+            sizes.append(len(ids))
+            assert len(ids) == len(self) * self.beam
+            assert all(len(layer.KV) == len(layer.KV_M) == len(self) for layer in self.layers)
+            return super().step(ids)
+
+    for module in (beam, greedy):
+        monkeypatch.setattr(module, "CachedDecoder", Recorder)
+    return sizes
+
+
+class TestBeam:
+    @given(SEED, st.integers(1, 5), st.integers(0, 5), st.sampled_from([0.0, 0.6, 1.0, 3.0]))
+    def test_is_the_search_that_is_described(self, seed: int, beam: int, max_len: int, alpha: float) -> None:
+        model = talker(seed)
+        found = beam_search(model, SRC, beam, max_len, alpha)
+        assert len(found) == 4
+        for row, hypotheses in zip(SRC, found, strict=True):
+            assert_alike(hypotheses, slow_beam(model, row[None], beam, max_len, alpha))
+
+    def test_does_not_stop_while_a_longer_target_may_overtake(self) -> None:
+        """With one beam and a high penalty: greedy search ends early, and going on is often better."""
+        overtaken = 0
+        for seed in range(8):
+            model = talker(seed)
+            greedy = greedy_search(model, SRC, 8)
+            for row, ids, found in zip(SRC, greedy, beam_search(model, SRC, 1, 8, 3.0), strict=True):
+                assert_alike(found, slow_beam(model, row[None], 1, 8, 3.0))
+                overtaken += len(found[0].ids) > len(ids)
+        assert overtaken >= 5
+
+    @given(SEED, st.sampled_from([0.0, 0.6, 2.0]))
+    def test_a_wide_beam_finds_every_sequence(self, seed: int, alpha: float) -> None:
+        model, row = talker(seed), SRC[:1]
+        sequences = [list(ids) for ids in itertools.product((3, 4), repeat=3)]
+        totals = {}
+        for ids, log_p in zip(sequences, log_p_of_next(model, row, sequences), strict=True):
+            steps = log_p[np.arange(3), ids]                  # the three tokens' own
+            totals |= {tuple(ids[:n]): float(steps[:n].sum() + log_p[n, EOS]) for n in range(4)}
+        every = [Hypothesis(list(ids), log_p, score(len(ids), log_p, alpha)) for ids, log_p in totals.items()]
+        every.sort(key=lambda hypothesis: -hypothesis.score)
+        assert len(every) == 15
+        assert_alike(beam_search(model, row, 20, 3, alpha)[0], every)
+        assert_alike(beam_search(model, row, 13, 3, alpha)[0][:1], every[:1])
+
+    @given(SEED)
+    def test_a_beam_of_one_is_greedy(self, seed: int) -> None:
+        model = talker(seed)
+        found = zip(greedy_search(model, SRC, 9), beam_search(model, SRC, 1, 9, length_penalty=0.0), strict=True)
+        for ids, hypotheses in found:
+            if len(ids) < 9:                                  # where <eos> was not forced
+                assert [hypothesis.ids for hypothesis in hypotheses] == [ids]
+
+    def test_score(self) -> None:
+        for hypothesis in beam_search(talker(3), SRC, 5, 6, length_penalty=0.7)[0]:
+            n = len(hypothesis.ids) + 1                       # with <eos>
+            assert hypothesis.score == pytest.approx(hypothesis.log_probability / ((5 + n) / 6) ** 0.7, rel=1e-14)
+
+    def test_defaults(self) -> None:
+        model = talker(3)
+        assert beam_search(model, SRC) == beam_search(model, SRC, beam=4, max_len=64, length_penalty=0.6)
+        assert any(len(hypotheses) == 4 for hypotheses in beam_search(model, SRC))
+        model.params["decoder.norm.beta"] = np.ones(6) * 9
+        model.params["output.W"][:, EOS] = -9.0               # the last choice of all, hence only where it is forced
+        assert {len(hypothesis.ids) for hypotheses in beam_search(model, SRC) for hypothesis in hypotheses} == {64}
+
+    def test_the_penalty_favours_long_targets(self) -> None:
+        def total(alpha: float) -> int:
+            found = [beam_search(talker(seed), SRC, 4, 8, alpha) for seed in range(20)]
+            return sum(len(hypotheses[0].ids) for rows in found for hypotheses in rows)
+
+        assert total(2.0) > total(0.0)
+
+    @pytest.mark.parametrize("seed", range(3))
+    def test_float32(self, seed: int) -> None:
+        model = talker(seed, dtype=np.float32)
+        for row, hypotheses in zip(SRC, beam_search(model, SRC, 3, 5), strict=True):
+            assert_alike(hypotheses, slow_beam(model, row[None], 3, 5, 0.6), tolerance=1e-5)
+            assert {type(hypothesis.log_probability) for hypothesis in hypotheses} == {float}
+            assert {type(token) for hypothesis in hypotheses for token in hypothesis.ids} <= {int}
+
+    def test_log_probabilities_of_float32_logits_are_float64(self) -> None:
+        model = talker(0, dtype=np.float32)
+        logits = CachedDecoder(model.params, SRC, model.config).step(np.full(4, BOS))
+        expected = log_softmax(logits.astype(np.float64))[:, EOS]
+        found = [hypotheses[0].log_probability for hypotheses in beam_search(model, SRC, 1, 0)]
+        np.testing.assert_allclose(found, expected, rtol=1e-14)
+
+    @given(SEED, st.integers(1, 4))
+    def test_rows_do_not_know_each_other(self, seed: int, beam: int) -> None:
+        model = talker(seed)
+        together = beam_search(model, SRC, beam, 6)
+        for row, hypotheses in zip(SRC, together, strict=True):
+            assert_alike(hypotheses, beam_search(model, row[None], beam, 6)[0])
+
+    @pytest.mark.parametrize("alpha", [0.0, 0.6])
+    def test_finished_sources_leave(self, monkeypatch: pytest.MonkeyPatch, alpha: float) -> None:
+        """A source leaves as soon as the bound of the module's docstring lets it, most of them early."""
+        early = 0
+        for seed in range(8):
+            model = talker(seed)
+            steps = [steps_until_finished(model, row[None], 2, 9, alpha) for row in SRC]
+            sizes = recorded(monkeypatch)
+            beam_search(model, SRC, 2, 9, alpha)
+            assert sizes == [2 * n for t in range(10) if (n := sum(steps_ > t for steps_ in steps))]
+            early += sum(steps_ < 10 for steps_ in steps)
+        assert early >= 8
+
+    def test_a_source_without_living_beginnings_leaves(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """In a vocabulary of <pad>, <bos> and <eos> there is the empty target alone, though two were asked for."""
+        sizes = recorded(monkeypatch)
+        for hypotheses in beam_search(talker(0, tgt_vocab=3), SRC, 2, 5):
+            assert_alike(hypotheses, [Hypothesis([], hypotheses[0].log_probability, hypotheses[0].log_probability)])
+        assert sizes == [8]
+
+    @pytest.mark.parametrize("seed", range(3))
+    def test_many_beams(self, seed: int) -> None:
+        """So many that a sort that is not stable would mix those that go on."""
+        model = talker(seed, tgt_vocab=12)
+        for row, hypotheses in zip(SRC, beam_search(model, SRC, 20, 3), strict=True):
+            assert_alike(hypotheses, slow_beam(model, row[None], 20, 3, 0.6))
+
+
+def steps_until_finished(model: Transformer, src: Array, beam: int, max_len: int, alpha: float) -> int:
+    """The positions after which nothing that lives can score above the `beam`-th that has ended."""
+    for t, (best, ended) in enumerate(slow_steps(model, src, beam, max_len, alpha)):
+        if len(ended) == beam and ended[-1].score >= best / penalty(max_len + 1, alpha):
+            return t + 1
+    return max_len + 1
+
+
+class TestEdges:
+    def test_no_tokens_allowed(self) -> None:
+        model = talker(0)
+        assert greedy_search(model, SRC, 0) == [[], [], [], []]
+        for row, hypotheses in zip(SRC, beam_search(model, SRC, 3, 0), strict=True):
+            log_p = float(log_p_of_next(model, row[None], [[]])[0, -1, EOS])
+            assert_alike(hypotheses, [Hypothesis([], log_p, log_p)])
+
+    def test_no_rows(self) -> None:
+        assert greedy_search(talker(0), SRC[:0], 5) == []
+        assert beam_search(talker(0), SRC[:0], 2, 5) == []
+
+    def test_no_source_tokens(self) -> None:
+        """An empty source is like one of pads."""
+        model = talker(0)
+        assert greedy_search(model, SRC[:, :0], 5) == greedy_search(model, np.zeros((4, 5), int), 5)
+
+    @pytest.mark.parametrize(
+        ("src", "max_len", "error", "message"),
+        [
+            (SRC.tolist(), 5, TypeError, "src: expected an integer array, got list"),
+            (SRC * 1.0, 5, TypeError, "src: expected an integer array, got float64"),
+            (SRC[0], 5, ValueError, "src: expected ids (B, N), got (5,)"),
+            (SRC + 1, 5, IndexError, "src: expected ids from 0 to 8, got 9"),
+            (SRC, -1, ValueError, "max_len: expected 0 or more, got -1"),
+        ],
+    )
+    def test_bad_input(self, src: Any, max_len: int, error: type[Exception], message: str) -> None:
+        def searches() -> Iterator[Any]:
+            yield lambda: greedy_search(talker(0), src, max_len)
+            yield lambda: beam_search(talker(0), src, 2, max_len)
+
+        for call in searches():
+            with pytest.raises(error) as caught:
+                call()
+            assert str(caught.value) == message
+
+    @pytest.mark.parametrize("value", [np.nan, np.inf])
+    @pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")   # inf − inf on the way
+    def test_a_model_that_is_not_finite(self, value: float) -> None:
+        model = talker(0)
+        model.params["decoder.norm.gamma"][1] = value
+        for call in (lambda: greedy_search(model, SRC, 3), lambda: beam_search(model, SRC, 2, 3)):
+            with pytest.raises(FloatingPointError, match=r"^logits of position 0: expected finite numbers"):
+                call()
+
+    @pytest.mark.parametrize(("workers", "error"), [(0, ValueError), (-1, ValueError), (1.0, TypeError)])
+    def test_bad_workers(self, workers: Any, error: type[Exception]) -> None:
+        for call in (greedy_search, beam_search):
+            with pytest.raises(error, match=r"^workers: expected "):
+                call(talker(0), SRC, 3, workers=workers)
+
+    def test_numbers_beyond_the_largest(self) -> None:
+        """Their squares would make a layer norm zero, and its output a number like any other."""
+        for name, where in [("encoder.norm.gamma", "source"), ("target_embedding.W_E", "logits of position 0")]:
+            model = talker(0)
+            model.params[name] *= 1e200
+            model.params["encoder.0.feed_forward.W_2"] *= 1e200 if where == "source" else 1
+            for call in (lambda: greedy_search(model, SRC, 3), lambda: beam_search(model, SRC, 2, 3)):  # noqa: B023
+                with pytest.raises(FloatingPointError) as caught:
+                    call()
+                assert str(caught.value) == f"{where}: expected finite numbers, got an overflow encountered in vecdot"
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ({"model": None}, "model: expected a Transformer, got NoneType"),
+            ({"max_len": 2**60}, f"max_len: expected no more numbers than memory has room for, got {4 * (2**60 + 1)}"),
+            ({"beam": 2**40}, f"beam: expected no more numbers than memory has room for, got {2**42 * (2**40 + 5)}"),
+            ({"beam": 2.0}, "beam: expected an integer, got 2.0"),
+            ({"length_penalty": 16}, "length_penalty: expected 0 ≤ length_penalty < 16, got 16"),
+            ({"length_penalty": np.nan}, "length_penalty: expected 0 ≤ length_penalty < 16, got nan"),
+        ],
+    )
+    def test_bad_options(self, options: dict[str, Any], message: str) -> None:
+        with pytest.raises((TypeError, ValueError)) as caught:
+            beam_search(**{"model": talker(0), "src": SRC} | options)
+        assert str(caught.value) == message
+        if options.keys() <= {"model", "max_len"}:
+            with pytest.raises((TypeError, ValueError)) as caught:
+                greedy_search(**{"model": talker(0), "src": SRC, "max_len": 3} | options)
+            assert str(caught.value) == message
+
+    def test_as_large_as_memory_has_room_for(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        asked: list[Any] = []
+        for module in (beam, checks):
+            monkeypatch.setattr(module, "check_room", lambda *args: asked.append(args))
+        greedy_search(talker(0), SRC, 3)
+        beam_search(talker(0), SRC, 2, 3)
+        assert asked == [("max_len", 4 * 4), ("max_len", 4 * 4), ("beam", 4 * 2 * (2 + 5))]
+
+    def test_numpy_scalars(self) -> None:
+        model, three, two = talker(0), np.int64(3), np.uint8(2)
+        assert greedy_search(model, SRC, three, workers=two) == greedy_search(model, SRC, 3)
+        found = beam_search(model, SRC, two, three, np.float32(0.5))
+        assert found == beam_search(model, SRC, 2, 3, 0.5)
+
+    def test_no_model(self) -> None:
+        for call in (greedy_search, beam_search):
+            with pytest.raises(TypeError, match=r"^model: expected a Transformer, got list$"):
+                call([], SRC, 3)  # type: ignore[operator]
+
+    def test_bad_beams(self) -> None:
+        with pytest.raises(ValueError, match=r"^beam: expected 1 or more, got 0$"):
+            beam_search(talker(0), SRC, 0)
+        with pytest.raises(ValueError, match=r"^length_penalty: expected 0 ≤ length_penalty < 16, got -0\.1$"):
+            beam_search(talker(0), SRC, 2, length_penalty=-0.1)
+
+
+class TestWorkers:
+    @given(SEED, st.integers(1, 7), st.integers(1, 9))
+    def test_rows_come_back_in_their_order(self, seed: int, workers: int, rows: int) -> None:
+        model, src = talker(seed), np.random.default_rng(seed).integers(0, 9, (rows, 5))
+        assert greedy_search(model, src, 6, workers=workers) == greedy_search(model, src, 6, workers=1)
+        together, alone = (beam_search(model, src, 3, 6, workers=n) for n in (workers, 1))
+        for found, expected in zip(together, alone, strict=True):
+            assert_alike(found, expected)
+
+    @pytest.mark.parametrize("search_", [greedy_search, beam_search])
+    @pytest.mark.parametrize(("workers", "rows"), [(1, 4), (2, 4), (3, 4), (9, 4), (40, 40)])
+    def test_every_worker_has_a_shard(
+        self, monkeypatch: pytest.MonkeyPatch, search_: Any, workers: int, rows: int
+    ) -> None:
+        """Each takes its first step before any takes its second, hence all run at once, also more than cores."""
+        barrier = threading.Barrier(min(workers, rows))
+
+        class Waiting(CachedDecoder):
+            def step(self, ids: Array) -> Array:
+                if self.t == 0:
+                    barrier.wait(timeout=20)
+                return super().step(ids)
+
+        for module in (beam, greedy):
+            monkeypatch.setattr(module, "CachedDecoder", Waiting)
+        search_(talker(0), np.resize(SRC, (rows, 5)), max_len=2, workers=workers)
+        assert not barrier.broken
+
+    def test_few_rows_stay_in_this_thread(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(workers, "cores", lambda: 2)
+        monkeypatch.setattr(workers, "can_limit_blas", lambda: True)
+        monkeypatch.setattr("npattn._internal.system.workers.one_blas_thread", contextlib.nullcontext)
+        names = {n: set(in_workers(thread_names, np.zeros((n, 1)))) for n in (1, LEAST, 2 * LEAST - 1, 2 * LEAST)}
+        assert [len(each) for each in names.values()] == [1, 1, 1, 2]
+        assert names[2 * LEAST] == {"npattn_0", "npattn_1"}
+        assert len(set(in_workers(thread_names, np.zeros((LEAST // 4, 1)), beam=8))) == 2
+        monkeypatch.setattr(workers, "can_limit_blas", lambda: False)
+        assert set(in_workers(thread_names, np.zeros((4 * LEAST, 1)))) == {threading.current_thread().name}
+
+    def test_beams_count_as_rows(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(workers, "LEAST", 6)
+        monkeypatch.setattr(workers, "cores", lambda: 2)
+        monkeypatch.setattr(workers, "can_limit_blas", lambda: True)
+        for beam, shard in ((2, 8), (3, 6)):                  # 8 rows and 12, which make two shards
+            sizes = recorded(monkeypatch)
+            beam_search(talker(0), SRC, beam, 0)
+            assert set(sizes) == {shard}
+
+    def test_errors_come_through(self) -> None:
+        model = talker(0)
+        model.params["output.W"][2, 3] = np.nan
+        with pytest.raises(FloatingPointError, match=r"^logits of position 0: "):
+            greedy_search(model, SRC, 3, workers=2)
+
+
+def thread_names(src: Array) -> list[str]:
+    time.sleep(0.01)                                          # long enough for the other thread to take its own
+    return [threading.current_thread().name] * len(src)
+
+
+class TestHelpers:
+    @given(SEED, st.integers(1, 40), st.integers(1, 45))
+    def test_top(self, seed: int, n: int, k: int) -> None:
+        rng = np.random.default_rng(seed)
+        values = rng.permuted(np.tile(np.arange(n, dtype=float), (3, 1)), axis=1)
+        values[values < n // 3] = -np.inf
+        found = top(values, k)
+        np.testing.assert_array_equal(np.take_along_axis(values, found, 1), -np.sort(-values, axis=1)[:, :k])
+        assert all(len(set(row)) == min(k, n) for row in found.tolist())
+
+    @pytest.mark.parametrize("k", [1, 2, 3, 8, 50, 299, 300])
+    def test_top_of_many(self, k: int) -> None:
+        """More than a selection would sort on its way."""
+        values = np.random.default_rng(k).permuted(np.tile(np.arange(300.0), (9, 1)), axis=1)
+        found = np.take_along_axis(values, top(values, k), 1)
+        np.testing.assert_array_equal(found, np.tile(np.arange(299.0, 299.0 - k, -1), (9, 1)))
+
+    def test_top_puts_equals_in_order(self) -> None:
+        assert top(np.array([[1.0, 3.0, 1.0, 3.0, 3.0, 1.0]]), 6).tolist() == [[1, 3, 4, 0, 2, 5]]
+
+    @given(SEED, st.integers(1, 4), st.integers(2, 6), st.integers(1, 3))
+    def test_extend(self, seed: int, k: int, V: int, B: int) -> None:
+        rng = np.random.default_rng(seed)
+        log_p, extensions = rng.normal(size=(B, k)), rng.normal(size=(B * k, V))
+        found, beams, tokens = extend(log_p, extensions)
+        assert found.shape == beams.shape == tokens.shape == (B, 2 * k)
+        totals = log_p[:, :, None] + extensions.reshape(B, k, V)
+        np.testing.assert_array_equal(found, -np.sort(-totals.reshape(B, -1))[:, : 2 * k])
+        np.testing.assert_array_equal(found, totals[np.arange(B)[:, None], beams, tokens])
+
+    def test_of_equal_scores_the_earlier_comes_first(self) -> None:
+        """So many that a sort that is not stable would mix them."""
+        ended = Ended(1, 60, 2)
+        for t in range(2):
+            ended.add(np.array([0]), -(np.arange(60)[None] % 3.0), np.arange(60)[None], t, 0.0)
+        order = [0, *range(3, 60, 3)] * 2 + [*range(1, 60, 3)]
+        assert ended.beams.tolist() == [order] and ended.lengths.tolist() == [[0] * 20 + [1] * 20 + [0] * 20]
+
+    def test_forbid(self) -> None:
+        config, no = toy_config(tgt_vocab=6, pad_id=3, bos_id=0, eos_id=4), -np.inf
+        free, last = np.zeros((2, 2, 6))
+        beam.forbid(free, config, only_eos=False)
+        beam.forbid(last, config, only_eos=True)
+        np.testing.assert_array_equal(free, [[no, 0, 0, no, 0, 0]] * 2)
+        np.testing.assert_array_equal(last, [[no, no, no, no, 0, no]] * 2)
+
+    def test_log_softmax(self) -> None:
+        np.testing.assert_allclose(np.exp(log_softmax(np.log([[1.0, 2.0, 5.0]]))), [[0.125, 0.25, 0.625]], rtol=1e-15)
+        with np.errstate(under="ignore"):
+            np.testing.assert_array_equal(log_softmax(np.array([[1e4, 0.0, -1e300]])), [[0.0, -1e4, -1e300]])

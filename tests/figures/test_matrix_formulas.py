@@ -1,0 +1,112 @@
+"""Formulas drawn as blocks, the ladder they make, and the architecture of a Transformer."""
+
+from __future__ import annotations
+
+import importlib
+import math
+from itertools import pairwise
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from _architecture import architecture, decoder_stack, encoder_stack, total
+from _matrix_formulas import Block, Operator, formula_height, matrix_formulas, read_formula
+from npattn import TransformerConfig, plot
+from npattn.attention import VERSIONS
+
+matplotlib = pytest.importorskip("matplotlib")
+
+@pytest.fixture(scope="module")
+def ladder() -> ModuleType:
+    return importlib.import_module("ladder")
+
+
+def test_a_formula_is_read_into_blocks_and_operators() -> None:
+    assert read_formula("*K:N_X,D_Q = X:N_X,D_X */√D_Q ~~") == [
+        Block("K", "N_X", "D_Q", True), Operator("=", False), Block("X", "N_X", "D_X", False),
+        Operator("/√D_Q", True), Operator("  ", False),
+    ]  # fmt: skip
+
+
+def test_blocks_are_as_large_as_their_matrices() -> None:
+    sizes = {"N_Q": 3, "N_X": 6, "D_Q": 4}
+    ax = matrix_formulas(["E:N_Q,N_X = Q:N_Q,D_Q *Kᵀ:D_Q,N_X"], sizes)
+    outlines = [patch.get_xy() for patch in ax.patches if not patch.get_fill() or patch.get_facecolor()[3] == 0]
+    spans = [tuple(np.round(np.ptp(corners, axis=0), 9)) for corners in outlines]
+    assert spans == [(6, 3), (4, 3), (6, 4)]                  # (columns, rows)
+    blue, orange = (matplotlib.colors.to_rgba(colour) for colour in plot.palette_of(ax).colours[:2])
+    edges = [patch.get_edgecolor() for patch in ax.patches if patch.get_facecolor()[3] == 0]
+    assert edges == [blue, blue, orange]
+    assert formula_height(["E:N_Q,N_X = Q:N_Q,D_Q *Kᵀ:D_Q,N_X"], sizes) == pytest.approx(-ax.get_ylim()[0])
+    with pytest.raises(KeyError, match="D_V"):
+        matrix_formulas(["V:N_X,D_V = X:N_X,D_Q"], sizes)
+
+
+def products(parts: list[Block | Operator]) -> list[tuple[Block, Block]]:
+    """Return the blocks that stand side by side, with no operator in between: those are multiplied."""
+    return [(a, b) for a, b in pairwise(parts) if isinstance(a, Block) and isinstance(b, Block)]
+
+
+def test_in_the_ladder_neighbours_can_be_multiplied(ladder: ModuleType) -> None:
+    assert len(ladder.FORMULAS) == len(VERSIONS)
+    pairs = [pair for lines in ladder.FORMULAS for line in lines for pair in products(read_formula(line))]
+    assert len(pairs) > 15
+    for left, right in pairs:
+        assert left.columns == right.rows, (left, right)
+
+
+@pytest.mark.parametrize("number", range(1, 8))
+def test_the_ladder_names_the_arguments_of_each_version_and_their_shapes(ladder: ModuleType, number: int) -> None:
+    """The module's own declaration must agree with the blocks; version 7's blocks are those of a single head."""
+    blocks = [b for line in ladder.FORMULAS[number - 1] for b in read_formula(line) if isinstance(b, Block)]
+    shown = {b.name: (b.rows, b.columns) for b in blocks}
+    module = VERSIONS[number - 1].module
+    arguments = module.forward.__code__.co_varnames[: module.forward.__code__.co_argcount]
+    for name in (name for name in arguments if name != "mask" and not name.startswith("b_")):
+        transposed = f"{name}ᵀ" in shown and name not in shown
+        rows, columns = shown[f"{name}ᵀ" if transposed else name]
+        axes = [axis for axis in ((columns, rows) if transposed else (rows, columns)) if axis != "1"]
+        assert [axis for axis in module.SHAPES.axes[name] if axis != "…"] == axes
+
+
+def test_only_the_ladders_first_step_is_all_new(ladder: ModuleType) -> None:
+    for number, lines in enumerate(ladder.FORMULAS, 1):
+        new = [part.new for line in lines for part in read_formula(line) if isinstance(part, Block)]
+        assert any(new) or number == 3
+    assert Operator("/√D_Q", True) in read_formula(ladder.FORMULAS[2][0])
+
+
+configs = st.builds(
+    TransformerConfig,
+    src_vocab=st.just(11), tgt_vocab=st.just(11), d_model=st.sampled_from([6, 12]), n_heads=st.sampled_from([2, 3]),
+    d_ff=st.integers(1, 9), n_encoder_layers=st.integers(0, 3), n_decoder_layers=st.integers(1, 3),
+    norm=st.sampled_from(["pre", "post"]), final_norm=st.sampled_from([None, True, False]),
+    tie=st.sampled_from(["output", "all", "none"]), bias=st.booleans(),
+)  # fmt: skip
+
+
+@given(configs)
+def test_the_boxes_of_the_architecture_add_up_to_all_parameters(config: TransformerConfig) -> None:
+    counted = 0
+    for stack in (encoder_stack(config), decoder_stack(config)):
+        counted += sum(part.size for part in (*stack.before, *stack.after))
+        counted += stack.repeated * sum(norm.size + part.size for norm, part in stack.sub_layers)
+    assert counted == total(config) == sum(map(math.prod, config.shapes().values()))
+
+
+@pytest.mark.parametrize("choices", [{"norm": "pre"}, {"norm": "post", "tie": "all"}, {"n_encoder_layers": 0}])
+def test_the_architecture_writes_what_it_counts(choices: dict[str, Any]) -> None:
+    sizes = {"n_encoder_layers": 3, "n_decoder_layers": 2, "d_model": 12, "n_heads": 3, "d_ff": 20}
+    config = TransformerConfig(17, 17, **sizes | choices)
+    ax = architecture(config)
+    texts = [text.get_text() for text in ax.texts]
+    assert f"{total(config):,} parameters" in ax.get_title()
+    for stack in (encoder_stack(config), decoder_stack(config)):
+        for norm, part in stack.sub_layers:
+            assert {f"{norm.size:,}", f"{part.size:,}", part.name} <= set(texts)
+    assert any(text.startswith("2 layers × ") for text in texts)
+    assert sum(text == "+" for text in texts) == 3 + 2 * (config.n_encoder_layers > 0)

@@ -1,0 +1,227 @@
+"""What the report says, and how it looks."""
+
+from __future__ import annotations
+
+import dataclasses
+import pickle
+
+import numpy as np
+import pytest
+
+from npattn.gradcheck import ArgumentReport, GradientError, GradientReport, check_gradients
+from npattn.gradcheck.hints import shape_hint, value_hint
+from support import gradcheck_pairs as pairs
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+def argument(**changes):
+    right = ArgumentReport("X", (3, 4), "float64", "complex-step", "12 entries", 3e-16, (1, 2), -0.5, -0.5, "ok")
+    return dataclasses.replace(right, **changes)
+
+
+def gradient_report(*arguments, **changes):
+    return dataclasses.replace(GradientReport("f", "complex-step", 1e-12, arguments), **changes)
+
+
+# ---- the value ------------------------------------------------------------------------------------------------
+
+
+def test_report_is_a_frozen_value(rng):
+    report = check_gradients(*pairs.random_pair("linear", rng))
+    assert report == pickle.loads(pickle.dumps(report)) and hash(report) == hash(pickle.loads(pickle.dumps(report)))
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        report.rtol = 1.0
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        report.arguments[0].error = 1.0
+
+
+def test_fields(rng):
+    args = (rng.standard_normal(shape).astype(np.float32) for shape in ((2, 3), (3, 4), 4))
+    report = check_gradients(pairs.linear, pairs.linear_backward, tuple(args), rtol=1e-11)
+    assert (report.title, report.method, report.rtol) == ("support.gradcheck_pairs.linear", "complex-step", 1e-11)
+    bias = report["b"]
+    assert (bias.name, bias.shape, bias.dtype, bias.coverage) == ("b", (4,), "float32", "4 entries")
+    assert len(bias.index) == 1 and bias.analytic == pytest.approx(bias.numeric, rel=1e-12)
+    assert bias.hint is None and bias.noise == 0
+    assert report.max_error == max(a.error for a in report.arguments)
+    with pytest.raises(KeyError, match=r"V: expected one of X, W, b"):
+        report["V"]
+
+
+def test_ok_takes_all_arguments_and_no_problems():
+    assert gradient_report(argument(), argument(verdict="zero"), argument(verdict="kink")).ok
+    for verdict in ("wrong", "shape", "dtype", "noisy"):
+        assert not gradient_report(argument(), argument(verdict=verdict)).ok
+    assert not gradient_report(argument(), problems=("backward: changed the cotangent",)).ok
+    assert gradient_report().max_error == 0 and gradient_report(argument(error=np.inf)).max_error == np.inf
+
+
+def test_gradient_error_is_an_assertion_error_that_carries_the_report(rng):
+    with pytest.raises(AssertionError) as error:
+        check_gradients(pairs.relu, lambda dY, X: dY * 2, (rng.standard_normal(3),))
+    assert type(error.value) is GradientError
+    assert str(error.value) == str(error.value.report)
+    assert error.value.args == (error.value.report,)
+    assert pickle.loads(pickle.dumps(error.value)).report == error.value.report
+
+
+# ---- the table ------------------------------------------------------------------------------------------------
+
+
+def test_table():
+    wrong = argument(name="W", error=0.5, index=None, analytic=1.0, numeric=2e-3, verdict="wrong", hint="why")
+    shape = argument(name="b", error=np.inf, index=None, analytic=None, numeric=None, verdict="shape")
+    report = gradient_report(argument(), wrong, shape, problems=("a problem",), notes=("a note",))
+    assert str(report).splitlines() == [
+        "f: not right for W, b",
+        "argument              method    error worst at      analytic    numeric verdict",
+        "X                     complex 3.0e-16 (1, 2)      -5.000e-01 -5.000e-01 ok",
+        "W                     complex 5.0e-01 direction    1.000e+00  2.000e-03 wrong",
+        "b                     complex     inf –                    –          – shape",
+        "✗ W: why",
+        "✗ a problem",
+        "· a note",
+    ]
+
+
+def test_first_line():
+    def first(*arguments, **changes):
+        return str(gradient_report(*arguments, **changes)).splitlines()[0]
+
+    assert first(argument()) == "f: 1 gradient right, largest error 3.0e-16"
+    assert first(argument(), argument()) == "f: 2 gradients right, largest error 3.0e-16"
+    assert first(argument(), problems=("p",)) == "f: the numbers are right, but"
+    assert first(problems=("p",)) == "f: stopped before any number was compared"
+    wrong = [argument(name=name, verdict="wrong") for name in "ABCDE"]
+    assert first(*wrong[:3]) == "f: not right for A, B, C"
+    assert first(*wrong[:4]) == "f: not right for A, B, C and 1 more"
+    assert first(*wrong) == "f: not right for A, B, C and 2 more"
+
+
+def test_no_line_is_longer_than_80_columns():
+    name = "parameters['decoder.11.cross_attention.W_Q']"
+    long = argument(name=name, verdict="noisy", error=3e-300, index=(1000, 2000, 3000), analytic=-1e-100, numeric=-1.0)
+    long = dataclasses.replace(long, hint="a hint of many words " * 10, method="central-difference")
+    report = gradient_report(long, title="a.module." * 12, problems=("problem " * 20,), notes=("note " * 40,))
+    lines = str(report).splitlines()
+    assert max(map(len, lines)) <= 80
+    assert "…ross_attention.W_Q'] central  3e-300 …000, 3000) -1.00e-100 -1.000e+00 noisy" in lines
+
+
+def test_long_lines_are_indented_and_names_fill_their_column():
+    report = gradient_report(argument(name="params['0123456789']x"), title="t", problems=("problem " * 12,))
+    assert str(report).splitlines()[2:] == [
+        "params['0123456789']x complex 3.0e-16 (1, 2)      -5.000e-01 -5.000e-01 ok",
+        "✗ " + " ".join(["problem"] * 9),
+        "  problem problem problem",
+    ]
+
+
+def test_real_reports_fit(rng):
+    X = rng.standard_normal((3, 4))
+    with pytest.raises(GradientError) as error:
+        check_gradients(lambda X, b: (np.abs(X) + b, X), lambda dY, X: (dY * 2, dY), (X, X[0]))
+    assert max(map(len, str(error.value).splitlines())) <= 80
+
+
+# ---- hints ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("shape", "expected", "hint"),
+    [
+        ((5, 3), (3,), "the argument is broadcast: sum over axis 0"),
+        ((2, 5, 3), (5, 1), "the argument is broadcast: sum over axis 0, 2"),
+        ((5, 3), (), "the argument is broadcast: sum over axis 0, 1"),
+        ((2, 3, 4), (2, 4, 3), "transposed?"),
+        ((1, 3), (3,), "only axes of length 1 differ: keepdims?"),
+        ((3,), (3, 1), "only axes of length 1 differ: keepdims?"),
+        ((3,), (4,), None),
+        ((3,), (5, 3), None),
+    ],
+)
+def test_shape_hints(shape, expected, hint):
+    assert shape_hint(shape, expected) == hint
+
+
+AXES = [("axis 0 of X", 8), ("axis 1 of X", 1), ("axis 2 of X", 0), ("axis 3 of X", 2), ("axis 4 of X", 3)]
+
+
+@pytest.mark.parametrize(
+    ("factor", "hint"),
+    [
+        (-1.0, "the sign is wrong"),
+        (1 - 1e-5, "off by a factor of 1 - 1e-05"),
+        (1.7, "off by a factor of 1.7"),
+        (-0.5001, "off by a factor of -0.5001"),
+        (0.9985, "off by a factor of 0.9985"),
+        (2.0, "off by a factor of 2 = 2; 2 is the length of axis 3 of X"),
+        (3**-0.5, "off by a factor of 0.57735 = 1/√3; 3 is the length of axis 4 of X"),
+        (8.0, "off by a factor of 8 = 8; 8 is the length of axis 0 of X"),
+        (1 / 8, "off by a factor of 0.125 = 1/8; 8 is the length of axis 0 of X"),
+        (-(8**0.5), "off by a factor of -2.82843 = -√8; 8 is the length of axis 0 of X"),
+        (8**-0.5, "off by a factor of 0.353553 = 1/√8; 8 is the length of axis 0 of X"),
+    ],
+)
+def test_hints_for_factors(rng, factor, hint):
+    numeric = rng.standard_normal((3, 4))
+    assert value_hint(factor * numeric, numeric, [], AXES) == hint
+
+
+def test_hints_for_other_patterns(rng):
+    numeric = rng.standard_normal((4, 4))
+    assert value_hint(numeric.T, numeric, [], AXES) == "transposed"
+    assert value_hint(numeric.T, numeric, [("W", numeric.copy())], AXES).startswith("the right one was returned for W")
+    one = numeric.copy()
+    one[3, 0] = 7 * one[3, 0]
+    assert value_hint(one, numeric, [], AXES) == "only the entry at (3, 0) is wrong, by a factor of 7"
+    rows = numeric.copy()
+    rows[[0, 2]] += rng.standard_normal((2, 4))
+    assert value_hint(rows, numeric, [], AXES) == "only row 0, 2 is wrong: is a repeated index counted once?"
+    centred = numeric - numeric.mean(-1, keepdims=True)
+    assert value_hint(numeric, centred, [], AXES).startswith("its rows should sum to zero")
+    assert value_hint(numeric + rng.standard_normal((4, 4)), numeric, [], AXES) is None
+    assert value_hint(numeric, np.full((4, 4), np.nan), [], AXES).startswith("the numeric slope is nan or inf")
+    assert value_hint(numeric, np.zeros((4, 4)), [], AXES) is None
+
+
+def test_hints_for_wrong_entries_and_rows(rng):
+    numeric = rng.standard_normal((14, 3, 4))
+    numeric[5, 1, 2] = 0
+    one = numeric.copy()
+    one[5, 1, 2] = 1
+    assert value_hint(one, numeric, [], AXES) == "only the entry at (5, 1, 2) is wrong"
+    for n, rows in ((5, "0, 1, 2, 3, 4"), (6, "0, 1, 2, 3, 4, …"), (7, "0, 1, 2, 3, 4, …")):
+        wrong = numeric.copy()
+        wrong[:n] += rng.standard_normal((n, 3, 4))
+        assert value_hint(wrong, numeric, [], AXES) == f"only row {rows} is wrong: is a repeated index counted once?"
+    wrong[:8] += 1
+    assert value_hint(wrong, numeric, [], AXES) is None
+    assert value_hint(numeric[:, 0, 0] + np.eye(14)[3] + np.eye(14)[9], numeric[:, 0, 0], [], AXES) is None
+    square = numeric[:, :, :3]
+    assert value_hint(square.mT, square, [], AXES) == "transposed"
+
+
+@pytest.mark.parametrize("scale", [1e-8, 1.0, 1e8])
+def test_hint_for_rows_that_should_sum_to_zero(rng, scale):
+    free, centred = rng.standard_normal((2, 4, 4))
+    centred -= centred.mean(-1, keepdims=True)
+    hint = "its rows should sum to zero: is the row sum of a softmax or a mean left out?"
+    assert value_hint(scale * free, scale * centred, [], AXES) == hint
+    assert value_hint(scale * free[0], scale * centred[0], [], AXES) == hint
+    assert value_hint(scale * (centred + 0.1 * free), scale * centred, [], AXES) == hint
+    balanced = centred + np.array([[1.0], [-1.0], [2.0], [-2.0]])  # in all, but not row by row
+    assert value_hint(scale * free, scale * balanced, [], AXES) is None
+    assert value_hint(scale * centred[::-1], scale * centred, [], AXES) is None  # wrong in another way
+
+
+def test_a_pattern_must_explain_the_error(rng):
+    """Nearly a factor of 2, nearly a transposition: none of it is claimed."""
+    numeric = rng.standard_normal((4, 4))
+    off = 0.01 * rng.standard_normal((4, 4))
+    for almost in (2 * numeric, numeric.T, -numeric):
+        assert value_hint(almost + off, numeric, [], AXES) is None

@@ -1,0 +1,106 @@
+"""A save that is interrupted, by whatever it is, leaves the old file or the new one."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from npattn._internal.files.checkpoint import load_arrays, save_arrays, write_text
+from support.named_arrays import same
+
+ARRAYS = {"W_K": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.array([0.5, -1.0]), "t": np.array(3)}
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    save_arrays(tmp_path / "model.npz", ARRAYS, {})
+    return tmp_path / "model.npz"
+
+
+class TestInterruption:
+    """Whatever stops a save, the old file is still there, and no temporary one."""
+
+    def intact(self, path: Path, save: Callable[[], None], error: type[BaseException], message: str) -> BaseException:
+        with pytest.raises(error, match=message) as caught:
+            save()
+        assert same(load_arrays(path)[0], ARRAYS) and os.listdir(path.parent) == [path.name]
+        return caught.value
+
+    @pytest.mark.skipif(sys.platform == "win32", reason="limits the size of a file as POSIX systems can")
+    def test_no_space_left(self, path: Path) -> None:
+        import resource
+
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, hard))
+        try:
+            found = self.intact(
+                path, lambda: save_arrays(path, {"W": np.ones(10**6)}, {}), OSError, r"cannot write: .*model\.npz"
+            )
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        assert isinstance(found, OSError) and found.errno == errno.EFBIG
+
+    def test_ctrl_c(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        def interrupt(_: int) -> None:
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(os, "fsync", interrupt)
+        self.intact(path, lambda: save_arrays(path, {}, {}), KeyboardInterrupt, "^$")
+
+    def test_a_folder_that_is_not_there(self, tmp_path: Path) -> None:
+        with pytest.raises(FileNotFoundError, match=r"cannot write: .*model\.npz"):
+            save_arrays(tmp_path / "nowhere" / "model.npz", ARRAYS, {})
+        assert os.listdir(tmp_path) == []
+
+    def test_a_folder_in_its_place(self, tmp_path: Path) -> None:
+        (tmp_path / "model.npz").mkdir()
+        with pytest.raises(OSError, match=r"cannot write: .*model\.npz"):
+            save_arrays(tmp_path / "model.npz", ARRAYS, {})
+        assert os.listdir(tmp_path) == ["model.npz"]
+
+    def test_what_a_killed_process_left_is_removed(self, path: Path) -> None:
+        left, others = path.with_name(f".model.npz.{'0a' * 8}.tmp"), path.with_name(f".model.npz.b.{'0a' * 8}.tmp")
+        left.touch()
+        others.touch()
+        save_arrays(path, ARRAYS, {})
+        assert sorted(os.listdir(path.parent)) == sorted([path.name, others.name])
+
+    @pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL")
+    def test_kill_9(self, path: Path) -> None:
+        script = """if True:
+            import sys, numpy as np
+            from npattn._internal.files.checkpoint import save_arrays
+            for i in range(10**9):
+                save_arrays(sys.argv[1], {"W": np.full(300_000, i)}, {"i": i})
+                print(i, flush=True)
+        """
+        rng = np.random.default_rng(0)
+        last = -1
+        for _ in range(3):
+            with subprocess.Popen([sys.executable, "-c", script, str(path)], stdout=subprocess.PIPE) as process:
+                assert process.stdout is not None
+                process.stdout.readline()
+                time.sleep(rng.uniform(0, 0.02))
+                process.send_signal(signal.SIGKILL)
+                last = int((b"0\n" + process.stdout.read()).split(b"\n")[-2])
+            arrays, metadata = load_arrays(path)
+            assert metadata["i"] in (last, last + 1) and (arrays["W"] == metadata["i"]).all()
+            assert len(os.listdir(path.parent)) <= 2
+
+
+def test_text_is_replaced_as_a_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_text(tmp_path / "run.json", "二〇二五\n")
+    assert (tmp_path / "run.json").read_bytes() == "二〇二五\n".encode()
+    monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(PermissionError(13, "no")))
+    with pytest.raises(PermissionError, match=r"run\.json"):
+        write_text(tmp_path / "run.json", "x")
+    assert (tmp_path / "run.json").read_bytes() == "二〇二五\n".encode() and len(os.listdir(tmp_path)) == 1

@@ -1,0 +1,147 @@
+"""What is said of arguments that are no arrays, word for word; what is right comes back as a value of Python's own."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from npattn._internal.checks import scalars as _scalars
+from npattn._internal.checks.scalars import (
+    check_choice,
+    check_dtype,
+    check_flag,
+    check_generator,
+    check_integer,
+    check_number,
+    check_path,
+    check_room,
+    check_size,
+    memory,
+    shown,
+)
+
+REFUSED: dict[str, Callable[[], Any]] = {
+    "TypeError: n: expected an integer, got 2.0": lambda: check_integer("n", 2.0),  # type: ignore[arg-type]
+    "TypeError: n: expected an integer, got True": lambda: check_integer("n", True),
+    "TypeError: n: expected an integer, got an array of int64 ()": lambda: check_integer("n", np.array(3)),  # type: ignore[arg-type]
+    "ValueError: n: expected an integer of 64 bits, got 9223372036854775808": lambda: check_integer("n", 2**63),
+    "ValueError: n: expected an integer of 64 bits, got -9223372036854775809": lambda: check_integer("n", -(2**63) - 1),
+    "ValueError: n: expected 0 or more, got -1": lambda: check_size("n", -1),
+    "ValueError: n: expected 2 or more, got 1": lambda: check_size("n", 1, least=2),
+    "TypeError: p: expected a number, got '1'": lambda: check_number("p", "1"),
+    "TypeError: p: expected a number, got True": lambda: check_number("p", True),
+    "TypeError: p: expected a number, got False": lambda: check_number("p", np.False_),
+    "TypeError: p: expected a number, got None": lambda: check_number("p", None),
+    "ValueError: p: expected -inf ≤ p < inf, got inf": lambda: check_number("p", math.inf),
+    "ValueError: p: expected -inf ≤ p < inf, got nan": lambda: check_number("p", np.float32("nan")),
+    "ValueError: p: expected 0 ≤ p < 1, got -0.5": lambda: check_number("p", -0.5, 0, 1),
+    "ValueError: p: expected 0 ≤ p < 1, got 1": lambda: check_number("p", 1, 0, 1),
+    "ValueError: p: expected 0 < p ≤ 1, got 0": lambda: check_number("p", 0, 0, 1, "(]"),
+    "ValueError: p: expected 0 < p ≤ 1, got 1.5": lambda: check_number("p", 1.5, 0, 1, ends="(]"),
+    "ValueError: p: expected 0 < p < 1, got 1": lambda: check_number("p", 1, 0, 1, "()"),
+    "ValueError: p: expected 0 ≤ p ≤ 1, got nan": lambda: check_number("p", math.nan, 0, 1, "[]"),
+    "ValueError: p: expected 0 ≤ p < 1, got an integer of 1329 bits": lambda: check_number("p", 10**400, 0, 1),
+    "ValueError: p: expected 0 ≤ p ≤ inf, got an integer of 1329 bits":
+        lambda: check_number("p", -(10**400), 0, ends="[]"),
+    "TypeError: causal: expected True or False, got 1": lambda: check_flag("causal", 1),  # type: ignore[arg-type]
+    "ValueError: norm: expected one of pre, post, got 'no'": lambda: check_choice("norm", "no", ("pre", "post")),
+    "ValueError: norm: expected one of pre, post, got an array of <U3 (2,)":
+        lambda: check_choice("norm", np.array(["pre", "a"]), ("pre", "post")),  # type: ignore[arg-type]
+    "TypeError: rng: expected a numpy.random.Generator or an integer seed, got None":
+        lambda: check_generator("rng", None),  # type: ignore[arg-type]
+    "TypeError: rng: expected a numpy.random.Generator or an integer seed, got True":
+        lambda: check_generator("rng", True),
+    "ValueError: rng: expected 0 or more, got -1": lambda: check_generator("rng", -1),
+    "TypeError: dtype: expected float32 or float64, got float16": lambda: check_dtype("dtype", np.float16),
+    "TypeError: dtype: expected float32 or float64, got >f4": lambda: check_dtype("dtype", ">f4"),
+    "TypeError: dtype: expected float32 or float64, got None": lambda: check_dtype("dtype", None),
+    "TypeError: dtype: expected float32 or float64, got 'text'": lambda: check_dtype("dtype", "text"),
+    "TypeError: dtype: expected float32 or float64, got []": lambda: check_dtype("dtype", {}),
+    "TypeError: path: expected the path of a file, got 0": lambda: check_path("path", 0),  # type: ignore[arg-type]
+    "ValueError: path: expected the path of a file, got ''": lambda: check_path("path", ""),
+    "ValueError: path: expected the path of a file, got '/'": lambda: check_path("path", Path("/")),
+    "ValueError: path: expected the path of a file, got 'a\\x00b'": lambda: check_path("path", "a\0b"),
+    "ValueError: N: expected no more numbers than memory has room for, got 1152921504606846976":
+        lambda: check_room("N", 2**60),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("message", REFUSED)
+def test_refused(message: str) -> None:
+    with pytest.raises((TypeError, ValueError)) as caught:
+        REFUSED[message]()
+    assert f"{caught.type.__name__}: {caught.value}" == message
+
+
+TAKEN: list[tuple[Callable[[], Any], Any]] = [
+    (lambda: check_integer("n", 2**63 - 1), 2**63 - 1),
+    (lambda: check_integer("n", -(2**63)), -(2**63)),
+    (lambda: check_integer("n", np.int8(-3)), -3),
+    (lambda: check_size("n", 0), 0),
+    (lambda: check_size("n", np.uint64(2), least=2), 2),
+    (lambda: check_number("p", 3), 3.0),
+    (lambda: check_number("p", np.float32(0.5), 0, 1), 0.5),
+    (lambda: check_number("p", np.int16(2)), 2.0),
+    (lambda: check_number("p", -math.inf), -math.inf),
+    (lambda: check_number("p", 0, 0, 1), 0.0),
+    (lambda: check_number("p", 1.0, 0, 1, "(]"), 1.0),
+    (lambda: check_number("p", 10**400, 0, ends="(]"), math.inf),
+    (lambda: check_number("p", -(10**400)), -math.inf),
+    (lambda: check_flag("causal", np.True_), True),
+    (lambda: check_flag("causal", False), False),
+    (lambda: check_dtype("dtype", "float32"), np.dtype(np.float32)),
+    (lambda: check_dtype("dtype", float), np.dtype(np.float64)),
+    (lambda: check_path("path", "folder/a.npz"), Path("folder/a.npz")),
+    (lambda: shown(2**128 - 1), str(2**128 - 1)),
+    (lambda: shown(2**128), "an integer of 129 bits"),
+    (lambda: shown("x" * 58), "'" + "x" * 58 + "'"),
+    (lambda: shown("x" * 59), "'" + "x" * 58 + "…"),
+    (lambda: shown([np.zeros(2), "a\nb"]), "[array([0., 0.]), 'a\\nb']"),
+    (lambda: shown(np.zeros((2, 2)).tolist()), "[[0.0, 0.0], [0.0, 0.0]]"),
+    (lambda: shown(np.int64(3)), "3"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("call", "expected"), TAKEN)
+def test_taken(call: Callable[[], Any], expected: Any) -> None:
+    got = call()
+    assert got == expected and type(got) is type(expected)
+
+
+def test_what_is_taken_and_returns_nothing() -> None:
+    check_choice("norm", "pre", ("pre", "post"))
+    check_room("N", 0)
+
+
+def test_text_of_many_lines_is_one_line() -> None:
+    assert shown([np.eye(2)]) == "[array([[1., 0.], [0., 1.]])]"
+
+
+def test_generators_and_seeds() -> None:
+    rng = np.random.default_rng(3)
+    assert check_generator("rng", rng) is rng
+    assert check_generator("rng", np.int64(5)).random() == np.random.default_rng(5).random()
+
+
+def test_room_is_that_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    check_room("N", memory() // 8)
+    check_room("N", memory() // 2, itemsize=2)
+    with pytest.raises(ValueError, match=r"^N: "):
+        check_room("N", memory() // 8 + 1)
+    with pytest.raises(ValueError, match=r"^N: "):
+        check_room("N", memory() + 1, itemsize=1)
+    sizes = {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 1000}
+    monkeypatch.setattr(_scalars.os, "sysconf", sizes.__getitem__)
+    memory.cache_clear()
+    assert memory() == 4_096_000
+    monkeypatch.delattr(_scalars.os, "sysconf")
+    memory.cache_clear()
+    assert memory() == sys.maxsize
+    monkeypatch.undo()
+    memory.cache_clear()

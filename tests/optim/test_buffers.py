@@ -1,0 +1,75 @@
+"""How Adam and clipping walk over named arrays: in as few pieces as they come in, and in shares of one size."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pytest
+
+from npattn.optim import buffers as module
+from npattn.optim.buffers import buffers, spans
+from npattn.transformer.parameters import Blocks
+
+SHAPES, SIDE_BY_SIDE = {"W_Q": (3, 2), "W_K": (3, 4), "b": (5,)}, {"W_QK": ("W_Q", "W_K")}
+
+
+def blocks() -> Blocks:
+    return Blocks(SHAPES, SIDE_BY_SIDE, {"W_QK": np.ones((3, 6)), "b": np.ones(5)})
+
+
+def test_blocks_are_walked_over_as_they_are() -> None:
+    """Matrices side by side are one contiguous array; by their names they would be two strided ones."""
+    one, other = blocks(), blocks()
+    assert [[id(array) for array in arrays] for arrays in buffers(one, other)] == [
+        [id(one.blocks[name]), id(other.blocks[name])] for name in ("W_QK", "b")
+    ]
+    assert [array.shape for (array,) in buffers(one)] == [(3, 6), (5,)]
+
+
+def test_by_name_beside_arrays_of_another_layout() -> None:
+    arrays = {name: np.zeros(shape) for name, shape in SHAPES.items()}
+    found = list(buffers(blocks(), arrays))
+    assert [one.shape for one, _ in found] == list(SHAPES.values())
+    assert all(other is array for (_, other), array in zip(found, arrays.values(), strict=True))
+
+
+def test_spans(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is contiguous comes in runs of SPAN numbers, anything else as it is."""
+    monkeypatch.setattr(module, "SPAN", 4)
+    found = list(spans({"W": np.arange(10.0).reshape(5, 2), "T": np.ones((2, 3)).T}))
+    assert [array.tolist() for (array,) in found] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9], [[1, 1]] * 3]
+
+
+class Pool(ThreadPoolExecutor):
+    """Notes the sizes of the arrays in each share that it is given."""
+
+    def __init__(self) -> None:
+        super().__init__(2)
+        self.shares: list[list[int]] = []
+
+    def map(self, fn: Callable[..., Any], *iterables: Iterable[Any], **options: Any) -> Any:
+        (shares,) = (list(iterable) for iterable in iterables)
+        self.shares += [[array.size for (array,) in share] for share in shares]
+        return super().map(fn, shares, **options)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "shares"),
+    [
+        ([4, 5, 1, 4, 5, 1], [[4, 5, 1], [4, 5, 1]]),
+        ([9, 12, 3, 10, 1, 1], [[9, 12], [3, 10], [1, 1]]),
+        ([4, 5, 1], []),                                      # one share is no work for a pool
+        ([], []),
+    ],
+)
+def test_a_thread_takes_small_arrays_together(
+    monkeypatch: pytest.MonkeyPatch, sizes: list[int], shares: list[list[int]]
+) -> None:
+    """A share is full with ten numbers."""
+    monkeypatch.setattr(module, "SPAN", 10)
+    with Pool() as pool:
+        assert module.run_in_pool(pool, np.size, [(np.zeros(size),) for size in sizes]) == sizes
+    assert pool.shares == shares

@@ -1,0 +1,32 @@
+"""Named arrays for the tests of what works on parameters, as a plain dict and as views of one buffer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from npattn import Parameters
+from npattn._internal.checks.types import Array
+
+SHAPES = {"W": (3, 4), "b": (4,), "W_E": (5, 2), "scalar": (), "empty": (0, 7)}
+
+
+def draw(rng: np.random.Generator, dtype: Any = np.float64, scale: float = 1.0) -> dict[str, Array]:
+    return {name: np.asarray(rng.normal(scale=scale, size=shape), dtype) for name, shape in SHAPES.items()}
+
+
+def flat(arrays: Mapping[str, Array]) -> Parameters:
+    params = Parameters({name: array.shape for name, array in arrays.items()}, arrays["W"].dtype)
+    for name, array in arrays.items():
+        params[name] = array
+    return params
+
+
+def same(a: Mapping[str, Array], b: Mapping[str, Array]) -> bool:
+    """Tell whether names, order, dtypes, shapes and every bit agree."""
+    pairs = zip(a.values(), b.values(), strict=False)
+    return list(a) == list(b) and all(
+        x.dtype == y.dtype and x.shape == y.shape and x.tobytes() == y.tobytes() for x, y in pairs
+    )

@@ -1,0 +1,112 @@
+"""Right calls, whose arguments stand by name, so that one of them can be spoilt; those of all pairs of `pairs`."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from npattn._internal.checks.types import Array
+from support.calls import Setting, cotangent
+from support.pairs import PAIRS, Pair
+
+#: Axes of each forward, "~" before those of what broadcasts. One whose size is another's in each call is bound to it.
+SHAPES = {
+    "npattn.layers.linear": "X: ... D_in; W: D_in D_out; b: D_out",
+    "npattn.layers.softmax": "E: ... N_X; mask: ~ ... N_X",
+    "npattn.layers.layer_norm": "X: ... D; gamma: D; beta: D",
+    "npattn.layers.relu": "X: ...",
+    "npattn.layers.gelu": "X: ...",
+    "npattn.layers.dropout": "X: ...",
+    "npattn.layers.embedding": "W_E: V D",
+    "npattn.layers.cross_entropy": "logits: ... V; targets: ...",
+    "npattn.scaled_dot_product_attention":
+        "Q: ... N_Q D_Q; K: ... N_X D_Q; V: ... N_X D_V; mask: ~ ... N_Q N_X; bias: ~ ... N_Q N_X",
+    "npattn.attention.v1_feed_forward.forward":
+        "q: ... D_Q; X: ... N_X D_X; W_Q: D_Q D_E; W_X: D_X D_E; w: D_E; mask: ~ ... N_X",
+    "npattn.attention.v2_dot_product.forward": "q: ... D_Q; X: ... N_X D_Q; mask: ~ ... N_X",
+    "npattn.attention.v3_scaled_dot_product.forward": "q: ... D_Q; X: ... N_X D_Q; mask: ~ ... N_X",
+    "npattn.attention.v4_multiple_queries.forward": "Q: ... N_Q D_Q; X: ... N_X D_Q; mask: ~ ... N_Q N_X",
+    "npattn.attention.v5_cross_attention.forward":
+        "Q: ... N_Q D_Q; X: ... N_X D_X; W_K: D_X D_Q; W_V: D_X D_V; mask: ~ ... N_Q N_X",
+    "npattn.attention.v6_self_attention.forward":
+        "X: ... N_X D_X; W_Q: D_X D_Q; W_K: D_X D_Q; W_V: D_X D_V; mask: ~ ... N_X N_X",
+    "npattn.attention.v7_multi_head.forward":
+        "X_Q: ... N_Q D_XQ; X: ... N_X D_X; W_Q: D_XQ HD_Q; W_K: D_X HD_Q; W_V: D_X HD_V; W_O: HD_V D_Z; "
+        "b_Q: HD_Q; b_K: HD_Q; b_V: HD_V; b_O: D_Z; mask: ~ ... H N_Q N_X",
+}  # fmt: skip
+SHAPES["npattn.tiled_attention"] = SHAPES["npattn.scaled_dot_product_attention"]
+
+
+@dataclass(frozen=True)
+class Right:
+    """A call that is right.
+
+    `also` are the words by which messages call an argument, beside its own symbol; `writes` the mappings whose arrays
+    are written to; `takes` the arguments, or their spoilings, that this function has a use for, unlike others.
+    """
+
+    function: Callable[..., Any]
+    arguments: dict[str, Any]
+    shapes: str = ""
+    also: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    errors: tuple[type[Exception], ...] = (TypeError, ValueError, IndexError)
+    writes: tuple[str, ...] = ()
+    takes: tuple[str, ...] = ()
+    pair: bool = False  # a pure function of floating arrays
+
+    def run(self, **changes: Any) -> Any:
+        """Call it with some arguments changed; generators and what is written to start afresh."""
+        return self.function(**{name: self.afresh(name, value) for name, value in (self.arguments | changes).items()})
+
+    def afresh(self, name: str, value: Any) -> Any:
+        if name in self.writes and isinstance(value, dict):
+            ours = list(self.arguments[name].values())
+            return {key: array.copy() if part_of(array, ours) else array for key, array in value.items()}
+        return copy.deepcopy(value) if isinstance(value, np.random.Generator) else value
+
+
+def part_of(array: Any, others: list[Array]) -> bool:
+    return isinstance(array, np.ndarray) and any(np.shares_memory(array, other) for other in others)
+
+
+Maker = Callable[[int], Right]
+
+
+def forward_of(pair: Pair, name: str) -> Maker:
+    def make(seed: int) -> Right:
+        kinds = ("float64", "float32"), ("none", "live", "broadcast", "dead"), (15, 0, 5)
+        dtype, mask, optional = (kind[seed % len(kind)] for kind in kinds)
+        call = pair.call(Setting(seed, 1 + seed % 2, dtype, mask=mask, optional=optional))
+        parameters = inspect.signature(pair.forward).parameters
+        given = dict(zip(parameters, call.args, strict=False)) | call.kwargs
+        return Right(pair.forward, given, SHAPES.get(name, ""), pair=True)
+
+    return make
+
+
+def backward_of(pair: Pair) -> Maker:
+    def make(seed: int) -> Right:
+        Y, cache = pair.call(Setting(seed, seed % 2, ("float64", "float32")[seed % 2], optional=seed % 16)).run()
+        symbols = list(inspect.signature(pair.backward).parameters)
+        takes = ("dloss 2.5", "dloss scalar", "dloss as")     # a loss is a number, and so is its cotangent
+        return Right(pair.backward, dict(zip(symbols, (cotangent(Y), cache), strict=True)), takes=takes, pair=True)
+
+    return make
+
+
+def pairs() -> dict[str, Maker]:
+    """Every pair under its public name: npattn.layers.linear, npattn.attention.v1_feed_forward.backward …"""
+    makers = {}
+    for path, pair in PAIRS.items():
+        *_, module, function = path.split(".")
+        home = "npattn.layers" if ".layers." in path else "npattn"
+        names = (f"{home}.{function}", f"{home}.{function}_backward")
+        if function == "forward":
+            names = (path, f"npattn.attention.{module}.backward")
+        makers |= {names[0]: forward_of(pair, names[0]), names[1]: backward_of(pair)}
+    return makers

@@ -1,0 +1,189 @@
+"""The Transformer's own attention against version 7, and rows of tokens against padded batches."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from npattn import causal_mask, layers
+from npattn._internal.checks.types import Array
+from npattn.attention import v7_multi_head
+from npattn.transformer.fast import attention, softmax
+from npattn.transformer.fast.packing import Packing
+from npattn.transformer.parameters import Parameters, nested
+
+NAMES = [f"{kind}_{which}" for kind in "Wb" for which in "QKVO"]
+
+
+def draw(seed: int, biased: bool, apart: bool) -> tuple[dict[str, Array], Any, Any]:
+    """Parameters of width 6, stored apart or side by side, and ids of 4 sources and targets with pads, one dead row."""
+    rng = np.random.default_rng(seed)
+    p: dict[str, Any] = {name: rng.normal(size=(6, 6) if name[0] == "W" else 6) for name in NAMES}
+    if not biased:
+        p = {name: array for name, array in p.items() if name[0] == "W"}
+    if not apart:
+        unions = {f"{kind}_QKV": tuple(f"{kind}_{which}" for which in "QKV") for kind in ("Wb" if biased else "W")}
+        params = Parameters({name: array.shape for name, array in p.items()}, np.float64, unions)
+        for name, array in p.items():
+            params[name] = array
+        p = nested(params)
+    src, tgt = rng.integers(1, 5, (4, 5)), rng.integers(1, 5, (4, 3))
+    for ids in (src, tgt):
+        for row, n in zip(ids, rng.integers(1, ids.shape[1] + 1, 4), strict=True):
+            row[n:] = 0
+    src[2] = 0
+    return p, src, tgt
+
+
+def arguments(p: dict[str, Array]) -> list[Array | None]:
+    return [p.get(name) for name in NAMES]
+
+
+CASES = given(st.integers(0, 2**32), st.booleans(), st.booleans(), st.sampled_from([1, 2, 3]))
+
+
+class TestAgainstVersion7:
+    @CASES
+    def test_self_attention(self, seed: int, biased: bool, apart: bool, n_heads: int) -> None:
+        p, src, _ = draw(seed, biased, apart)
+        rng, packing = np.random.default_rng(seed), Packing.of(src, 0)
+        X, dZ = rng.normal(size=(2, 4, 5, 6))
+        dZ[src == 0] = 0                                      # nothing depends on what has no row
+        Z, cache = attention.self_attention(packing.pack(X), p, n_heads, packing)
+        dX, grads = attention.self_attention_backward(packing.pack(dZ), cache)
+        expected, c = v7_multi_head.forward(X, X, *arguments(p), n_heads=n_heads, mask=packing.mask)
+        dX_Q, dX_X, *d = v7_multi_head.backward(dZ, c)
+        np.testing.assert_allclose(Z, packing.pack(expected), rtol=0, atol=1e-13 * abs(expected).max())
+        self.compare(dX, packing.pack(dX_Q + dX_X))
+        self.compare_parameters(grads, dict(zip(NAMES, d, strict=True)))
+
+    @CASES
+    def test_cross_attention(self, seed: int, biased: bool, apart: bool, n_heads: int) -> None:
+        p, src, tgt = draw(seed, biased, apart)
+        rng, packing_M = np.random.default_rng(seed), Packing.of(src, 0)
+        packing = Packing.of(tgt, 0, causal=True)
+        M, (X, dZ) = rng.normal(size=(4, 5, 6)), rng.normal(size=(2, 4, 3, 6))
+        dZ[tgt == 0] = 0
+        Z, cache = attention.cross_attention(packing.pack(X), packing_M.pack(M), p, n_heads, packing, packing_M)
+        dX, dM, grads = attention.cross_attention_backward(packing.pack(dZ), cache)
+        expected, c = v7_multi_head.forward(X, M, *arguments(p), n_heads=n_heads, mask=packing_M.mask)
+        dX_Q, dX_X, *d = v7_multi_head.backward(dZ, c)
+        np.testing.assert_allclose(Z, packing.pack(expected), rtol=0, atol=1e-13 * abs(expected).max())
+        self.compare(dX, packing.pack(dX_Q))
+        self.compare(dM, packing_M.pack(dX_X))
+        self.compare_parameters(grads, dict(zip(NAMES, d, strict=True)))
+
+    def compare(self, got: Array, expected: Array) -> None:
+        assert abs(got - expected).max(initial=0) <= 1e-12 * max(abs(expected).max(initial=0), 1e-300)
+
+    def compare_parameters(self, grads: dict[str, Array], expected: dict[str, Array | None]) -> None:
+        split = {f"{kind}_{which}": part for kind in "Wb" if f"{kind}_QKV" in grads
+                 for which, part in zip("QKV", np.split(grads[f"{kind}_QKV"], 3, -1), strict=True)}
+        split |= {name: gradient for name, gradient in grads.items() if "QKV" not in name}
+        assert split.keys() == {name for name, gradient in expected.items() if gradient is not None}
+        largest = max(abs(gradient).max() for gradient in expected.values() if gradient is not None)
+        assert all(abs(split[name] - expected[name]).max() <= 1e-12 * largest for name in split)
+
+
+class TestWeights:
+    @pytest.mark.parametrize("scale", [1.0, 20.0, 1e3, 1e6])
+    @pytest.mark.parametrize("offset", [0.0, -40.0, -200.0, 1e4])
+    @given(st.integers(0, 2**32))
+    def test_are_those_of_softmax(self, scale: float, offset: float, seed: int) -> None:
+        """On the quick way and on the careful one: moderate, huge, and vanishing scores, under masks with dead rows."""
+        rng = np.random.default_rng(seed)
+        E = rng.normal(size=(3, 2, 4, 5)) * scale + offset
+        ids = rng.integers(0, 3, (3, 5))
+        packing = Packing.of(ids, 0)
+        expected = layers.softmax(E, packing.mask)
+        np.testing.assert_allclose(softmax.masked_softmax(E.copy(), packing), expected, rtol=1e-12, atol=1e-300)
+
+    @pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
+    def test_what_is_hidden_is_not_read(self, wrong: float) -> None:
+        packing = Packing.of(np.array([[1, 0, 2]]), 0)
+        E = np.random.default_rng(0).normal(size=(1, 1, 2, 3))
+        expected = layers.softmax(E, packing.mask)
+        E[..., 1] = wrong
+        np.testing.assert_allclose(softmax.masked_softmax(E, packing), expected, rtol=1e-14)
+
+    @given(st.integers(0, 2**32))
+    def test_a_maximum_is_subtracted_only_where_it_has_to_be(self, seed: int) -> None:
+        """Moderate rows, up to the limits themselves, go without, and keep their bits beside one that does not."""
+        rng = np.random.default_rng(seed)
+        E, packing = rng.normal(size=(2, 3, 4, 5)) * 9, Packing.of(np.array([[1, 0, 1, 1, 1], [1, 1, 1, 1, 0]]), 0)
+        seen = E + packing.bias
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(softmax, "HIGHEST", seen.max())
+            patch.setattr(softmax, "LEAST", softmax.row_sum(np.exp(seen)).min())
+            with pytest.MonkeyPatch.context() as without:
+                without.delattr(softmax, "careful_softmax")
+                moderate = softmax.masked_softmax(E.copy(), packing)
+            for wild in (500, 1e4, -500, -1e4, -np.inf):
+                E[1, 2, 3] += wild
+                A = softmax.masked_softmax(E.copy(), packing)
+                np.testing.assert_array_equal(A.reshape(-1, 5)[:-1], moderate.reshape(-1, 5)[:-1])
+                np.testing.assert_allclose(A, layers.softmax(E, packing.mask), rtol=1e-12)
+
+    @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.complex128])
+    @pytest.mark.parametrize("spread", [1.0, 1e4, -1e4])
+    def test_raises_no_floating_point_error(self, spread: float, dtype: Any) -> None:
+        """Weights too small for a number are 0, rows that may attend to nothing too, whatever the caller's errstate."""
+        packing = Packing.of(np.array([[1, 1, 0, 1], [0, 0, 0, 0]]), 0, dtype(0).real.dtype)
+        E = (np.linspace(0, 1, 24).reshape(2, 1, 3, 4) * spread).astype(dtype)
+        expected = layers.softmax(E, packing.mask)
+        with np.errstate(all="raise"):
+            A = softmax.masked_softmax(E, packing)
+        assert A.dtype == dtype
+        np.testing.assert_allclose(A, expected, rtol=1e-6 if dtype is np.float32 else 1e-14)
+
+
+def test_the_cache_of_self_attention_holds_its_input_once() -> None:
+    p, src, _ = draw(0, biased=True, apart=True)
+    packing = Packing.of(src, 0)
+    _, cache = attention.self_attention(np.ones((int((src != 0).sum()), 6)), p, 2, packing)
+    assert cache.X_Q is cache.X
+    assert cache.packing_Q is cache.packing_X is packing
+
+
+@pytest.mark.parametrize("biased", [True, False])
+def test_what_stands_side_by_side_is_not_copied(biased: bool) -> None:
+    p, _, _ = draw(0, biased, apart=False)
+    W, b = attention.side_by_side(p)
+    np.testing.assert_array_equal(W, np.hstack([p["W_Q"], p["W_K"], p["W_V"]]))
+    assert np.shares_memory(W, p["W_K"])
+    assert b is None if not biased else np.shares_memory(b, p["b_K"])
+
+
+class TestPacking:
+    @given(st.integers(0, 2**32), st.sampled_from([np.float32, np.float64, np.complex128]))
+    def test_pack_and_unpack(self, seed: int, dtype: Any) -> None:
+        rng = np.random.default_rng(seed)
+        ids = rng.integers(0, 3, (4, 5))
+        packing, X = Packing.of(ids, 0), rng.normal(size=(4, 5, 2)).astype(dtype)
+        rows = packing.pack(X)
+        np.testing.assert_array_equal(rows, X[ids != 0])
+        np.testing.assert_array_equal(packing.unpack(rows), np.where((ids != 0)[..., None], X, 0))
+        np.testing.assert_array_equal(packing.unpack_repeated(rows)[ids != 0], rows)
+        assert packing.unpack_repeated(rows).shape == X.shape
+        assert rows.dtype == packing.unpack(rows).dtype == packing.unpack_repeated(rows).dtype == dtype
+        assert np.isin(packing.unpack_repeated(rows), rows).all() or not len(rows)      # not zeros: some row again
+
+    def test_without_pads_nothing_is_copied(self) -> None:
+        packing, X = Packing.of(np.ones((2, 3), int), 0), np.zeros((2, 3, 4))
+        assert packing.mask is packing.bias is packing.places is None
+        for view in (packing.pack(X), packing.unpack(packing.pack(X)), packing.unpack_repeated(packing.pack(X))):
+            assert np.shares_memory(view, X)
+
+    def test_masks(self) -> None:
+        """Pads are hidden, kept or not, and so is what follows when causal."""
+        ids = np.array([[1, 1, 0]])
+        np.testing.assert_array_equal(Packing.of(ids, 0).mask, [[[[True, True, False]]]])
+        causal = Packing.of(ids, 0, np.float32, kept=np.array([[True, True, True]]), causal=True)
+        np.testing.assert_array_equal(causal.mask[0, 0], causal_mask(3) & [True, True, False])
+        np.testing.assert_array_equal(causal.bias, np.where(causal.mask, 0, -np.inf))
+        assert causal.bias.dtype == np.float32
+        assert causal.places is None
