@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from npattn import plot
-from npattn._internal.checks.types import Array
+from npattn._internal.checks import Array
 from npattn.attention import v7_multi_head
 
 if TYPE_CHECKING:

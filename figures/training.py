@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from npattn import plot
 from npattn.optim import linear_rate
+from npattn.runs.load import FOLDER
 from npattn.runs.log import read_log
 from npattn.runs.settings import config_and_settings, read_description
-from npattn.runs.load import FOLDER
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

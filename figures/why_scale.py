@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from npattn import plot
-from npattn._internal.checks.types import Array
+from npattn._internal.checks import Array
 from npattn.attention import v2_dot_product, v3_scaled_dot_product
 from npattn.layers import softmax
 

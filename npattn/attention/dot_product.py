@@ -40,9 +40,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from npattn._internal.checks.scalars import Interval, check_flag
-from npattn._internal.checks.shapes import Shapes, document
-from npattn._internal.checks.types import Array
+from npattn._internal.checks import Array, Interval, Shapes, check_flag, document
 from npattn.attention.masks import causal_mask
 from npattn.layers.kernels import sqrt_width, sum_rows
 from npattn.layers.softmax import softmax, softmax_backward

@@ -32,9 +32,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from npattn._internal.checks.arrays import check_integers
-from npattn._internal.checks.scalars import check_integer, check_room, check_size
-from npattn._internal.checks.types import Array
+from npattn._internal.checks import Array, check_integer, check_integers, check_room, check_size
 
 
 def causal_mask(N_Q: int, N_X: int | None = None, offset: int = 0) -> Array:

@@ -57,8 +57,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from npattn._internal.checks.shapes import Shapes, document
-from npattn._internal.checks.types import Array
+from npattn._internal.checks import Array, Shapes, document
 from npattn.layers.kernels import project, weight_gradient
 from npattn.layers.softmax import softmax, softmax_backward
 

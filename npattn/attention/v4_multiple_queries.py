@@ -46,8 +46,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from npattn._internal.checks.shapes import Shapes, document
-from npattn._internal.checks.types import Array
+from npattn._internal.checks import Array, Shapes, document
 from npattn.layers.kernels import sqrt_width
 from npattn.layers.softmax import softmax, softmax_backward
 

@@ -58,8 +58,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from npattn._internal.checks.shapes import Shapes, document
-from npattn._internal.checks.types import Array
+from npattn._internal.checks import Array, Shapes, document
 from npattn.layers.kernels import project, sqrt_width, weight_gradient
 from npattn.layers.softmax import softmax, softmax_backward
 

@@ -11,10 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from npattn import plot
-from npattn.cli.terminal.arguments import Parser, path
-from npattn.cli.terminal.attention_text import alignment
-from npattn.cli.terminal.console import Console
-from npattn.cli.terminal.pictures import save_picture
+from npattn.cli.terminal import Console, Parser, alignment, path, save_picture
 from npattn.runs.load import find_shipped, load_model
 from npattn.runs.log import read_log
 from npattn.runs.prediction import predict

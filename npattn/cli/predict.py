@@ -8,10 +8,18 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any, TextIO
 
-from npattn.cli.terminal.arguments import Parser, UsageError, path, whole
-from npattn.cli.terminal.attention_text import align_lines, alignment, draw_alignments
-from npattn.cli.terminal.console import Console, visible
-from npattn.cli.terminal.pictures import save_picture
+from npattn.cli.terminal import (
+    Console,
+    Parser,
+    UsageError,
+    align_lines,
+    alignment,
+    draw_alignments,
+    path,
+    save_picture,
+    visible,
+    whole,
+)
 from npattn.runs.load import load_model
 from npattn.runs.prediction import predict
 from npattn.tasks import Codec

@@ -19,9 +19,7 @@ from npattn._internal.system.memory import keep_memory
 from npattn.cli import figures, predict
 from npattn.cli.check import command as check
 from npattn.cli.explain import command as explain
-from npattn.cli.terminal.arguments import Parser, UsageError
-from npattn.cli.terminal.console import Console
-from npattn.cli.terminal.errors import complain, program, sentence
+from npattn.cli.terminal import Console, Parser, UsageError, complain, program, sentence
 from npattn.cli.tour import command as tour
 from npattn.cli.train import command as train
 from npattn.cli.train.ranks import started_first

@@ -29,8 +29,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from npattn._internal.checks.scalars import check_number, check_room, check_size
-from npattn._internal.checks.types import Array
+from npattn._internal.checks import Array, check_number, check_room, check_size
 from npattn.decoding.cached_decoder import CachedDecoder
 from npattn.decoding.checks import check_search, finite_logits
 from npattn.decoding.hypotheses import Ended, Hypothesis, extend, log_softmax, penalty

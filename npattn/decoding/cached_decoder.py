@@ -24,7 +24,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from npattn._internal.checks.types import Array, Params
+from npattn._internal.checks import Array, Params
 from npattn.decoding.inference_layers import Layer, Norm, Projection, encode
 from npattn.layers.positions import sinusoidal_positions
 from npattn.transformer.config import TransformerConfig

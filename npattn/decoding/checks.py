@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from npattn._internal.checks.scalars import check_room, check_size
-from npattn._internal.checks.types import Array
+from npattn._internal.checks import Array, check_room, check_size
 from npattn.decoding.cached_decoder import CachedDecoder
 from npattn.transformer.batch import check_ids_of_batch
 from npattn.transformer.model import Transformer

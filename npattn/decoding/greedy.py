@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from npattn._internal.checks.types import Array
+from npattn._internal.checks import Array
 from npattn.decoding.cached_decoder import CachedDecoder
 from npattn.decoding.checks import check_search, finite_logits
 from npattn.decoding.workers import in_workers

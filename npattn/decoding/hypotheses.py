@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from npattn._internal.checks.types import Array
+from npattn._internal.checks import Array
 from npattn.layers.kernels import row_maximum
 
 

@@ -17,7 +17,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from npattn._internal.checks.types import Array
+from npattn._internal.checks import Array
 from npattn.attention.masks import padding_mask
 from npattn.layers import gelu
 from npattn.layers.positions import sinusoidal_positions

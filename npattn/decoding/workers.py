@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
-from npattn._internal.checks.types import Array
+from npattn._internal.checks import Array
 from npattn._internal.system.blas_threads import can_limit_blas, cores
 from npattn._internal.system.workers import in_order
 

@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from npattn._internal.checks.scalars import check_choice, check_generator, check_number, shown
+from npattn._internal.checks import check_choice, check_generator, check_number, shown
 from npattn.gradcheck.check import METHODS, Check, Choice
 from npattn.gradcheck.pair import Pair
 from npattn.gradcheck.report import ArgumentReport, GradientError, GradientReport

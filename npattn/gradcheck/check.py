@@ -7,7 +7,7 @@ from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 
-from npattn._internal.checks.types import Array
+from npattn._internal.checks import Array
 from npattn.gradcheck.contract import Contract
 from npattn.gradcheck.diagnosis import row, unlike_row
 from npattn.gradcheck.numeric import Loss, NotComplexSafe, nudged, quiet

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from npattn._internal.checks.types import Array
+from npattn._internal.checks import Array
 from npattn.gradcheck.memory import changes, fingerprint, overlaps, same_bits, walk
 from npattn.gradcheck.numeric import norm, nudged, quiet, size_of
 from npattn.gradcheck.pair import Pair, check_output

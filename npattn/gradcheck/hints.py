@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from npattn._internal.checks.types import Array
+from npattn._internal.checks import Array
 
 
 def value_hint(

@@ -7,7 +7,7 @@ from types import FunctionType, ModuleType
 
 import numpy as np
 
-from npattn._internal.checks.types import Array
+from npattn._internal.checks import Array
 from npattn.gradcheck.trees import Tree, branches
 
 SCALARS = (bool, int, float, complex, str, bytes, np.generic, type(None))

@@ -30,7 +30,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from npattn._internal.checks.types import Array
+from npattn._internal.checks import Array
 from npattn.gradcheck.numeric import Loss, norm, nudged
 from npattn.gradcheck.probes import Measure, Probe, analytic_slope
 from npattn.gradcheck.report import Verdict

@@ -23,7 +23,7 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
-from npattn._internal.checks.types import Array
+from npattn._internal.checks import Array
 from npattn.gradcheck.pair import Pair
 from npattn.gradcheck.trees import numbers, ravel
 

@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from npattn._internal.checks.arrays import is_array
-from npattn._internal.checks.types import Array
+from npattn._internal.checks import Array, is_array
 from npattn.gradcheck.slots import Gradient, Named, align
 from npattn.gradcheck.trees import Tree, branches, fill, floating_leaves, numbers, ravel, unravel
 

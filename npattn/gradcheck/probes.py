@@ -14,7 +14,7 @@ from typing import Protocol
 
 import numpy as np
 
-from npattn._internal.checks.types import Array
+from npattn._internal.checks import Array
 from npattn.gradcheck.numeric import Direction, Loss, Slope, norm
 
 DIRECTIONS = 3

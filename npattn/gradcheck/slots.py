@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from npattn._internal.checks.types import Array
+from npattn._internal.checks import Array
 from npattn.gradcheck.trees import Tree, branches, floating_leaves, is_floating
 
 Gradient: TypeAlias = Array | None

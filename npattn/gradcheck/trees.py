@@ -11,7 +11,7 @@ from typing import Any, TypeAlias, TypeGuard
 
 import numpy as np
 
-from npattn._internal.checks.types import Array
+from npattn._internal.checks import Array
 
 Tree: TypeAlias = Any
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from npattn._internal.checks.types import Array
+from npattn._internal.checks import Array
 from npattn.gradcheck.noise import Replicas
 from npattn.gradcheck.numeric import Direction, Loss, NotComplexSafe, Slope, norm
 from npattn.gradcheck.probes import DIRECTIONS, Probe, Prober

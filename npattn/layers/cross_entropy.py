@@ -36,10 +36,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from npattn._internal.checks.arrays import check_cache, is_array
-from npattn._internal.checks.scalars import Interval, check_number
-from npattn._internal.checks.shapes import Shapes, document
-from npattn._internal.checks.types import Array
+from npattn._internal.checks import Array, Interval, Shapes, check_cache, check_number, document, is_array
 from npattn.layers.kernels import row_maximum, row_sum
 
 SMOOTHING = Interval(0, 1)

@@ -28,10 +28,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from npattn._internal.checks.arrays import check_cache, check_cotangent
-from npattn._internal.checks.scalars import Interval, check_random
-from npattn._internal.checks.shapes import Shapes, document
-from npattn._internal.checks.types import Array
+from npattn._internal.checks import Array, Interval, Shapes, check_cache, check_cotangent, check_random, document
 
 SHAPES = Shapes(X="…", p=Interval(0, 1), rng=check_random)
 

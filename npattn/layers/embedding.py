@@ -33,9 +33,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from npattn._internal.checks.arrays import check_cache, check_cotangent
-from npattn._internal.checks.shapes import Shapes, document
-from npattn._internal.checks.types import Array
+from npattn._internal.checks import Array, Shapes, check_cache, check_cotangent, document
 
 SHAPES = Shapes(W_E="V D", ids="… < V")
 

@@ -11,7 +11,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from npattn._internal.checks.types import Array
+from npattn._internal.checks import Array
 
 
 def project(X: Array, W: Array, b: Array | None = None) -> Array:

@@ -48,9 +48,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from npattn._internal.checks.scalars import Interval
-from npattn._internal.checks.shapes import Shapes, document
-from npattn._internal.checks.types import Array
+from npattn._internal.checks import Array, Interval, Shapes, document
 from npattn.layers.kernels import row_sum, sum_rows
 
 #: ε must be a number in float32 too: with 0 a constant row would be 0/0.

@@ -33,8 +33,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from npattn._internal.checks.shapes import Shapes, document
-from npattn._internal.checks.types import Array
+from npattn._internal.checks import Array, Shapes, document
 from npattn.layers.kernels import project, sum_rows, weight_gradient
 
 SHAPES = Shapes(X="… D_in", W="D_in D_out", b="D_out or None", dY="… D_out")

@@ -23,8 +23,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from npattn._internal.checks.scalars import check_room, check_size
-from npattn._internal.checks.types import Array
+from npattn._internal.checks import Array, check_room, check_size
 
 
 def sinusoidal_positions(N: int, D: int) -> Array:

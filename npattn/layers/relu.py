@@ -27,8 +27,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from npattn._internal.checks.shapes import Shapes, document
-from npattn._internal.checks.types import Array
+from npattn._internal.checks import Array, Shapes, document
 
 SHAPES = Shapes(X="…", Y="…", dY="…")
 

@@ -34,9 +34,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from npattn._internal.checks.arrays import check_gradient_of
-from npattn._internal.checks.shapes import Shapes, document
-from npattn._internal.checks.types import Array
+from npattn._internal.checks import Array, Shapes, check_gradient_of, document
 from npattn.layers.kernels import row_maximum, row_sum
 
 SHAPES = Shapes(E="… N_X", mask="… N_X", A="… N_X", dA="… N_X")

@@ -37,10 +37,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from npattn._internal.checks.arrays import is_array, kind_of
-from npattn._internal.checks.named_arrays import Layout, Spec, differences, layout_of
-from npattn._internal.checks.scalars import check_number, shown
-from npattn._internal.checks.types import Array, Params
+from npattn._internal.checks import (
+    Array,
+    Layout,
+    Params,
+    Spec,
+    check_number,
+    differences,
+    is_array,
+    kind_of,
+    layout_of,
+    shown,
+)
 from npattn.optim.buffers import (
     CHUNK,
     FLOATS,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 
-from npattn._internal.checks.types import Array, Params
+from npattn._internal.checks import Array, Params
 
 #: Elements that one piece holds. Adam over 20 M float32 parameters, median ms on one core with 512 KiB of L2:
 #: 4 k 91, 8 k 63, 16 k 54, 32 k 45, 64 k 42, 128 k 40, 256 k 39, and 161 when written without pieces. Shorter

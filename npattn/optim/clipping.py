@@ -24,9 +24,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from npattn._internal.checks.named_arrays import layout_of
-from npattn._internal.checks.scalars import check_flag, check_number
-from npattn._internal.checks.types import Array, Params
+from npattn._internal.checks import Array, Params, check_flag, check_number, layout_of
 from npattn.optim.buffers import FLOATS, Arrays, buffers, pieces, require_own, run_in_pool, spans, zeros_like
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 
-from npattn._internal.checks.scalars import check_number
+from npattn._internal.checks import check_number
 
 
 def noam_rate(step: float, d_model: float, warmup: float) -> float:

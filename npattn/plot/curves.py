@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from npattn._internal.checks.shapes import Shapes
-from npattn._internal.checks.types import Array
+from npattn._internal.checks import Array, Shapes
 from npattn.plot.canvas import grid, legend, palette_of, panels
 
 if TYPE_CHECKING:

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from npattn._internal.checks.shapes import Shapes, check_broadcast
-from npattn._internal.checks.types import Array
+from npattn._internal.checks import Array, Shapes, check_broadcast
 from npattn.plot.canvas import Theme, colour_map, palette_of, panels, title
 from npattn.plot.fonts import families
 

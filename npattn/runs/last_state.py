@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from npattn._internal.checks.scalars import check_number
-from npattn._internal.checks.types import Array
-from npattn._internal.files.checkpoint import CheckpointError, load_arrays
+from npattn._internal.checks import Array, check_number
+from npattn._internal.files import CheckpointError, load_arrays
 from npattn.training.trainer import Trainer
 
 

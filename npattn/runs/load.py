@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from npattn._internal.files.checkpoint import CheckpointError, load_arrays
+from npattn._internal.files import CheckpointError, load_arrays
 from npattn.runs.settings import codec_of, config_and_settings, read_description
 from npattn.tasks import Codec
 from npattn.transformer import Transformer

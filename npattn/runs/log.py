@@ -10,8 +10,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from npattn._internal.files.checkpoint import CheckpointError
-from npattn._internal.files.whole import write_text
+from npattn._internal.files import CheckpointError, write_text
 
 NAME = "log.tsv"
 COLUMNS = ("step", "minutes", "loss", "rate")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from npattn._internal.checks.types import Array
+from npattn._internal.checks import Array
 from npattn.decoding.beam import beam_search
 from npattn.decoding.greedy import greedy_search
 from npattn.tasks import Codec, prediction_batches

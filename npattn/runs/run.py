@@ -25,8 +25,8 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from npattn._internal.checks.types import Params
-from npattn._internal.files.checkpoint import CheckpointError, save_arrays
+from npattn._internal.checks import Params
+from npattn._internal.files import CheckpointError, save_arrays
 from npattn._internal.system.blas_threads import one_blas_thread
 from npattn.optim import Adam, linear_rate
 from npattn.optim.clipping import largest

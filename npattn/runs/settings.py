@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from npattn._internal.checks.scalars import check_number, check_size
-from npattn._internal.files.checkpoint import CheckpointError
-from npattn._internal.files.whole import write_text
+from npattn._internal.checks import check_number, check_size
+from npattn._internal.files import CheckpointError, write_text
 from npattn.tasks import Codec, Task
 from npattn.transformer import TransformerConfig
 

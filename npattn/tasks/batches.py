@@ -13,8 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from npattn._internal.checks.scalars import check_size
-from npattn._internal.checks.types import Array
+from npattn._internal.checks import Array, check_size
 from npattn.tasks.vocabulary import PAD
 
 #: Batches to a pool: enough that sorting it leaves few pads, few enough that batches differ between epochs.

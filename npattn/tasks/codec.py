@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
 
-from npattn._internal.checks.scalars import check_flag, check_size, shown
+from npattn._internal.checks import check_flag, check_size, shown
 from npattn.tasks.batches import Pair
 from npattn.tasks.vocabulary import BOS, EOS, Vocabulary
 

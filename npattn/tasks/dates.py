@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from npattn._internal.checks.scalars import check_room, check_size
+from npattn._internal.checks import check_room, check_size
 from npattn.tasks.codec import build_codec
 from npattn.tasks.date_forms import forms_of, write
 from npattn.tasks.order import hash_order

@@ -21,7 +21,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from npattn._internal.checks.scalars import check_flag
+from npattn._internal.checks import check_flag
 from npattn.tasks.codec import build_codec
 from npattn.tasks.order import hash_order
 from npattn.tasks.task import Item, Task

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from npattn._internal.checks.scalars import check_path
+from npattn._internal.checks import check_path
 from npattn.tasks.codec import Unit, build_codec, check_unit, detokenize, tokenize
 from npattn.tasks.order import hash_order
 from npattn.tasks.task import Item, Task

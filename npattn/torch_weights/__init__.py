@@ -61,7 +61,7 @@ Traceback (most recent call last):
 ValueError: state: missing 'out_proj.weight'; unexpected 'out_proj'
 """
 
-from npattn._internal.files.state_files import load_state, save_state
+from npattn._internal.files import load_state, save_state
 from npattn.torch_weights.multi_head import dump_multi_head, load_multi_head
 from npattn.torch_weights.transformer import dump_transformer, load_transformer
 

@@ -7,9 +7,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from npattn._internal.checks.arrays import is_array, kind_of
-from npattn._internal.checks.named_arrays import Layout, differences
-from npattn._internal.checks.types import Array, Params
+from npattn._internal.checks import Array, Layout, Params, differences, is_array, kind_of
 
 #: PyTorch's name → our names, in the order in which it stacks their transposes.
 Stacks: TypeAlias = Mapping[str, list[str]]

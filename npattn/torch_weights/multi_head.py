@@ -8,9 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from npattn._internal.checks.named_arrays import layout_of
-from npattn._internal.checks.scalars import check_flag
-from npattn._internal.checks.types import Array, Params
+from npattn._internal.checks import Array, Params, check_flag, layout_of
 from npattn.torch_weights.layouts import (
     PACKED,
     SEPARATE,

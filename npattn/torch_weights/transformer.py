@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from npattn._internal.checks.types import Array
+from npattn._internal.checks import Array
 from npattn.torch_weights.layouts import (
     Stacks,
     as_arrays,

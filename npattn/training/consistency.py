@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from npattn._internal.checks.types import Array
+from npattn._internal.checks import Array
 from npattn.optim import Adam
 from npattn.training.ranks import Ranks
 from npattn.transformer import Transformer

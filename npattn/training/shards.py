@@ -15,7 +15,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from npattn._internal.checks.types import Array
+from npattn._internal.checks import Array
 
 
 def deal(tokens: Array, n: int) -> list[Array]:

@@ -21,8 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from npattn._internal.checks.scalars import check_flag, check_number, check_size, shown
-from npattn._internal.checks.types import Array
+from npattn._internal.checks import Array, check_flag, check_number, check_size, shown
 from npattn._internal.system.blas_threads import can_limit_blas, cores, one_blas_thread
 from npattn._internal.system.memory import keep_memory
 from npattn.layers.cross_entropy import SMOOTHING

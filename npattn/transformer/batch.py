@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from npattn._internal.checks.arrays import check_ids
-from npattn._internal.checks.types import Array
+from npattn._internal.checks import Array, check_ids
 from npattn.transformer.config import TransformerConfig
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from npattn._internal.checks.scalars import check_choice, check_flag, check_number, check_size
+from npattn._internal.checks import check_choice, check_flag, check_number, check_size
 
 #: A model of more layers is a typing error, or a forged file: their names alone would fill memory.
 MOST_LAYERS = 10_000

@@ -9,10 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from npattn._internal.checks.named_arrays import layout_of
-from npattn._internal.checks.scalars import check_dtype, check_generator, check_room
-from npattn._internal.checks.types import Array
-from npattn._internal.files.checkpoint import CheckpointError, load_arrays, save_arrays
+from npattn._internal.checks import Array, check_dtype, check_generator, check_room, layout_of
+from npattn._internal.files import CheckpointError, load_arrays, save_arrays
 from npattn.transformer.batch import check_pairs
 from npattn.transformer.config import TransformerConfig
 from npattn.transformer.fast import transformer as fast

@@ -12,9 +12,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from npattn._internal.checks.arrays import is_array, kind_of
-from npattn._internal.checks.scalars import check_dtype, check_room, check_size
-from npattn._internal.checks.types import Array
+from npattn._internal.checks import Array, check_dtype, check_room, check_size, is_array, kind_of
 
 #: The parameters of a part of the model as nested dicts, by the words of their dotted names.
 Nested: TypeAlias = dict[str, Any]

@@ -67,8 +67,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from npattn._internal.checks.arrays import check_cache, check_cotangent
-from npattn._internal.checks.types import Array, Params
+from npattn._internal.checks import Array, Params, check_cache, check_cotangent
 from npattn.attention import v7_multi_head
 from npattn.attention.masks import causal_mask, padding_mask
 from npattn.layers import (

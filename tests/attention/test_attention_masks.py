@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import npattn
 from npattn import causal_mask, padding_mask
-from npattn._internal.checks.types import Array
+from npattn._internal.checks import Array
 from support.calls import Call, Setting, cotangent, examples, floating, settings
 from support.pairs import PAIRS, Pair, gradients
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from npattn import causal_mask, scaled_dot_product_attention, scaled_dot_product_attention_backward
-from npattn._internal.checks.types import Array
+from npattn._internal.checks import Array
 from npattn.attention import v2_dot_product, v4_multiple_queries
 from support.calls import Setting, cotangent, examples, floating, settings
 from support.pairs import PAIRS

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from npattn import check_gradients
-from npattn._internal.checks.types import Array
+from npattn._internal.checks import Array
 from npattn.attention import (
     v3_scaled_dot_product,
     v4_multiple_queries,

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from npattn import causal_mask, padding_mask
+from npattn._internal.checks import Array
 from npattn._internal.checks import scalars as _scalars
-from npattn._internal.checks.types import Array
 from support.calls import examples
 
 

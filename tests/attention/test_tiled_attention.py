@@ -16,7 +16,7 @@ from npattn import (
     tiled_attention,
     tiled_attention_backward,
 )
-from npattn._internal.checks.types import Array
+from npattn._internal.checks import Array
 
 SHAPE = (2, 3)  # batch and heads
 N_Q, N_X, D_Q, D_V = 7, 9, 4, 5

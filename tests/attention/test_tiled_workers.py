@@ -14,7 +14,7 @@ import pytest
 import threadpoolctl
 
 from npattn import tiled_attention, tiled_attention_backward
-from npattn._internal.checks.types import Array
+from npattn._internal.checks import Array
 from npattn._internal.system import blas_threads
 from npattn._internal.system import workers as _workers
 from npattn.attention.tiled import attention as tiled

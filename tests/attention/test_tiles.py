@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from npattn import tiled_attention, tiled_attention_backward
-from npattn._internal.checks.types import Array
+from npattn._internal.checks import Array
 from npattn.attention.tiled import attention as tiled
 from npattn.attention.tiled.tiles import ScoreTiles, Scratch, safe_shift, slices
 

@@ -15,7 +15,7 @@ import pytest
 import npattn
 from npattn.cli.check import cases, own_pair
 from npattn.cli.check import command as check
-from npattn.cli.terminal.arguments import UsageError
+from npattn.cli.terminal import UsageError
 from support.command_line import Cli
 
 LAYER = '''\

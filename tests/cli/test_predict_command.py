@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from npattn.cli.program import main
-from npattn.cli.terminal.attention_text import alignment, draw, side_by_side
+from npattn.cli.terminal import alignment
+from npattn.cli.terminal.attention_text import draw, side_by_side
 from npattn.cli.terminal.console import width
 from npattn.runs.load import load_run
 from npattn.runs.prediction import predict

@@ -17,10 +17,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import npattn
-from npattn._internal.files.checkpoint import load_arrays
+from npattn._internal.files import load_arrays
 from npattn.cli import program
 from npattn.cli.check import command as check
-from npattn.cli.terminal.arguments import UsageError
+from npattn.cli.terminal import UsageError
 from support.command_line import TINY, Cli, process, write_pairs
 
 COMMANDS = ("tour", "check", "train", "predict", "figures")

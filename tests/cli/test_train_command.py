@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from npattn._internal.files.checkpoint import load_arrays
-from npattn.cli.terminal.console import Console
+from npattn._internal.files import load_arrays
+from npattn.cli.terminal import Console
 from npattn.cli.train.progress import ProgressTable
 from npattn.cli.train.stopping import SIGNALS, stop_on_signals
 from npattn.runs.log import read_log

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from npattn import check_gradients
-from npattn._internal.checks.types import Array
+from npattn._internal.checks import Array
 from npattn.transformer.fast import transformer as functions
 from support.calls import Setting, cotangent, examples, floating, settings
 from support.layouts import LAYOUTS, freeze

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import npattn
-from npattn._internal.checks.types import Array
+from npattn._internal.checks import Array
 from npattn.attention import v7_multi_head
 from npattn.torch_weights import load_multi_head
 from support.golden_numbers import AGREEMENT, errors, model_of, read, read_transformers

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import npattn
 from npattn import GradientError, GradientReport, attention, check_gradients, layers
-from npattn._internal.checks.types import Array
+from npattn._internal.checks import Array
 from support.calls import Setting, examples, settings
 from support.pairs import PAIRS, Pair, discover
 

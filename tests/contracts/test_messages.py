@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from npattn import layers, scaled_dot_product_attention, tiled_attention
-from npattn._internal.checks.types import Array
+from npattn._internal.checks import Array
 from npattn.attention import v2_dot_product, v3_scaled_dot_product
 from support.calls import Call, Setting, cotangent
 from support.pairs import PAIRS, Pair

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from npattn._internal.checks.types import Array
+from npattn._internal.checks import Array
 from support.calls import Setting, arrays, cotangent, examples, floating, settings
 from support.layouts import LAYOUTS, freeze
 from support.pairs import PAIRS, Pair, gradients

@@ -23,7 +23,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import npattn
-from npattn._internal.checks.types import Array
+from npattn._internal.checks import Array
 from support.calls import arrays, examples
 from support.right_calls import Right
 from support.spoiling import Spoiling, spoilings

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from npattn import Transformer, beam_search
-from npattn._internal.checks.types import Array
+from npattn._internal.checks import Array
 from npattn.decoding.cached_decoder import ROOM, CachedDecoder
 from support.transformer_toys import OPTIONS, SRC, toy_model
 

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from npattn import Hypothesis, Transformer, beam_search, greedy_search
-from npattn._internal.checks.types import Array
+from npattn._internal.checks import Array
 from npattn.decoding import beam, checks, greedy, workers
 from npattn.decoding.cached_decoder import CachedDecoder
 from npattn.decoding.hypotheses import Ended, extend, log_softmax, penalty, top

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from npattn import CheckpointError, Transformer, TransformerConfig
-from npattn._internal.files.checkpoint import load_arrays, save_arrays
+from npattn._internal.files import load_arrays, save_arrays
 from support.forgery import ARRAYS, archive, fuzz, header, npy, sealed
 from support.named_arrays import same
 

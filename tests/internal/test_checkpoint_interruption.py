@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from npattn._internal.files.checkpoint import load_arrays, save_arrays, write_text
+from npattn._internal.files import load_arrays, save_arrays, write_text
 from support.named_arrays import same
 
 ARRAYS = {"W_K": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.array([0.5, -1.0]), "t": np.array(3)}

@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from npattn._internal.checks import scalars as _scalars
-from npattn._internal.checks.scalars import (
+from npattn._internal.checks import (
     check_choice,
     check_dtype,
     check_flag,
@@ -22,9 +21,10 @@ from npattn._internal.checks.scalars import (
     check_path,
     check_room,
     check_size,
-    memory,
     shown,
 )
+from npattn._internal.checks import scalars as _scalars
+from npattn._internal.checks.scalars import memory
 
 REFUSED: dict[str, Callable[[], Any]] = {
     "TypeError: n: expected an integer, got 2.0": lambda: check_integer("n", 2.0),  # type: ignore[arg-type]

@@ -19,9 +19,7 @@ from npattn import (
     sinusoidal_positions,
     tiled_attention,
 )
-from npattn._internal.checks.arrays import check_cotangent, check_ids
-from npattn._internal.checks.shapes import Shapes
-from npattn._internal.checks.types import Array
+from npattn._internal.checks import Array, Shapes, check_cotangent, check_ids
 from npattn.attention import (
     v1_feed_forward,
     v2_dot_product,

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from npattn import check_gradients
-from npattn._internal.checks.types import Array
+from npattn._internal.checks import Array
 from npattn.layers import embedding, embedding_backward, linear, linear_backward
 from support.calls import examples
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from npattn._internal.checks.types import Array
+from npattn._internal.checks import Array
 from npattn.layers import layer_norm, layer_norm_backward
 from support.calls import cotangent, examples, settings
 from support.pairs import PAIRS

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from npattn._internal.checks.types import Array
+from npattn._internal.checks import Array
 from npattn.layers import softmax_backward
 from npattn.layers.kernels import row_maximum, row_sum
 from support.calls import Setting, cotangent, examples, settings

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from npattn import Adam, Parameters
-from npattn._internal.checks.types import Array
+from npattn._internal.checks import Array
 from npattn.optim.buffers import CHUNK
 from support.named_arrays import draw, flat, same
 

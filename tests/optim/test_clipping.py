@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from npattn import clip_gradients
-from npattn._internal.checks.types import Array
+from npattn._internal.checks import Array
 from support.named_arrays import draw, flat
 
 DTYPES = st.sampled_from([np.float32, np.float64])

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from npattn import Adam, clip_gradients, noam_rate
-from npattn._internal.checks.types import Array
+from npattn._internal.checks import Array
 from npattn.optim import cosine_rate, is_matrix, linear_rate
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from npattn import Adam, Parameters, clip_gradients
-from npattn._internal.checks.types import Array
+from npattn._internal.checks import Array
 from support.named_arrays import draw
 
 

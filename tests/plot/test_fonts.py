@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from npattn import plot
-from npattn.cli.terminal.pictures import save_picture
+from npattn.cli.terminal import save_picture
 from npattn.plot import fonts
 
 matplotlib = pytest.importorskip("matplotlib")

@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 
 import npattn
+from npattn._internal.checks import Shapes
 
 VERSIONS = [version.module.__name__ for version in npattn.attention.VERSIONS]
 
@@ -92,6 +93,8 @@ def raised(function: Callable[..., Any], seen: set[Any]) -> set[str]:
     errors = own_errors(function)
     for name in function.__code__.co_names:
         called = function.__globals__.get(name)
+        if isinstance(called, Shapes):                        # a declaration, which the function checks its arguments by
+            errors |= {"TypeError", "ValueError"}
         if getattr(called, "__module__", "").startswith("npattn") and callable(called):
             errors |= raised(called.__init__ if inspect.isclass(called) else called, seen)  # type: ignore[misc]
     return errors

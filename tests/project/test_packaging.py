@@ -113,7 +113,7 @@ def test_the_command_can_be_called(setup_cfg: configparser.ConfigParser) -> None
 
 def test_types_are_announced(setup_cfg: configparser.ConfigParser) -> None:
     assert (ROOT / "npattn" / "py.typed").exists()
-    assert setup_cfg["options.package_data"]["npattn"] == "py.typed"
+    assert setup_cfg["options.package_data"]["npattn"] == "py.typed, README.md"
 
 
 def test_every_public_name_is_there_and_documented() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from npattn._internal.files.checkpoint import CheckpointError
+from npattn._internal.files import CheckpointError
 from npattn.runs.log import append_to_log, read_log, rewind_log, start_log
 
 

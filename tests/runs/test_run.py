@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from npattn import CheckpointError, Transformer, TransformerConfig
-from npattn._internal.files.checkpoint import load_arrays, save_arrays
+from npattn._internal.files import load_arrays, save_arrays
 from npattn.optim import linear_rate
 from npattn.runs.load import load_run
 from npattn.runs.log import read_log

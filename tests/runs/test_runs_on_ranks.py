@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from npattn._internal.files.checkpoint import load_arrays
+from npattn._internal.files import load_arrays
 from npattn.cli.train.ranks import require_alone
 from npattn.runs.log import read_log
 from support.command_line import Cli, Outcome, write_pairs

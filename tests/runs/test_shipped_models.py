@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from npattn._internal.files.checkpoint import load_arrays
+from npattn._internal.files import load_arrays
 from npattn.runs.load import FOLDER, SHIPPED, WEIGHTS, find_shipped, load_model, load_run
 from npattn.runs.prediction import predict
 from npattn.runs.shipped.pack import pack

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from npattn._internal.files.checkpoint import load_arrays
+from npattn._internal.files import load_arrays
 from npattn.runs.log import read_log
 from npattn.runs.run import Run, Settings
 from npattn.tasks import Task, load_task

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from npattn._internal.files.checkpoint import load_arrays
+from npattn._internal.files import load_arrays
 from npattn.cli import main
 from soak.crashes import outcome, words_task
 from support.command_line import TINY

@@ -16,7 +16,7 @@ import numpy as np
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from npattn._internal.checks.types import Array
+from npattn._internal.checks import Array
 
 MASKS = ("none", "live", "dead", "broadcast", "full")
 

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from npattn import CheckpointError
-from npattn._internal.checks.types import Array
-from npattn._internal.files.checkpoint import load_arrays, save_arrays
+from npattn._internal.checks import Array
+from npattn._internal.files import load_arrays, save_arrays
 from support.named_arrays import same
 
 ARRAYS = {"W_K": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.array([0.5, -1.0]), "t": np.array(3)}

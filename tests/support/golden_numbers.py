@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from npattn import Transformer, TransformerConfig
-from npattn._internal.checks.types import Array
+from npattn._internal.checks import Array
 from npattn.torch_weights import load_transformer
 
 #: What "agrees with PyTorch" means: the largest difference, relative to the largest number of the array.

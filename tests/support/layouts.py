@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from npattn._internal.checks.types import Array
+from npattn._internal.checks import Array
 from support.calls import arrays
 
 

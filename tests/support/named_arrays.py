@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from npattn import Parameters
-from npattn._internal.checks.types import Array
+from npattn._internal.checks import Array
 
 SHAPES = {"W": (3, 4), "b": (4,), "W_E": (5, 2), "scalar": (), "empty": (0, 7)}
 

@@ -19,7 +19,7 @@ from unittest import mock
 import numpy as np
 
 from npattn import Adam, Trainer
-from npattn._internal.checks.types import Array
+from npattn._internal.checks import Array
 from npattn._internal.system import blas_threads
 from npattn.training import trainer as training
 from npattn.training.ranks import Communicator, Ranks, world

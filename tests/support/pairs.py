@@ -16,7 +16,7 @@ import numpy as np
 
 import npattn
 from npattn import layers
-from npattn._internal.checks.types import Array
+from npattn._internal.checks import Array
 from npattn.attention import VERSIONS, dot_product, v7_multi_head
 from npattn.attention.tiled import attention as tiled
 from support.calls import Call, Maker, Setting, cotangent

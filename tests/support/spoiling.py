@@ -14,8 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from npattn._internal.checks.scalars import shown
-from npattn._internal.checks.types import Array
+from npattn._internal.checks import Array, shown
 from support.layouts import LAYOUTS
 
 Verdict = str

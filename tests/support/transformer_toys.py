@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from npattn import Parameters, Transformer, TransformerConfig
-from npattn._internal.checks.types import Array, Params
+from npattn._internal.checks import Array, Params
 
 #: Axes of pairwise different sizes: 4 rows, 5 source and 3 target positions, 2 heads of width 3, and so on.
 SIZES: dict[str, Any] = {

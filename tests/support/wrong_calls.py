@@ -15,7 +15,7 @@ import numpy as np
 
 import npattn
 from npattn import layers, optim, tasks, torch_weights
-from npattn._internal.checks.types import Array
+from npattn._internal.checks import Array
 from support.calls import cotangent
 from support.right_calls import Maker, Right, pairs
 from support.transformer_toys import SIZES, SRC, TGT, toy_model

@@ -13,7 +13,7 @@ import pytest
 
 import npattn
 from npattn import torch_weights
-from npattn._internal.checks.types import Array
+from npattn._internal.checks import Array
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "exchange.npz"
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from npattn import Transformer, TransformerConfig
-from npattn._internal.checks.types import Array
+from npattn._internal.checks import Array
 from npattn.torch_weights import dump_multi_head, dump_transformer, load_multi_head, load_transformer
 from support.golden_numbers import core, read, read_transformers
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 import npattn
 from npattn import Adam, Trainer, Transformer, clip_gradients
-from npattn._internal.checks.types import Array
+from npattn._internal.checks import Array
 from npattn._internal.system import blas_threads, memory
 from npattn.training import trainer as training
 from npattn.transformer.fast import transformer as functions

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from npattn import causal_mask, layers
-from npattn._internal.checks.types import Array
+from npattn._internal.checks import Array
 from npattn.attention import v7_multi_head
 from npattn.transformer.fast import attention, softmax
 from npattn.transformer.fast.packing import Packing

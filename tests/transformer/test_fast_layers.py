@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from npattn import TransformerConfig, check_gradients
-from npattn._internal.checks.types import Array
+from npattn._internal.checks import Array
 from npattn.layers import layer_norm
 from npattn.transformer.fast import attention, layers
 from npattn.transformer.fast.packing import Packing

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from npattn._internal.checks.types import Array
+from npattn._internal.checks import Array
 from npattn.layers.positions import sinusoidal_positions
 from npattn.transformer.fast import encoder_decoder as stacks
 from npattn.transformer.fast import transformer as functions

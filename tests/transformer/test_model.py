@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from npattn import CheckpointError, Transformer, TransformerConfig
-from npattn._internal.checks.types import Array
-from npattn._internal.files.checkpoint import load_arrays, save_arrays
+from npattn._internal.checks import Array
+from npattn._internal.files import load_arrays, save_arrays
 from npattn.transformer.fast import transformer as functions
 from support.transformer_toys import OPTIONS, SRC, TGT, Reference, deviation, toy_config, toy_model, toy_params
 

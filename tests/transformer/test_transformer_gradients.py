@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from npattn import TransformerConfig, check_gradients
-from npattn._internal.checks.types import Array, Params
+from npattn._internal.checks import Array, Params
 from npattn.layers import cross_entropy, cross_entropy_backward
 from npattn.transformer.fast import transformer as functions
 from support.transformer_toys import OPTIONS, SRC, TGT, deviation, toy_config, toy_model, toy_params

@@ -37,9 +37,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from npattn._internal.checks.named_arrays import Spec, differences, layout_of
-from npattn._internal.checks.scalars import check_path
-from npattn._internal.checks.types import Array, Params
+from npattn._internal.checks import Array, Params, Spec, check_path, differences, layout_of
 from npattn._internal.files.npz import (
     CheckpointError,
     Header,

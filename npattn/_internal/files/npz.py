@@ -17,8 +17,7 @@ from typing import IO, NamedTuple
 import numpy as np
 from numpy.lib import format as npy
 
-from npattn._internal.checks.scalars import check_path
-from npattn._internal.checks.types import Array, Params
+from npattn._internal.checks import Array, Params, check_path
 
 DTYPES = {np.dtype(code).newbyteorder("<") for code in "?bBhHiIqQefd"}
 

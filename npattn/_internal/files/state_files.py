@@ -10,9 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from npattn._internal.checks.arrays import is_array, kind_of
-from npattn._internal.checks.scalars import check_path
-from npattn._internal.checks.types import Array
+from npattn._internal.checks import Array, check_path, is_array, kind_of
 from npattn._internal.files.npz import check_writable, read_array, read_headers, reading, write_archive
 from npattn._internal.files.whole import replacing
 

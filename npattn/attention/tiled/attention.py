@@ -69,9 +69,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from npattn._internal.checks.scalars import check_flag, check_size
-from npattn._internal.checks.shapes import Shapes, document
-from npattn._internal.checks.types import Array
+from npattn._internal.checks import Array, Shapes, check_flag, check_size, document
 from npattn._internal.system.workers import default_workers, in_order
 from npattn.attention.dot_product import SCALE, sum_to_shape
 from npattn.attention.tiled.tiles import (

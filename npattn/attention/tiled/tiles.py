@@ -8,7 +8,7 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
-from npattn._internal.checks.types import Array
+from npattn._internal.checks import Array
 from npattn.attention.dot_product import sum_to_shape
 
 #: Picks some heads out of (*batch, …): integers for the leading batch axes, a slice for the last.

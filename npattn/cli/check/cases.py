@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from npattn import layers
-from npattn._internal.checks.types import Array
+from npattn._internal.checks import Array
 from npattn.attention import VERSIONS
 from npattn.attention import dot_product as core
 from npattn.attention.tiled import attention as tiled

@@ -11,8 +11,7 @@ from typing import Any, NamedTuple
 from npattn import GradientError, GradientReport, check_gradients
 from npattn.cli.check.cases import Case, cases
 from npattn.cli.check.own_pair import Arguments, OwnPair, find_arguments, find_pair
-from npattn.cli.terminal.arguments import Parser, UsageError, number, whole
-from npattn.cli.terminal.console import Console, left
+from npattn.cli.terminal import Console, Parser, UsageError, left, number, whole
 from npattn.gradcheck.check import METHODS as CHOICES
 from npattn.gradcheck.report import Method
 from npattn.gradcheck.trees import floating_leaves

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from npattn.cli.terminal.arguments import UsageError
+from npattn.cli.terminal import UsageError
 
 DRAWN = re.compile(
     r"(?P<name>[^\W\d]\w*):(?P<shape>(\d+(,\d+)*)?)"

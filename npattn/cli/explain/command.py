@@ -7,8 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from npattn.cli.explain import topics
-from npattn.cli.terminal.arguments import Parser, UsageError, close_to
-from npattn.cli.terminal.console import Console, fields
+from npattn.cli.terminal import Console, Parser, UsageError, close_to, fields
 
 DESCRIPTION = """\
 Prints the derivation of a layer, forward and backward, with its code below it:

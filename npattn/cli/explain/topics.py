@@ -141,9 +141,8 @@ def without_docstrings(source: str) -> str:
 
 def difference(one: Topic, other: Topic) -> list[str]:
     """Return the lines in which the code of two modules differs, docstrings left out, as `diff -u` writes them."""
-    sources = [without_docstrings(inspect.getsource(topic.module)).splitlines() for topic in (one, other)]
-    names = [topic.module.__name__ for topic in (one, other)]
-    return list(difflib.unified_diff(*sources, *names, lineterm=""))
+    a, b = (without_docstrings(inspect.getsource(topic.module)).splitlines() for topic in (one, other))
+    return list(difflib.unified_diff(a, b, one.module.__name__, other.module.__name__, lineterm=""))
 
 
 def summary_of(member: Callable[..., Any]) -> str:

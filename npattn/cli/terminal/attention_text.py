@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from npattn import plot
-from npattn._internal.checks.types import Array
+from npattn._internal.checks import Array
 from npattn.cli.terminal.console import WIDTH, left, shortened, width
 from npattn.runs.prediction import attention_weights
 from npattn.tasks import Codec

@@ -12,9 +12,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from npattn.cli.terminal.arguments import Parser, path, whole
-from npattn.cli.terminal.attention_text import align_lines, alignment
-from npattn.cli.terminal.console import Console, left, percent, shortened
+from npattn.cli.terminal import Console, Parser, align_lines, alignment, left, path, percent, shortened, whole
 from npattn.cli.tour.example import FEATURES, WORDS, X, examples
 from npattn.cli.tour.versions import walk
 from npattn.cli.train.command import describe, train

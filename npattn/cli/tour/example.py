@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from npattn._internal.checks.types import Array
+from npattn._internal.checks import Array
 from npattn.attention import VERSIONS, Version
 
 WORDS = ("she", "sat", "by", "the", "sea", "wall")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from npattn import check_gradients
-from npattn._internal.checks.types import Array
-from npattn.cli.terminal.console import WIDTH, Console, left
+from npattn._internal.checks import Array
+from npattn.cli.terminal import WIDTH, Console, left
 from npattn.cli.tour.example import WORDS, Example
 
 LEVELS = " ▁▂▃▄▅▆▇█"

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from npattn._internal.system.blas_threads import can_limit_blas, cores
-from npattn.cli.terminal.arguments import Parser
-from npattn.cli.terminal.console import Console, fields
+from npattn.cli.terminal import Console, Parser, fields
 from npattn.cli.train.options import add_options, task_options
 from npattn.cli.train.progress import ProgressTable
 from npattn.cli.train.ranks import joined, require_alone

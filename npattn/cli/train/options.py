@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from npattn.cli.terminal.arguments import Parser, UsageError, number, path, whole
+from npattn.cli.terminal import Parser, UsageError, number, path, whole
 from npattn.tasks import TASKS
 
 UNITS = ("characters", "words")

@@ -6,7 +6,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 
-from npattn.cli.terminal.console import Console, bar, duration, percent
+from npattn.cli.terminal import Console, bar, duration, percent
 from npattn.runs.run import Progress
 
 #: Loss and speed are means over this many steps: few enough to be news, many enough to be calm.

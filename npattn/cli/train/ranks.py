@@ -10,9 +10,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from npattn.cli.terminal.arguments import UsageError
-from npattn.cli.terminal.console import Console
-from npattn.cli.terminal.errors import complain, sentence
+from npattn.cli.terminal import Console, UsageError, complain, sentence
 from npattn.training.ranks import world
 
 #: Seconds that a rank which failed waits to hear whether the others did so too; then it ends them all.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from npattn.cli.terminal.console import Console, duration, left, percent
+from npattn.cli.terminal import Console, duration, left, percent
 from npattn.runs.load import load_run
 from npattn.runs.run import Run
 

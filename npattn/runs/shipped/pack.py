@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from npattn._internal.files.checkpoint import save_arrays
+from npattn._internal.files import save_arrays
 from npattn.optim.clipping import largest
 from npattn.runs.load import WEIGHTS, load_run
 

@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from npattn._internal.checks.types import Array
+from npattn._internal.checks import Array
 from npattn.layers.kernels import project, sqrt_width, sum_rows, weight_gradient
 from npattn.transformer.fast.packing import Packing
 from npattn.transformer.fast.softmax import masked_softmax

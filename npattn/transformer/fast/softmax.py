@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from npattn._internal.checks.types import Array
+from npattn._internal.checks import Array
 from npattn.layers.kernels import row_maximum, row_sum
 from npattn.transformer.fast.packing import Packing
 

@@ -27,8 +27,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from npattn._internal.checks.arrays import check_cache, check_cotangent
-from npattn._internal.checks.types import Array, Params
+from npattn._internal.checks import Array, Params, check_cache, check_cotangent
 from npattn.layers import cross_entropy, cross_entropy_backward
 from npattn.layers.cross_entropy import SMOOTHING, gradient_in_place, loss_in_place
 from npattn.layers.kernels import project, weight_gradient
