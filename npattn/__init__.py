@@ -1,9 +1,10 @@
 """npattn: attention you can read, differentiate and trust, in NumPy alone.
 
-Every layer is a pair of pure functions: `forward(...)` returns `(output, cache)`, and `backward(gradient, cache)` the
-gradients in the order of forward's floating arguments (masks and ids have none), derived and written by hand.
+Every layer is a pair of pure functions. `forward(...)` returns `(output, cache)`; `backward(gradient, cache)` returns
+the gradients in the order of forward's floating arguments (masks and ids have none). Each backward is derived and
+written by hand. npattn/README.md is the map of the package.
 
-**Notation** of attention, kept to in every module that has to do with it:
+**Notation** of attention, the same in every module:
 
 =========  ======================================================  ==============================
 symbol     meaning                                                 shape
@@ -17,18 +18,18 @@ y, Y       output                                                  (…, D_V); (
 W_…, b_…   weights and biases of Q, K, V and of the output O       (in, out), as in X W_K; (out,)
 dZ         gradient of the loss with respect to Z                  shape of Z
 H, D_E, B  heads; hidden width of version 1; batch
-X_Q, D_XQ  what version 7 makes its queries of                     (…, N_Q, D_XQ)
+X_Q, D_XQ  inputs of the queries in version 7                      (…, N_Q, D_XQ)
 Z, D_Z     output of version 7                                     (…, N_Q, D_Z)
 M          output of the encoder; N_S, N_T: source, target length  (B, N_S, D_X)
 =========  ======================================================  ==============================
 
 Lower case is one vector, a row or a column as the product needs; upper case is stacked rows. Versions 1 to 4 read the
 inputs themselves, so D_V = D_X. Leading axes … are batch axes and match exactly; only a mask or an additive bias may
-broadcast. Where a module needs a letter for something else (V for the size of a vocabulary, H for a hidden layer), it
-says so where the letter stands. In the words of "Attention Is All You Need", D_Q is d_k, D_V is d_v and D_X is d_model.
+broadcast. Some modules use a letter for something else (V for the size of a vocabulary, H for a hidden layer) and say
+so. In "Attention Is All You Need", D_Q is called d_k, D_V is d_v and D_X is d_model.
 
 **Masks** are boolean, True = may attend. **dtypes**: float32 or float64, the same out as in.
-**Randomness** is an explicit `numpy.random.Generator`; handing one over is what switches dropout on.
+**Randomness** is an explicit `numpy.random.Generator`; passing one switches dropout on.
 """
 
 from importlib import import_module

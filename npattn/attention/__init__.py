@@ -1,8 +1,9 @@
-"""Seven versions of attention, from Bahdanau's to the Transformer's, each one idea away from the one before.
+"""Seven versions of attention, from Bahdanau's to the Transformer's; each changes one idea of the one before.
 
-Every version is a module with `forward(...) → (y, cache)` and `backward(dy, cache) → gradients`, in the same order of
-statements and under the same names, so that the difference between two neighbours is the lesson:
-`diff npattn/attention/v4_multiple_queries.py npattn/attention/v5_cross_attention.py`. `VERSIONS` lists them.
+A version is a module with `forward(...) → (y, cache)` and `backward(dy, cache) → gradients`. All of them keep the same
+order of statements and the same names, so the difference of two neighbours is the lesson; `npattn explain v4 v5` prints
+it. `VERSIONS` lists them. `dot_product` is attention on ready queries, keys and values, with every option; `tiled` is
+the same for long sequences; `masks` makes masks. Projections into a model's layers are in `npattn.transformer`.
 """
 
 from __future__ import annotations

@@ -15,8 +15,8 @@
 **Causal order**  `causal=True` lets query i see keys 0 … i, counted from the top left also when N_Q ≠ N_X.
 
 **Raises**  ValueError for shapes that don't fit, TypeError for dtypes that differ or a mask that is not boolean.
-NaN and ∞ reach every output that depends on them; in a V under the mask as well, for 0 · NaN is NaN. A score of −∞
-counts as hidden, be it of the bias or beyond the largest number.
+NaN and ∞ reach every output that depends on them. A NaN in a masked row of V reaches the output too, because 0 · NaN is
+NaN. A score of −∞ counts as hidden, whether it comes from the bias or from an overflow.
 
 **Source**  Vaswani et al. (2017), arXiv:1706.03762, §3.2.1, equation 1.
 

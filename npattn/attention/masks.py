@@ -1,16 +1,16 @@
 """Masks: boolean arrays, True where a query may attend to a key. Combine them with `&`.
 
-**Sequence mask**  M_in = (n ≤ i + offset): query i sees the keys up to its own place, so that no output depends on what
-comes after it.
+**Sequence mask**  M_in = (n ≤ i + offset): query i may attend to the keys up to its own place. No output then depends
+on what comes after it.
 
-**Pad mask**  M_bn = (token n of row b is no pad): the keys that only fill a batch up weigh nothing.
+**Pad mask**  M_bn = (token n of row b is no pad): pads fill a batch up, and get the weight 0.
 
 A score whose mask is False counts as −∞ in `npattn.layers.softmax`: its weight is exactly 0, and so is its gradient.
 
 The sequence mask (N_Q, N_X), the pad mask (B, 1, 1, N_X) and their `&` (B, 1, N_Q, N_X) broadcast to the scores
 (B, H, N_Q, N_X).
 
-**Raises**  ValueError for sizes, lengths and shapes that don't fit, TypeError for what is no integer.
+**Raises**  ValueError for sizes, lengths and shapes that don't fit, TypeError for anything but integers.
 
 **Source**  Vaswani et al. (2017), arXiv:1706.03762, §3.2.3, for the sequence mask.
 

@@ -13,8 +13,8 @@
     e_n = Σ_d X_nd q_d             dq_d = Σ_n X_nd de_n                           dq = Xᵀ de
                                    dX_nd += de_n q_d: X is used twice             dX += de qᵀ
 
-**Changed**  e = tanh(q W_Q + X W_X) w becomes e = X q: the three parameters vanish, one matrix product is left. Query
-and input must now share their width, D_X = D_Q.
+**Changed**  e = tanh(q W_Q + X W_X) w becomes e = X q: the three parameters vanish, and one matrix product is left.
+Query and input must now have the same width, D_X = D_Q.
 
 **Raises**  ValueError for shapes that don't fit, TypeError for dtypes that differ or a mask that is not boolean.
 

@@ -9,12 +9,12 @@
 **Backward**  Line by line, from the last to the first, with dZ = ∂L/∂Z:
 
     Y_id = Σ_n A_in X_nd           dA_in = Σ_d dY_id X_nd,  dX_nd = Σ_i A_in dY_id    dA = dY Xᵀ,  dX = Aᵀ dY
-    A = softmax(E)                 dE = A ⊙ (dA − rowsum(A ⊙ dA))                    see npattn.layers.softmax
+    A = softmax(E)                 dE = A ⊙ (dA − rowsum(A ⊙ dA))                     see npattn.layers.softmax
     E_in = Σ_d Q_id X_nd / √D_Q    dQ_id = Σ_n dE_in X_nd / √D_Q                      dQ = (dE/√D_Q) X
                                    dX_nd += Σ_i dE_in Q_id / √D_Q: X is used twice    dX += (dE/√D_Q)ᵀ Q
 
-**Changed**  One query q becomes N_Q rows of Q. Rows do not see one another: row i of Y is version 3 of row i of Q.
-Only the inputs, which all queries share, gather gradients from every row.
+**Changed**  One query q becomes N_Q rows of Q. Rows are independent: row i of Y is version 3 of row i of Q. All queries
+share the inputs, so the gradients of X are summed over the queries.
 
 **Raises**  ValueError for shapes that don't fit, TypeError for dtypes that differ or a mask that is not boolean.
 

@@ -1,5 +1,4 @@
-"""Version 5, cross-attention with keys and values: each input is projected to a key, to be matched, and a value, to
-be read.
+"""Version 5, cross-attention: each input is projected to a key, which is matched, and to a value, which is read.
 
 **Forward**
 
@@ -12,21 +11,21 @@ be read.
 **Backward**  Line by line, from the last to the first, with dZ = ∂L/∂Z:
 
     Y_id = Σ_n A_in V_nd           dA_in = Σ_d dY_id V_nd,  dV_nd = Σ_i A_in dY_id    dA = dY Vᵀ,  dV = Aᵀ dY
-    A = softmax(E)                 dE = A ⊙ (dA − rowsum(A ⊙ dA))                    see npattn.layers.softmax
+    A = softmax(E)                 dE = A ⊙ (dA − rowsum(A ⊙ dA))                     see npattn.layers.softmax
     E_in = Σ_d Q_id K_nd / √D_Q    dQ_id = Σ_n dE_in K_nd / √D_Q                      dQ = (dE/√D_Q) K
                                    dK_nd = Σ_i dE_in Q_id / √D_Q                      dK = (dE/√D_Q)ᵀ Q
     V = X W_V                      dW_V = Xᵀ dV,  dX = dV W_Vᵀ                        see npattn.layers.linear
     K = X W_K                      dW_K = Xᵀ dK,  dX += dK W_Kᵀ: X is used twice, so its gradients add
 
-**Changed**  X in the scores becomes K = X W_K, X in the output becomes V = X W_V: what makes an input found need no
-longer be what is read from it. The widths come apart: D_X and D_V are free, only keys and queries share D_Q.
+**Changed**  X in the scores becomes K = X W_K, X in the output becomes V = X W_V. An input is found by its key and read
+by its value, and the two may differ. The widths D_X and D_V are free; only keys and queries share D_Q.
 
 **Raises**  ValueError for shapes that don't fit, TypeError for dtypes that differ or a mask that is not boolean.
 
 **Source**  Vaswani et al. (2017), arXiv:1706.03762, §3.2.1, equation 1; "encoder-decoder attention" in §3.2.3.
 
 By hand: W_K turns the inputs into those of version 4, now as keys, W_V into one number each, 8 and 4. Backward,
-dA = dY Vᵀ = [8, 4], rowsum(A ⊙ dA) = 5, dE/√D_Q = [⅜, −⅜], and X is the identity, so that dW_K = dK and dW_V = dV.
+dA = dY Vᵀ = [8, 4], rowsum(A ⊙ dA) = 5, dE/√D_Q = [⅜, −⅜], and X is the identity, so dW_K = dK and dW_V = dV.
 
 >>> import numpy as np
 >>> Q, X = np.array([[0.0, 2 * np.log(3), 0.0, 0.0]]), np.array([[1.0, 0.0], [0.0, 1.0]])

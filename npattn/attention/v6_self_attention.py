@@ -1,4 +1,4 @@
-"""Version 6, self-attention: the queries, too, come from the input.
+"""Version 6, self-attention: the queries come from the input too.
 
 **Forward**
 
@@ -12,14 +12,14 @@
 **Backward**  Line by line, from the last to the first, with dZ = ∂L/∂Z:
 
     Y_id = Σ_n A_in V_nd           dA_in = Σ_d dY_id V_nd,  dV_nd = Σ_i A_in dY_id    dA = dY Vᵀ,  dV = Aᵀ dY
-    A = softmax(E)                 dE = A ⊙ (dA − rowsum(A ⊙ dA))                    see npattn.layers.softmax
+    A = softmax(E)                 dE = A ⊙ (dA − rowsum(A ⊙ dA))                     see npattn.layers.softmax
     E_in = Σ_d Q_id K_nd / √D_Q    dQ_id = Σ_n dE_in K_nd / √D_Q                      dQ = (dE/√D_Q) K
                                    dK_nd = Σ_i dE_in Q_id / √D_Q                      dK = (dE/√D_Q)ᵀ Q
     V = X W_V                      dW_V = Xᵀ dV,  dX = dV W_Vᵀ                        see npattn.layers.linear
     K = X W_K                      dW_K = Xᵀ dK,  dX += dK W_Kᵀ
     Q = X W_Q                      dW_Q = Xᵀ dQ,  dX += dQ W_Qᵀ: X is used three times, so its gradients add
 
-**Changed**  Q is no argument any more but Q = X W_Q: every input asks about every other. In place of dQ there are
+**Changed**  Q is no longer an argument; it is Q = X W_Q. Every input attends to every other. In place of dQ there are
 dW_Q and a third term in dX.
 
 **Raises**  ValueError for shapes that don't fit, TypeError for dtypes that differ or a mask that is not boolean.

@@ -1,4 +1,4 @@
-"""Version 7, multi-head attention: H attentions side by side, each in a subspace of its own.
+"""Version 7, multi-head attention: H attentions side by side, each with projections of its own.
 
 **Forward**
 
@@ -16,7 +16,7 @@ split turns (…, N, H·D) into (…, H, N, D), merge back.
 
     Z = merge(Y) W_O + b_O         dW_O = merge(Y)ᵀ dZ,  db_O = 1ᵀ dZ,  dY = split(dZ W_Oᵀ)
     Y_id = Σ_n A_in V_nd           dA_in = Σ_d dY_id V_nd,  dV_nd = Σ_i A_in dY_id    dA = dY Vᵀ,  dV = Aᵀ dY
-    A = softmax(E)                 dE = A ⊙ (dA − rowsum(A ⊙ dA))                    see npattn.layers.softmax
+    A = softmax(E)                 dE = A ⊙ (dA − rowsum(A ⊙ dA))                     see npattn.layers.softmax
     E_in = Σ_d Q_id K_nd / √D_Q    dQ_id = Σ_n dE_in K_nd / √D_Q                      dQ = (dE/√D_Q) K
                                    dK_nd = Σ_i dE_in Q_id / √D_Q                      dK = (dE/√D_Q)ᵀ Q
     V = split(X W_V + b_V)         dW_V = Xᵀ merge(dV),  db_V = 1ᵀ merge(dV),  dX = merge(dV) W_Vᵀ
@@ -24,7 +24,7 @@ split turns (…, N, H·D) into (…, H, N, D), merge back.
     Q = split(X_Q W_Q + b_Q)       dW_Q = X_Qᵀ merge(dQ),  db_Q = 1ᵀ merge(dQ),  dX_Q = merge(dQ) W_Qᵀ
 
 The last three are npattn.layers.linear. split and merge move numbers without changing them, so each is the other's
-backward. In mathematics db_K is zero: b_K shifts all scores of a query alike, and the softmax does not see a shift.
+backward. In mathematics db_K is zero: b_K shifts all scores of a query alike, and a shift does not change the softmax.
 
 **Changed**  Four things; the comments in `forward` mark them.
 

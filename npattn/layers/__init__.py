@@ -1,9 +1,12 @@
-"""The layers a Transformer is made of, each a pure pair: `name` and `name_backward`.
+"""The layers of a Transformer, one file each. A layer is a pure pair: `name` and `name_backward`.
 
-`name(...)` returns `(Y, cache)` and `name_backward(dY, cache)` the gradients in the order of the floating arguments
-(ids, targets and masks have none), `None` for one that was `None`. A single gradient comes bare. `softmax` is the one
-exception: its output is all that its backward needs, so it returns `A` alone and `softmax_backward(dA, A)` takes it
-as the cache.
+`name(...)` returns `(Y, cache)`. `name_backward(dY, cache)` returns the gradients in the order of the floating
+arguments; ids, targets and masks have none, and an argument that was None has None. A single gradient is returned bare.
+`softmax` is the one exception: its backward needs its output alone, so it returns `A`, and `softmax_backward(dA, A)`
+takes `A`.
+
+`kernels` has the products and sums that layers share, without checks; `positions` has the sinusoids. Attention is not
+here but in `npattn.attention`.
 """
 
 from npattn.layers.cross_entropy import cross_entropy, cross_entropy_backward

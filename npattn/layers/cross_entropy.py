@@ -5,8 +5,8 @@
     q = (1 − ε) onehot(t) + ε/V                             the smoothed target, as in PyTorch
     ℓ = −Σ_v q_v log p_v = lse(z) − (1 − ε) z_t − (ε/V) Σ_v z_v,    lse(z) = log Σ_v exp z_v
 
-and L is the mean of ℓ over the n positions whose target is not `ignore_id`; 0 when there is none. The logarithm is
-taken of the sum of exponentials, never of a probability, so that 0 · log 0 cannot occur.
+and L is the mean of ℓ over the n positions whose target is not `ignore_id`, or 0 if there is none. The logarithm is
+taken of a sum of exponentials, never of a probability, so 0 · log 0 cannot occur.
 
 **Backward**  ∂ lse/∂z = p, and Σ q = 1:
 
@@ -15,8 +15,8 @@ taken of the sum of exponentials, never of a probability, so that 0 · log 0 can
 **Units**  nats a position. L is a 0-d array, dL (`dloss`) a number.
 
 **Raises**  TypeError for targets that are no integers, IndexError for one outside 0 … V − 1 (`ignore_id` itself may
-lie outside, as −100 does in PyTorch), ValueError for shapes that don't fit, a `dloss` that is no real number, or
-unless 0 ≤ ε < 1.
+lie outside, as −100 does in PyTorch), ValueError for shapes that don't fit, for a `dloss` that is no real number,
+and unless 0 ≤ ε < 1.
 
 **Source**  Szegedy et al. (2016), arXiv:1512.00567, §7. Smoothing is defined in three ways in the field: ε/V on every
 class (here, and torch.nn.functional.cross_entropy), ε/(V − 1) on the wrong classes (fairseq), ε/(V − 2) with the

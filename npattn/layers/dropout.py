@@ -4,13 +4,13 @@
 
     Y = X ⊙ M,    M_i = 0 with probability p, else 1/(1 − p)
 
-so that E[Y] = X and nothing needs scaling at evaluation. Without an rng it is the identity: there is no `training`
-flag, handing over a generator is what switches dropout on.
+The mean of Y is X, so nothing needs scaling at evaluation. There is no `training` flag: an rng switches dropout on, and
+without one Y is X.
 
-**Backward**  dX = dY ⊙ M, with the mask of that very forward call.
+**Backward**  dX = dY ⊙ M, with the mask of the same forward call.
 
 **Raises**  ValueError unless 0 ≤ p < 1 and for a dY of another shape than Y; TypeError for an rng that is no
-numpy.random.Generator, and for what is no floating array.
+numpy.random.Generator, and for anything but a floating array.
 
 **Source**  Srivastava et al., "Dropout", JMLR 15 (2014).
 

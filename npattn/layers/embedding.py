@@ -8,9 +8,9 @@
 
     dW_E[v] = Σ_{n: ids_n = v} dY_n        `dW[ids] += dY` would count each repeated id once
 
-**Raises**  TypeError for ids that are no integers (bool and float are none) and for a W_E or dY that is no floating
-array, IndexError for an id below 0 or above V − 1: Python's −1 for "last" has no meaning here; ValueError for shapes
-that don't fit.
+**Raises**  TypeError for ids that are not integers (bool and float included), and for a W_E or dY that is no floating
+array. IndexError for an id below 0 or above V − 1; −1 does not mean the last row here. ValueError for shapes that don't
+fit.
 
 **Source**  Bengio et al., "A Neural Probabilistic Language Model", JMLR 3 (2003).
 

@@ -15,7 +15,7 @@ from npattn._internal.checks import Array
 
 
 def project(X: Array, W: Array, b: Array | None = None) -> Array:
-    """X W + b as one matrix product: NumPy would otherwise multiply batch member by batch member."""
+    """X W + b as one matrix product; with batch axes NumPy would take one product for each member of the batch."""
     Y = rows(X) @ W                                           # (rows, D_out)
     if b is not None:
         Y += b
@@ -37,7 +37,7 @@ def rows(X: Array) -> Array:
     return X.reshape(math.prod(X.shape[:-1]), X.shape[-1])
 
 
-#: Rows that one product with a vector of ones may add up. Adding ones one by one in float32 stops at 2²⁴.
+#: Rows that one product with a vector of ones may add up: a float32 sum of ones, added one by one, stops at 2²⁴.
 CHUNK = 4096
 
 
@@ -54,7 +54,7 @@ def sum_rows(dY: Array) -> Array:
 
 @lru_cache(maxsize=64)
 def ones(n: int, dtype: np.dtype[np.generic]) -> Array:
-    """A read-only vector of ones: every layer of a model sums rows of the same few lengths."""
+    """A read-only vector of ones, kept because the layers of a model sum rows of the same few lengths."""
     vector = np.ones(n, dtype)
     vector.flags.writeable = False
     return vector

@@ -1,4 +1,4 @@
-"""Layer normalisation: every row to mean 0 and variance 1, then a learned scale γ and shift β.
+"""Layer normalisation: each row is brought to mean 0 and variance 1, then scaled by γ and shifted by β.
 
 **Forward**  For one row x of D entries:
 
@@ -20,13 +20,13 @@ since ∂μ/∂x_k = 1/D, ∂v/∂x_k = 2 (x_k − μ)/D and ∂r/∂v = −r³/
 
     dx = r (dx̂ − mean(dx̂) − x̂ mean(dx̂ ⊙ x̂))
 
-γ stands inside both means. Outside them it would be right only when γ is the same everywhere, as it is on the
-first step of training and on no later one.
+γ stands inside both means, in dx̂. Outside them the formula would be right only while all entries of γ are equal, as
+they are before training.
 
-A constant row gives β: ε must be at least 2⁻¹²⁶.
+A constant row has variance 0; it gives β, because ε is at least 2⁻¹²⁶.
 
-**Raises**  ValueError for shapes that don't fit and an ε out of range, TypeError for what is no floating array or
-dtypes that differ.
+**Raises**  ValueError for shapes that don't fit and an ε out of range, TypeError for anything but
+floating arrays of one dtype.
 
 **Source**  Ba, Kiros & Hinton, "Layer Normalization" (2016), arXiv:1607.06450.
 

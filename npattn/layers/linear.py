@@ -10,7 +10,7 @@
     dW_ij = Σ_n X_ni dY_nj   →  dW = Xᵀ dY      summed over every row of every batch axis
     db_j  = Σ_n dY_nj        →  db = 1ᵀ dY
 
-**Raises**  ValueError for shapes that don't fit, TypeError for what is no floating array or dtypes that differ.
+**Raises**  ValueError for shapes that don't fit, TypeError for anything but floating arrays of one dtype.
 
 **Source**  Any text on back-propagation; Rumelhart, Hinton & Williams, Nature 323 (1986).
 

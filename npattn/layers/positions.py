@@ -1,15 +1,15 @@
-"""Sinusoidal positions: what tells attention, which knows no order, where in the sequence a row stands.
+"""Sinusoidal positions: they tell attention, which ignores order, where each row stands in the sequence.
 
     P[n, 2i] = sin(n / 10000^(2i/D)),    P[n, 2i+1] = cos(n / 10000^(2i/D))
 
 for row n and columns 2i and 2i+1, all counted from 0, of width D.
 
-Each pair of columns turns at its own pace, with wavelengths from 2π to nearly 10000·2π. So, for an even D, P[n + k]
-is P[n] turned by angles that depend on k alone, and the dot product P[n]·P[m] depends on n − m alone.
+Each pair of columns turns at its own speed, with wavelengths from 2π to nearly 10000·2π. For an even D, P[n + k] is
+P[n] turned by angles that depend on k alone. So the dot product P[n]·P[m] depends on n − m alone.
 
 P is added to the embeddings (B, N, D), which have been scaled by √D.
 
-**Raises**  ValueError for negative sizes, TypeError for what is no integer.
+**Raises**  ValueError for negative sizes, TypeError for anything but integers.
 
 **Source**  Vaswani et al. (2017), arXiv:1706.03762, §3.5.
 

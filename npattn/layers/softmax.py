@@ -1,22 +1,22 @@
-"""Masked softmax over the last axis: scores in, weights that sum to 1 out.
+"""Masked softmax over the last axis: it turns scores into weights that sum to 1.
 
 **Forward**
 
     A_ij = exp(E_ij − m_i) / Σ_k exp(E_ik − m_i),    m_i = max_k E_ik
 
-Subtracting the row's maximum changes nothing (it cancels) and keeps exp from overflowing. Where the mask is False the
-score counts as −∞ and the weight is exactly 0: a large finite number instead could be out-learned. A row that may
-attend to nothing, all of whose scores are −∞ by the mask or of themselves, gets weights 0, and so A V = 0 and
-gradient 0, where a plain softmax would say 0/0.
+The row's maximum cancels, so subtracting it changes nothing; it keeps exp from overflowing. Where the mask is False,
+the score counts as −∞ and the weight is exactly 0. A large negative number in place of −∞ would not do, because scores
+can grow beyond it in training. A row may have no visible score, or only scores of −∞. It gets weights of 0, so A V and
+the gradient are 0 too, where a plain softmax has 0/0.
 
 **Backward**  From ∂A_ij/∂E_ik = A_ij (δ_jk − A_ik):
 
     dE_ik = Σ_j dA_ij A_ij (δ_jk − A_ik) = A_ik (dA_ik − Σ_j A_ij dA_ij)
 
-The sum is one number a row: what the weights, which share a total of 1, take from one another.
+The sum is one number a row, rowsum(A ⊙ dA). It is there because the weights of a row share a total of 1.
 
 **Raises**  TypeError for a mask that is not boolean, ValueError for one that does not broadcast to E.
-NaN or +∞ in a score that takes part makes its whole row NaN; under the mask neither is read.
+NaN or +∞ in a visible score makes its whole row NaN; masked scores are not read.
 
 **Source**  Bridle, "Probabilistic interpretation of feedforward classification network outputs" (1990).
 

@@ -1,43 +1,43 @@
 """Scaled dot-product attention in tiles: the same mathematics as `npattn.attention.dot_product`, in memory linear in N.
 
-The scores (…, N_Q, N_X) are never held whole. Queries and keys are cut into tiles of T rows, and each worker thread
-holds one tile of scores, (T, T), at a time, and backward one of their gradients. Besides the products and exp, every
-pass over a tile costs 1 to 3 % of all the time, so they are few: s goes to the rows of Q, w and δ below to those of dY.
+The scores (…, N_Q, N_X) never exist as a whole. Queries and keys are cut into tiles of T rows. A worker thread holds
+one tile of scores, (T, T), at a time; in backward also one tile of their gradients. Every pass over a tile costs 1 to 3
+% of all the time, so factors are applied to rows instead: s to the rows of Q, w and δ below to the rows of dY.
 
-**Forward**  For one tile of queries Q, going through the tiles j of keys, with s as in the core, and with the running
-maximum m, the running sum ℓ and the running output O of each row:
+**Forward**  For one tile of queries Q, over the tiles j of keys. Each row has a running maximum m, a running sum ℓ and
+a running output O; s is the scale of the core:
 
     E_j = (s Q) K_jᵀ + bias_j,   m' = max(m, max E_j),   P_j = exp(E_j − m')
     ℓ ← ℓ exp(m − m') + Σ P_j,   O ← O exp(m − m') + P_j V_j,   m ← m'
 
-and in the end Y = O/ℓ. Each step changes the reference of what was summed before from m to m', so the result is exact.
-What backward needs of the softmax is one number a row, λ = m + log ℓ, since A_j = exp(E_j − λ).
+and in the end Y = O/ℓ. Each step moves the earlier sums from the reference m to m', so the result is exact. Backward
+needs one number a row of the softmax, λ = m + log ℓ, since A_j = exp(E_j − λ).
 
-**Reference**  m is there to keep exp in range. As long as the maximum of a row stays within ±`BOUND` (of
-`npattn.attention.tiled.tiles`), 0 does as well, and a tile all of whose rows have it is spared the difference E_j − m'. So m
-above is `safe_shift(maximum)`, which is 0 in that range. Only scores that a row may see decide: what is hidden from it
-changes no bit.
+**Reference**  m keeps exp in range. If the maximum of a row is within ±`BOUND` (of `npattn.attention.tiled.tiles`), the
+reference 0 does the same, and a tile whose rows all have it needs no difference E_j − m'. So m above is
+`safe_shift(maximum)`, which is 0 in that range. The maximum is taken over the visible scores only, so hidden scores
+change no bit.
 
-**Backward**  A_j is computed again, tile by tile, from a reference that λ gives in the same way; the factor w between
-P_j and A_j is one number a row and goes to the rows of dY:
+**Backward**  A_j is computed again, tile by tile, with a reference r that follows from λ. The factor w between P_j and
+A_j is one number a row; it is applied to the rows of dY:
 
     A_j = w P_j,    P_j = exp(E_j + r), w = exp(−λ − r), r = safe_shift(−λ)        r is 0 or −λ, w is exp(−λ) or 1
 
-The sum Σ_n A_n dA_n over all keys is known before the first tile, δ = rowsum(dY ⊙ Y), one number a row:
+The softmax's backward needs Σ_n A_n dA_n over all keys. It is known before the first tile, as δ = rowsum(dY ⊙ Y):
 
     Σ_n A_n dA_n = Σ_n A_n Σ_d dY_d V_nd = Σ_d dY_d Y_d
 
-so that the product of dY and V with one column more gives dA − δ at once, without a pass over the tile:
+The product of dY and V, with one column more, then gives dA − δ without a pass over the tile:
 
     dV_j += A_jᵀ dY = P_jᵀ (w dY)
     dE_j = A_j ⊙ (dY V_jᵀ − δ) = P_j ⊙ ([w dY, −w δ] [V_j, 1]ᵀ)
     dQ += s dE_j K_j,   dK_j += dE_jᵀ (s Q),   dbias_j += dE_j, summed over the axes it was broadcast on
 
-A tile of which the mask or the causal order hides everything is skipped both ways.
+A tile that the mask or the causal order hides as a whole is skipped, forward and backward.
 
-**Threads**  Forward the parts are tiles of queries, backward tiles of keys: a part writes its own rows of Y and λ, dK
-and dV, and hands its share of dQ and dbias back to be added in the order of the parts. How the parts are cut does not
-depend on the number of workers.
+**Threads**  The work is cut into parts, see `split_work`: tiles of queries in forward, tiles of keys in backward. A
+part writes its own rows of Y and λ, or of dK and dV. Its shares of dQ and dbias are added in the order of the parts.
+The cut does not depend on the number of workers, so the result has the same bits for any number.
 
 `tile` is T; it changes memory and speed, and the result by rounding only. λ and δ are one number for each query.
 
@@ -100,7 +100,7 @@ SHAPES = Shapes(
     dY="… N_Q D_V",
 )
 
-#: Below so many scores, 2 ms of work, starting threads costs more than they save.
+#: For fewer scores, 2 ms of work, starting threads costs more than they save.
 FEW = 1 << 17
 
 
@@ -140,9 +140,9 @@ def tiled_attention(
     - scale: multiplies Q Kᵀ; None for 1/√D_Q.
     - causal: True lets query i attend to keys 0 … i alone.
     - tile: T, the rows of a tile.
-    - workers: threads, here and in backward, with one BLAS thread each, which is set back at the end. None: one for
-      each core when threadpoolctl (the extra `fast`) is installed and the call comes from the main thread, else one,
-      and BLAS threads as they are.
+    - workers: threads, here and in backward, with one BLAS thread each; BLAS is set back at the end. None: one for each
+      core if threadpoolctl (the extra `fast`) is installed and the call comes from the main thread; else one, and BLAS
+      stays as it is.
     """
     sizes = SHAPES.check(Q, K, V, mask=mask, bias=bias, scale=scale, causal=causal, tile=tile)
     s = 1 / sqrt_width(Q) if scale is None else float(scale)
@@ -156,7 +156,7 @@ def tiled_attention(
 
 
 def choose_workers(workers: int | None, scores: int) -> int:
-    """Return the number of threads that was asked for, or one that suits so many scores."""
+    """Return the given number of threads, or one that suits so many scores."""
     if workers is None:
         return default_workers() if scores > FEW else 1
     return check_size("workers", workers, least=1)
@@ -168,7 +168,7 @@ def tiled_attention_backward(dY: Array, cache: Cache) -> tuple[Array, Array, Arr
     - dY: the gradient of the loss with respect to Y.
     - cache: what `tiled_attention` returned beside Y.
     """
-    Q, K, V, Y, _, _, bias, *_ = SHAPES.check_backward(dY, cache, Cache)
+    Q, K, V, _, _, _, bias, *_ = SHAPES.check_backward(dY, cache, Cache)
     dQ, dK, dV = (np.zeros(array.shape, array.dtype) for array in (Q, K, V))
     dbias = None if bias is None else np.zeros(bias.shape, bias.dtype)
 
@@ -177,7 +177,7 @@ def tiled_attention_backward(dY: Array, cache: Cache) -> tuple[Array, Array, Arr
         if dbias is not None and shares[1] is not None:
             add_for_heads(dbias, shares[1], part)
 
-    work = functools.partial(_pull_back, cache, Scratch(), dY, dK, dV)
+    work = functools.partial(_attend_backward, cache, Scratch(), dY, dK, dV)
     in_order(split_work((*Q.shape[:-1], K.shape[-2]), -1, cache.tile), work, collect, cache.workers)
     return dQ, dK, dV, dbias
 
@@ -199,7 +199,7 @@ def _attend(cache: Cache, scratch: Scratch, part: HeadTiles) -> None:
                 top = np.maximum(top, np.maximum.reduce(P.real, -1, keepdims=True))
                 if (raised := safe_shift(top)).any() or m.any():
                     P -= raised
-                    fade = np.exp(np.minimum(m - raised, 0))  # it only rises, but from no score at all
+                    fade = np.exp(np.minimum(m - raised, 0))  # m rises, except from the 0 of no score
                     total *= fade
                     O *= fade
                     m = raised
@@ -212,10 +212,10 @@ def _attend(cache: Cache, scratch: Scratch, part: HeadTiles) -> None:
             lam[..., i, :] = np.where(dead, np.inf, m + np.log(total))
 
 
-def _pull_back(
+def _attend_backward(
     cache: Cache, scratch: Scratch, dY: Array, dK: Array, dV: Array, part: HeadTiles
 ) -> tuple[Array, Array | None]:
-    """Fill dK and dV for some tiles of keys; return their shares of dQ and dbias."""
+    """Fill dK and dV for some tiles of keys; return the shares of dQ and dbias."""
     K, V, lam, dK, dV = (array[part.heads] for array in (cache.K, cache.V, cache.lam, dK, dV))
     Q = cache.Q[part.heads] * cache.scale
     r = safe_shift(-lam)

@@ -1,4 +1,4 @@
-"""The pieces that tiled attention is cut into: parts for the workers, tiles of scores, and the memory tiles share."""
+"""The pieces of tiled attention: parts for the workers, tiles of scores, and the memory that tiles share."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from npattn.attention.dot_product import sum_to_shape
 #: Picks some heads out of (*batch, …): integers for the leading batch axes, a slice for the last.
 Heads: TypeAlias = tuple[int | slice, ...]
 
-#: A call with fewer heads is cut into about so many parts, so that cores find work. More of them would cost more, a
-#: few passes over Q and dY each; and the number of workers must not enter, or it would change the last bits of sums.
+#: A call is cut into at least about so many parts, to give all cores work. Each part costs a few passes over Q and dY.
+#: The number of workers must not enter, because it would change the last bits of sums.
 PARTS = 8
 
-#: Heads go together as long as their scores fill no tile, or fewer than this: below, Python's own time counts most.
+#: Short heads go together until they have a tile of scores, or this many. With fewer, Python's own time counts most.
 FULL = 1 << 14
 
-#: Between exp(−16) and exp(16), 1e-7 and 9e6, sums and products with V keep all their digits, also in
-#: float32 for any V between 1e-28 and 1e27.
+#: exp(−16) and exp(16) are 1e-7 and 9e6. In that range sums and products with V keep all their digits, in float32 for
+#: any V between 1e-28 and 1e27.
 BOUND = 16.0
 
 ALL = slice(None)
 
 
 class HeadTiles(NamedTuple):
-    """What one worker does at a time: some heads, and a run of their tiles."""
+    """A part of the work: some heads, and some of their tiles in a row."""
 
     heads: Heads
     tiles: list[slice]
@@ -40,14 +40,14 @@ class HeadTiles(NamedTuple):
 
 
 def split_work(scores: tuple[int, ...], axis: int, tile: int) -> list[HeadTiles]:
-    """Cut the scores (*batch, N_Q, N_X) along the axis −2 or −1: short heads several at once, long ones into runs."""
+    """Cut the scores (*batch, N_Q, N_X) along axis −2 or −1 into parts: several short heads each, or a piece of one."""
     *batch, N_Q, N_X = scores
     at_once = max(tile**2, FULL) // max(min(N_Q, tile) * min(N_X, tile), 1)   # heads that go together
     heads: list[Heads] = [()]
     if batch:
         heads = [(*lead, some) for lead in np.ndindex(*batch[:-1]) for some in slices(batch[-1], at_once)]
     tiles = slices(scores[axis], tile)
-    run = math.ceil(len(tiles) * len(heads) / PARTS)          # tiles that follow each other in one part
+    run = math.ceil(len(tiles) * len(heads) / PARTS)          # tiles in one part
     return [HeadTiles(some, tiles[few]) for some in heads for few in slices(len(tiles), max(run, 1))]
 
 
@@ -57,17 +57,17 @@ def slices(N: int, tile: int) -> list[slice]:
 
 
 class Scratch(threading.local):
-    """Memory for the tiles in work; each thread that comes by gets its own.
+    """Memory for the current tiles, separate for each thread.
 
-    A tile made afresh by every operation would be mapped, cleared and returned each time, at half the cost of the
-    whole computation.
+    If every operation made a new tile, the system would map and clear its memory each time. That takes half as long as
+    the whole computation.
     """
 
     def __init__(self) -> None:
         self.buffers: dict[str, Array] = {}
 
     def product(self, A: Array, B: Array, name: str = "rows") -> Array:
-        """A B in the buffer of that name, valid until its next use."""
+        """A B, in the buffer of that name; valid until the next use of the buffer."""
         shape = (*A.shape[:-1], B.shape[-1])
         size = math.prod(shape)
         if name not in self.buffers or self.buffers[name].size < size:
@@ -82,7 +82,7 @@ class ScoreTiles:
         self.K, self.mask, self.bias, self.causal, self.scratch = K, mask, bias, causal, scratch
 
     def tile(self, Q: Array, i: slice, j: slice) -> Array | None:
-        """Q K_jᵀ + bias_ij for queries Q at i, −∞ where hidden; None when all of it is hidden."""
+        """Return Q K_jᵀ + bias_ij for the queries Q at i, −∞ where hidden; None if the whole tile is hidden."""
         hidden = self._hidden(i, j)
         if hidden is not None and hidden.all():
             return None
@@ -94,7 +94,7 @@ class ScoreTiles:
         return E
 
     def _hidden(self, i: slice, j: slice) -> Array | None:
-        """True where the queries i may not see the keys j, broadcastable to the tile; None when they see them all."""
+        """Return True where query i may not attend to key j, broadcastable to the tile; None if nothing is hidden."""
         if self.causal and j.start >= i.stop:
             return np.ones((), bool)                          # every key lies after every query
         hidden = None
@@ -109,7 +109,7 @@ class ScoreTiles:
 
 
 def of_heads(array: Array | None, batch: tuple[int, ...], heads: Heads) -> Array | None:
-    """The part of a mask or bias that belongs to some heads, (…, 1 or N_Q, 1 or N_X)."""
+    """Return the rows of a mask or bias for some heads, (…, 1 or N_Q, 1 or N_X)."""
     if array is None:
         return None
     array = np.atleast_2d(array)
@@ -117,14 +117,14 @@ def of_heads(array: Array | None, batch: tuple[int, ...], heads: Heads) -> Array
 
 
 def tile_of(array: Array, i: slice, j: slice) -> Array:
-    """The part of a mask or bias that belongs to a tile; an axis of size 1 is broadcast and stays whole."""
+    """Return the tile i, j of a mask or bias; an axis of size 1 broadcasts and stays whole."""
     if array.shape[-2] != 1:
         array = array[..., i, :]
     return array if array.shape[-1] == 1 else array[..., j]
 
 
 def add_for_heads(total: Array, share: Array, part: HeadTiles) -> None:
-    """Add a part's share (…, 1 or N_Q, 1 or span) to dbias, summed over the heads that have their bias in common."""
+    """Add the share of a part, (…, 1 or N_Q, 1 or span), to dbias; summed over the heads that share a bias."""
     whole = total.reshape((1,) * (len(part.heads) + 2 - total.ndim) + total.shape)
     at = tuple(0 if size == 1 else h for size, h in zip(whole.shape, part.heads, strict=False))
     target = tile_of(whole[at], ALL, part.span)
@@ -132,7 +132,7 @@ def add_for_heads(total: Array, share: Array, part: HeadTiles) -> None:
 
 
 def safe_shift(x: Array) -> Array:
-    """What to take off scores of greatest x, (…, 1): 0 within ±BOUND, and for −∞, since then there are none; else x."""
+    """Return what to subtract from scores with the maximum x, (…, 1): 0 within ±BOUND and for −∞ (no score), else x."""
     return np.where((x >= -BOUND) & (x <= BOUND) | np.isneginf(x), 0, x)
 
 
