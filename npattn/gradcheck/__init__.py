@@ -1,4 +1,4 @@
-"""Check a hand-written backward pass against numeric derivatives: npattn's own, and anybody's.
+"""Check a hand-written backward pass, of npattn or your own, against numeric derivatives.
 
 >>> import numpy as np
 >>> def forward(x, w):
@@ -12,9 +12,9 @@
 >>> report.ok, report.max_error < 1e-14, report["w"].method
 (True, True, 'complex-step')
 
-The course of a check: `pair` calls the functions, `contract` watches what they do to memory, `numeric` measures
-slopes, `probes` chooses where, `trial` compares, `noise` tells rounding from an error, `diagnosis` and `hints`
-explain, `report` prints.
+A check runs through these files: `pair` calls the functions, `contract` finds out whether they write into their inputs,
+`numeric` measures slopes, `probes` chooses directions, `trial` compares, `noise` distinguishes rounding from an error,
+`diagnosis` and `hints` explain it, `report` prints.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from typing import Any
 
 import numpy as np
 
-from npattn._internal.checks import check_choice, check_generator, check_number, shown
+from npattn._internal.checks import check_choice, check_generator, check_number
 from npattn.gradcheck.check import METHODS, Check, Choice
-from npattn.gradcheck.pair import Pair
+from npattn.gradcheck.pair import PairUnderTest
 from npattn.gradcheck.report import ArgumentReport, GradientError, GradientReport
 
 __all__ = ["ArgumentReport", "GradientError", "GradientReport", "check_gradients"]
@@ -44,8 +44,18 @@ def check_gradients(
 ) -> GradientReport:
     """Check that ``backward(dy, cache)`` is the derivative of ``forward(*args, **kwargs) -> (y, cache)``.
 
-    With a random cotangent dy the loss is L = Σ dy·y, and the gradients that backward returns must be ∂L/∂args.
-    In a test of your own::
+    - forward: a function that returns (y, cache). y is an array, a scalar, or nested; the cache is any object.
+    - backward: a function of (dy, cache) that returns the gradients, see below. dy is the *cotangent* of y: the
+      gradient of the loss with respect to y, in the structure of y.
+    - args: tuple of the positional arguments of forward. Every floating array in it is differentiated, also in nested
+      mappings, lists, tuples and NamedTuples. Integer and boolean arrays, None and Python scalars are passed through.
+    - kwargs: keyword arguments of forward, not differentiated: put masks there. None for no keyword arguments.
+    - method: "complex-step", "central-difference", or "auto", which chooses one of them, see below.
+    - rtol: the largest relative error that passes, above 0; None for 1e-12 by the complex step and 1e-7 otherwise.
+    - rng: seed or Generator for the cotangent and the random directions; the same seed gives the same report.
+
+    The check draws a random cotangent dy. Then the loss is L = Σ dy·y, and backward must return ∂L/∂args. In a test of
+    your own::
 
         def test_my_layer():
             rng = np.random.default_rng(0)
@@ -54,59 +64,46 @@ def check_gradients(
 
     From the shell: ``npattn check module:my_layer --args X:5,4 W:4,3 b:3``.
 
-    **Arguments.** Every floating array in `args` is differentiated, also in nested mappings, lists, tuples and
-    NamedTuples. Integer and boolean arrays, None and Python scalars are passed through, and so is all of `kwargs`:
-    put masks there, and arrays that need no derivative. y may be an array, a scalar, or nested as well; dy has its
-    structure. A `numpy.random.Generator` among the arguments is copied for each call, so that dropout keeps its mask.
+    Returns a `GradientReport`, which prints as a table. Raises GradientError, an AssertionError with the report as
+    `.report`, if a gradient is wrong or a check below fails. Raises ValueError if there is no floating array in
+    `args`, if y is not finite, or if `method` does not suit forward. Raises TypeError if `args` is no tuple, if forward
+    returns no (y, cache), or if an array is complex.
 
-    **Gradients.** Backward returns one for each argument that holds a floating array, in the order of the arguments,
-    as a tuple or list; a single one may be bare. Other arguments have no slot, or a slot with None, and Nones at the
-    end may stand for arguments that were not passed. ``forward(Q, X, mask)`` gives (dQ, dX) or (dQ, dX, None),
-    ``embedding(ids, W_E)`` gives dW_E. The gradient of a mapping is a mapping with its keys; lists and tuples inside
-    an argument follow the rule for arguments. None for a floating array states that its gradient is zero, and is
-    checked.
+    **Arguments.** A `numpy.random.Generator` in `args` or `kwargs` is copied for each call, so dropout keeps its mask.
+    Arrays that are not float64 are checked in float64.
 
-    **Method.** ``"complex-step"`` has no cancellation: errors are about 1e-15, the tolerance is 1e-12. It needs a
-    forward that runs on complex numbers: no abs, var, norm, sign or conj, comparisons on ``.real``, no buffer of a
-    fixed dtype. ``"central-difference"`` (Richardson-extrapolated) needs nothing; errors are about 1e-12, at worst
-    1e-8, the tolerance is 1e-7. ``"auto"`` uses the complex step if central differences agree with it, and otherwise
-    central differences, with a note that says why. `rtol` replaces the tolerance.
+    **Gradients.** Backward returns one gradient for each argument that holds a floating array, in the order of the
+    arguments, as a tuple or list. A single gradient may come without the tuple. Other arguments have no slot, or a slot
+    with None. Nones at the end may stand for arguments that were not passed. ``forward(Q, X, mask)`` gives (dQ, dX) or
+    (dQ, dX, None), ``embedding(ids, W_E)`` gives dW_E. The gradient of a mapping is a mapping with its keys. Lists and
+    tuples inside an argument follow the rule for arguments. None for a floating array states that its gradient is
+    zero, and this is checked.
 
-    Up to 1,000 numbers, every entry of every gradient is compared; beyond, each gradient along three random
-    directions, shared by several arrays when there are many, which a wrong entry cannot escape, and in some entries.
-    Errors are relative to the largest |gradient| of the array, or along a direction to its norm, whatever its size:
-    nothing passes for being small. Only what is lost in rounding noise counts as zero: see `npattn.gradcheck.noise`.
-    Arguments that sit on a kink (relu at 0, a tie of max) are noticed, and the check is made 0.1 % beside it. Arrays
-    that are not float64 are checked in float64.
+    **Method.** The complex step has no cancellation: its errors are about 1e-15. It needs a forward that runs on
+    complex numbers: no abs, var, norm, sign or conj, comparisons on ``.real``, no buffer of a fixed dtype. Central
+    differences (Richardson-extrapolated) work with every forward. Their errors are about 1e-12, at worst 1e-8. "auto"
+    uses the complex step if central differences agree with it. Otherwise it uses central differences, and a note gives
+    the reason.
 
-    **Also checked**, with the arguments as they are: shape and dtype of each gradient; that arguments, dy, cache and
-    y stay as they were, byte by byte; that backward gives the same bits when called again, also after another call
-    of forward; that a zero cotangent gives exactly zero; that backward is linear in dy; that no gradient shares
-    memory with an argument, dy, the cache, y or another gradient.
+    **What is compared.** Up to 1,000 numbers in all: every entry of every gradient. With more: each gradient along
+    three random directions, and some gradients also in two entries. A wrong entry changes the slope along every
+    direction. Many arrays share directions. Errors are relative to the largest |gradient| of the array, or along a
+    direction to its norm. So a gradient does not pass because it is small; only what is lost in rounding noise counts
+    as zero, see `npattn.gradcheck.noise`. If the arguments are on a kink (relu at 0, a tie of max), the check moves
+    every number by up to 0.1 %.
 
-    Args:
-        rng: seed or Generator for the cotangent and the random directions; the same seed gives the same report.
+    **Also checked**, on the arguments as they are:
 
-    Returns:
-        The report, a value that prints as a table.
-
-    Raises:
-        GradientError: a gradient is wrong or another promise is broken. It is an AssertionError, carries the report
-            as `.report`, and prints as it does.
-        ValueError: there is no floating array in `args`, y is not finite, or the method does not suit forward.
-        TypeError: `args` is no tuple, forward returns no (y, cache), or something is complex.
+    - Each gradient has the shape and dtype of its argument.
+    - Arguments, dy, cache and y stay as they were, byte by byte.
+    - Backward gives the same bits in a second call, also after another call of forward.
+    - A cotangent of zero gives gradients of exactly zero, and backward is linear in dy.
+    - No gradient shares memory with an argument, dy, the cache, y or another gradient.
     """
-    if not isinstance(args, (tuple, list)):
-        raise TypeError(f"args: expected a tuple of arguments, as in (x,), got {type(args).__name__}")
-    for symbol, function in (("forward", forward), ("backward", backward)):
-        if not callable(function):
-            raise TypeError(f"{symbol}: expected a function, got {type(function).__name__}")
-    if kwargs is not None and not (isinstance(kwargs, Mapping) and all(isinstance(name, str) for name in kwargs)):
-        raise TypeError(f"kwargs: expected a mapping of names to arguments, got {shown(kwargs)}")
     check_choice("method", method, METHODS)
     if rtol is not None:
         rtol = check_number("rtol", rtol, 0, ends="(]")
-    pair = Pair(forward, backward, tuple(args), dict(kwargs or {}))
+    pair = PairUnderTest(forward, backward, args, kwargs)
     report = Check(pair, method, rtol, check_generator("rng", rng)).run()
     if not report.ok:
         raise GradientError(report)

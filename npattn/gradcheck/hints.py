@@ -1,4 +1,4 @@
-"""Recognise how a gradient is wrong. A pattern is named only if it explains all but a thousandth of the error."""
+"""Recognise common errors in a gradient. A hint is given only if it explains all but a thousandth of the error."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from npattn._internal.checks import Array
 def value_hint(
     analytic: Array, numeric: Array, others: Sequence[tuple[str, Array]], axes: Sequence[tuple[str, int]]
 ) -> str | None:
-    """Say what is wrong with a whole gradient, or with slopes along some directions.
+    """Return what is wrong with a whole gradient, or with slopes along some directions; None if it is not recognised.
 
-    `others` are the other gradients that backward returned, `axes` names and lengths of all axes around.
+    `others` are the other gradients that backward returned. `axes` are the names and lengths of the axes of all arrays.
 
     >>> value_hint(np.array([2.0, -4.0]), np.array([1.0, -2.0]), [], [("axis 0 of x", 4)])
     'off by a factor of 2 = √4; 4 is the length of axis 0 of x'
@@ -39,7 +39,7 @@ def value_hint(
 
 
 def shape_hint(shape: tuple[int, ...], expected: tuple[int, ...]) -> str | None:
-    """Say how a gradient could come by the shape of its argument.
+    """Return how a gradient could get the shape of its argument; None if it is not recognised.
 
     >>> shape_hint((8, 3), (3,)), shape_hint((4, 3), (3, 4))
     ('the argument is broadcast: sum over axis 0', 'transposed?')
@@ -56,15 +56,13 @@ def shape_hint(shape: tuple[int, ...], expected: tuple[int, ...]) -> str | None:
 
 
 def _swapped(numeric: Array, others: Sequence[tuple[str, Array]], tolerance: float) -> str | None:
-    for name, other in others:
-        if other.shape == numeric.shape and np.max(abs(other - numeric)) <= tolerance:
-            return f"the right one was returned for {name}: gradients in the wrong order?"
-    return None
+    same = (name for name, g in others if g.shape == numeric.shape and np.max(abs(g - numeric)) <= tolerance)
+    return next((f"the right one was returned for {name}: gradients in the wrong order?" for name in same), None)
 
 
 def _factor(analytic: Array, numeric: Array, axes: Sequence[tuple[str, int]], tolerance: float) -> str | None:
     size = float(np.max(abs(numeric)))
-    unit = numeric / size if size else numeric  # whose squares neither overflow nor vanish
+    unit = numeric / size if size else numeric  # its squares neither overflow nor vanish
     factor = float(np.sum(analytic / size * unit)) / float(np.sum(unit * unit)) if size else np.nan
     if not np.max(abs(analytic - factor * numeric)) <= tolerance:
         return None
@@ -76,7 +74,7 @@ def _factor(analytic: Array, numeric: Array, axes: Sequence[tuple[str, int]], to
 
 
 def _origin(factor: float, axes: Sequence[tuple[str, int]]) -> str:
-    """Recognise the length of an axis, or its root: a mean for a sum, a missing 1/√D."""
+    """Recognise a factor as the length of an axis or its root: a mean instead of a sum, a missing 1/√D."""
     for name, length in axes:
         for root, value in (("", float(length)), ("√", math.sqrt(length))):
             for inverse, candidate in (("", value), ("1/", 1 / max(value, 1.0))):
@@ -87,9 +85,8 @@ def _origin(factor: float, axes: Sequence[tuple[str, int]]) -> str:
 
 
 def _transposed(analytic: Array, numeric: Array, tolerance: float) -> str | None:
-    if analytic.ndim < 2 or analytic.shape[-1] != analytic.shape[-2]:
-        return None
-    return "transposed" if np.max(abs(analytic.mT - numeric)) <= tolerance else None
+    is_square = analytic.ndim >= 2 and analytic.shape[-1] == analytic.shape[-2]
+    return "transposed" if is_square and np.max(abs(analytic.mT - numeric)) <= tolerance else None
 
 
 def _one_entry(analytic: Array, numeric: Array, tolerance: float) -> str | None:

@@ -1,63 +1,56 @@
-"""What an object holds, to tell whether a call has written into it or returned a part of it."""
+"""The contents of an object: whether a call changed them, and whether an array returned by a call is one of them."""
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Mapping
+from contextlib import suppress
 from types import FunctionType, ModuleType
 
 import numpy as np
 
-from npattn._internal.checks import Array
 from npattn.gradcheck.trees import Tree, branches
 
 SCALARS = (bool, int, float, complex, str, bytes, np.generic, type(None))
-OPAQUE = (type, FunctionType, ModuleType)  # what hangs on these belongs to nobody's cache
+OPAQUE = (type, FunctionType, ModuleType)  # their attributes are not part of a cache
 
 
-def walk(thing: Tree, name: str, above: tuple[int, ...] = ()) -> Iterator[tuple[str, Tree]]:
-    """Yield all leaves below `thing` with their names, through containers and the attributes of objects."""
-    is_leaf = isinstance(thing, (np.ndarray, *SCALARS, *OPAQUE)) or id(thing) in above
-    children = [] if is_leaf else branches(thing) or _attributes(thing)
+def walk(tree: Tree, name: str, above: tuple[int, ...] = ()) -> Iterator[tuple[str, Tree]]:
+    """Yield all leaves below `tree` with their names, through containers and the attributes of objects."""
+    is_leaf = isinstance(tree, (np.ndarray, *SCALARS, *OPAQUE)) or id(tree) in above
+    children = [] if is_leaf else branches(tree) or _attributes(tree)
     for suffix, child in children:
-        yield from walk(child, name + suffix, (*above, id(thing)))
+        yield from walk(child, name + suffix, (*above, id(tree)))
     if not children:
-        yield name, thing
+        yield name, tree
 
 
 def fingerprint(held: Mapping[str, Tree]) -> dict[str, Hashable]:
     """Return the bytes of every array and the text of every scalar, by name."""
-    return {name: _bits(leaf) for key, thing in held.items() for name, leaf in walk(thing, key)}
+    return {name: bits_of(leaf) for key, tree in held.items() for name, leaf in walk(tree, key)}
 
 
 def changes(before: Mapping[str, Hashable], held: Mapping[str, Tree]) -> list[str]:
-    """Return the names that are new, gone or different since `before` was taken."""
+    """Return the names of leaves that are new, removed or different since the fingerprint `before`."""
     now = fingerprint(held)
     return [n for n in {**before, **now} if n not in before or n not in now or before[n] != now[n]]
 
 
-def same_bits(one: Array | None, other: Array | None) -> bool:
-    return _bits(one) == _bits(other)
+def bits_of(leaf: Tree) -> Hashable:
+    """Return a value that is equal for two leaves with the same bits."""
+    if isinstance(leaf, np.ndarray):
+        return leaf.dtype.str, leaf.shape, leaf.tobytes()
+    return repr(leaf) if isinstance(leaf, SCALARS) else type(leaf).__name__
 
 
 def overlaps(one: Tree, other: Tree) -> bool:
-    """Say whether two arrays share a number in memory; where that is too hard to tell, they do not."""
-    if not isinstance(one, np.ndarray) or not isinstance(other, np.ndarray):
-        return False
-    if not np.may_share_memory(one, other):  # only compares bounds, and is fast
-        return False
-    try:
-        return np.shares_memory(one, other, max_work=10_000)  # type: ignore[arg-type]  # any number will do
-    except np.exceptions.TooHardError:
-        return False
+    """Whether two arrays share a number in memory; False when the search takes more than 10,000 steps."""
+    if isinstance(one, np.ndarray) and isinstance(other, np.ndarray):
+        with suppress(np.exceptions.TooHardError):
+            return np.shares_memory(one, other, max_work=10_000)  # type: ignore[arg-type]  # any integer is allowed
+    return False
 
 
 def _attributes(thing: object) -> list[tuple[str, Tree]]:
     slots = getattr(type(thing), "__slots__", ())
     names = [*getattr(thing, "__dict__", ()), *((slots,) if isinstance(slots, str) else slots)]
     return [(f".{name}", getattr(thing, name)) for name in names if hasattr(thing, name)]
-
-
-def _bits(leaf: Tree) -> Hashable:
-    if isinstance(leaf, np.ndarray):
-        return leaf.dtype.str, leaf.shape, leaf.tobytes()
-    return repr(leaf) if isinstance(leaf, SCALARS) else type(leaf).__name__

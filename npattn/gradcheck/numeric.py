@@ -1,16 +1,21 @@
 """Slopes of a scalar function along a direction, by the complex step and by central differences.
 
-The function is L(x) = Σ dy·y(x), the output of forward against a fixed cotangent dy; its gradient is what backward
-claims to return. A direction displaces some of the arguments, and its slope is d/dt L(x + t·direction) at t = 0.
+The function is L(x) = Σ dy·y(x): the output y of forward, weighted by a fixed cotangent dy. (The cotangent of y is the
+gradient ∂L/∂y that backward takes as its input.) The gradient ∂L/∂x is what backward should return. A direction moves
+some of the arguments. Its slope is d/dt L(x + t·direction) at t = 0.
 
 **Complex step.** L(x + ih) = L(x) + ih·L′ − ½h²·L″ − …, so L′ = Im L / h up to terms of order h², which vanish for
-h = 1e-20. Nothing is subtracted, so nothing cancels.
+h = 1e-20. Nothing is subtracted, so no digits cancel.
 Source: Squire and Trapp (1998), doi:10.1137/S003614459631241X.
 
 **Central difference.** D(h) = (L(x + h) − L(x − h)) / 2h = L′ + c₂h² + c₄h⁴ + …; Richardson's extrapolation over h,
-h/2 and h/4 removes c₂, then c₄. What is left of the error is smaller than the difference of the two values without
-c₂, plus rounding, which grows as 1/h, plus the difference of the slopes on either side that does not vanish with h,
-if a kink is within reach. The step is chosen for the smallest sum.
+h/2 and h/4 removes c₂, then c₄. Its uncertainty is a sum of three estimates:
+
+- the difference of the two values without c₂: what remains of the series is smaller;
+- rounding, which grows as 1/h;
+- the difference of the slopes on the two sides, as far as it does not vanish with h: the steps then cross a kink.
+
+The step is chosen for the smallest uncertainty.
 Source: Ridders (1982), doi:10.1016/S0141-1195(82)80057-0, for extrapolation with a choice of the step.
 """
 
@@ -24,7 +29,7 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 
 from npattn._internal.checks import Array
-from npattn.gradcheck.pair import Pair
+from npattn.gradcheck.pair import PairUnderTest
 from npattn.gradcheck.trees import numbers, ravel
 
 Direction: TypeAlias = Mapping[int, Array]  # position of the leaf → displacement
@@ -32,31 +37,31 @@ Direction: TypeAlias = Mapping[int, Array]  # position of the leaf → displacem
 # All steps are relative to the size of the argument.
 COMPLEX_STEP = 1e-20
 ROUGH_STEP = 1e-5
-STEP, LONGER, SHORTER = 2e-3, 30.0, 0.1
-TRIES, TRIES_LONGER = 6, 3  # beyond twice the size of an argument there is nothing to be learned
+STEP, LONGER, SHORTER = 2e-3, 30.0, 0.1  # the first step, and the factors for longer and shorter ones
+TRIES, TRIES_LONGER = 6, 3  # three longer steps reach twice the size of the argument
 KINK_STEPS = (1e-5, 2.5e-6)
 
 
 class NotComplexSafe(Exception):
-    """Forward cannot be differentiated by the complex step; the text says why."""
+    """Forward cannot be differentiated by the complex step; the text is the reason."""
 
 
 class Slope(NamedTuple):
     value: float
-    doubt: float = 0.0  # estimate of its error
-    step: float = 0.0  # that of a central difference, relative to the size of what it moves
+    uncertainty: float = 0.0  # estimate of the error of the value
+    step: float = 0.0  # of a central difference, relative to the size of what it moves
 
 
 class Loss:
     """L(x) = Σ dy·y(x) around `values`, a float64 array for each leaf.
 
-    `usual_size` is the size of L at other points, in case that it happens to be small here; `sizes` are those of the
-    arrays at the point that this one is beside, for all the zeros of an array may have been moved from 0 to 1e-7.
+    `usual_size` is the size of L at other points, because L can be small here. `sizes` are the sizes of the arrays at
+    the user's arguments, if `values` are a point nearby: a bias of 0 moved to 1e-7 still has the size 1.
     """
 
     def __init__(
         self,
-        pair: Pair,
+        pair: PairUnderTest,
         values: Sequence[Array],
         cotangent: Array,
         usual_size: float = 0.0,
@@ -69,87 +74,82 @@ class Loss:
         self.terms = cotangent * ravel(self.y)
         self.size = max(norm(self.terms), usual_size)
         self.rounding = max(float(np.finfo(np.asarray(leaf).dtype).eps) for leaf in numbers(self.y)) * self.size
-        self.came_back_real = False
+        self.is_output_real = False  # of the last complex step
 
     def gradients(self) -> list[Array]:
-        """Return what backward says, and zeros where it says None."""
+        """Return the gradients from backward, with zeros for None."""
         returned = self.pair.gradients(self.y, self.cache, self.cotangent)
         return [np.zeros_like(v) if g is None else g.copy() for v, g in zip(self.values, returned, strict=True)]
 
     def complex_slope(self, direction: Direction) -> Slope:
-        """Return Im L(x + ih·direction) / h, or raise NotComplexSafe if forward refuses complex numbers."""
+        """Return Im L(x + ih·direction) / h. Raise NotComplexSafe if forward fails on complex numbers."""
         h = COMPLEX_STEP * self._unit(direction)
-        values = list(self.complex_values)
-        for i, displacement in direction.items():
-            values[i] = np.asarray(values[i] + 1j * h * displacement)
+        values = _moved(self.complex_values, direction, 1j * h)
         try:
             output = self.pair.output(values)
-        except Exception as error:  # whatever user code raises: it has just worked with real numbers
+        except Exception as error:  # any error of the user's forward, which runs on real numbers
             raise NotComplexSafe(f"{type(error).__name__} on complex input: {error}") from error
-        self.came_back_real = not np.iscomplexobj(output)
+        self.is_output_real = not np.iscomplexobj(output)
         return Slope(float(self.cotangent @ output.imag) / h)
 
     def rough_slope(self, direction: Direction) -> Slope:
-        """Return a plain central difference, cheap and good to about nine digits where all is smooth."""
+        """Return a plain central difference: fast, and correct to about nine digits where L is smooth."""
         h = ROUGH_STEP * self._unit(direction)
         return Slope((self._change(direction, h) - self._change(direction, -h)) / (2 * h), 4 * self.rounding / h)
 
     def central_slope(self, direction: Direction, scale: float = 0.0, step: float = 0.0) -> Slope:
-        """Return the central difference of least doubt; a doubt of 1e-9 of the slope or of `scale` will do.
+        """Return the central difference of least uncertainty.
 
-        If rounding spoils the first step, longer ones are tried as long as they help; if it is curvature, a kink
-        nearby or the end of the domain, shorter ones, down to what is small for the smallest number moved. A `step`
-        that was found to be best nearby is taken as it is.
+        An uncertainty of 1e-9 of the slope or of `scale` is small enough. If rounding dominates it at the first step,
+        longer steps are tried while they help. If curvature, a kink nearby or the end of the domain dominates it,
+        shorter steps are tried, down to a step that is small for the smallest number moved. A given `step`, which was
+        best at a point nearby, is used without a search.
         """
-        unit = self._unit(direction)
-        h = (step or STEP) * unit
+        h = (step or STEP) * self._unit(direction)
         best = self._richardson(direction, h)
-        longer = 4 * self.rounding / h > best.doubt / 2
+        longer = 4 * self.rounding / h > best.uncertainty / 2
         factor = LONGER if longer else min(SHORTER, (STEP * self._finest(direction) / h) ** (1 / (TRIES - 1)))
         tries = 1 if step else TRIES_LONGER if longer else TRIES
         for _ in range(1, tries):
-            if best.doubt <= 1e-9 * max(abs(best.value), scale):
+            if best.uncertainty <= 1e-9 * max(abs(best.value), scale):
                 break
             h *= factor
-            if 4 * self.rounding / h > best.doubt:  # rounding alone is worse than what we have
+            if 4 * self.rounding / h > best.uncertainty:  # rounding alone exceeds the best uncertainty
                 break
             slope = self._richardson(direction, h)
-            if slope.value == 0 and abs(best.value) > 2 * best.doubt:  # too short to change a bit
+            if slope.value == 0 and abs(best.value) > 2 * best.uncertainty:  # the step is too short to change a bit
                 break
-            if slope.doubt < best.doubt or np.isnan(best.doubt):
+            if slope.uncertainty < best.uncertainty or np.isnan(best.uncertainty):
                 best = slope
             elif longer:
                 break
-        return best if np.isfinite(best.doubt) else Slope(np.nan, np.inf)
+        return best if np.isfinite(best.uncertainty) else Slope(np.nan, np.inf)
 
     def has_kink(self, direction: Direction) -> bool:
-        """Say whether the slopes on either side differ, by an amount that does not shrink with the step."""
+        """Whether the slopes on the two sides differ by an amount that does not shrink with the step."""
         gaps = []
         for step in KINK_STEPS:
-            h = step * self._finest(direction)  # so short that it does not reach a kink nearby
+            h = step * self._finest(direction)  # short enough not to reach a kink nearby
             right, left = (self._change(direction, t) / t for t in (h, -h))
             gaps.append(right - left)
         noise = max(50 * self.rounding / h, 1e-5 * max(abs(right), abs(left)))
         return abs(gaps[1]) > noise and abs(gaps[1] - gaps[0]) < 0.2 * abs(gaps[1])
 
     def _richardson(self, direction: Direction, h: float) -> Slope:
-        """Extrapolate from h, h/2 and h/4; the doubt includes the kinks that the steps have reached."""
+        """Extrapolate from h, h/2 and h/4; the uncertainty includes the kinks that the steps cross."""
         steps = np.array([h, h / 2, h / 4])
         right = np.array([self._change(direction, t) for t in steps]) / steps
         left = np.array([self._change(direction, -t) for t in steps]) / -steps
         d, gap = (right + left) / 2, right - left
         once = (4 * d[1:] - d[:-1]) / 3
         twice = (16 * once[1] - once[0]) / 15
-        kink = 2 * gap[2] - gap[1]  # the gap is proportional to h where L is smooth, constant at a kink
-        doubt = float(abs(once[1] - once[0]) + abs(kink)) + 4 * self.rounding / h
-        return Slope(float(twice), doubt, h / self._unit(direction))
+        kink = 2 * gap[2] - gap[1]  # the gap is proportional to h where L is smooth, and constant at a kink
+        uncertainty = float(abs(once[1] - once[0]) + abs(kink)) + 4 * self.rounding / h
+        return Slope(float(twice), uncertainty, h / self._unit(direction))
 
     def _change(self, direction: Direction, t: float) -> float:
-        """Return L(x + t·direction) − L(x), subtracted before summing to keep digits."""
-        values = list(self.values)
-        for i, displacement in direction.items():
-            values[i] = np.asarray(values[i] + t * displacement)
-        return float(np.sum(self.cotangent * self.pair.output(values) - self.terms))
+        """Return L(x + t·direction) − L(x), subtracted before the sum to keep digits."""
+        return float(np.sum(self.cotangent * self.pair.output(_moved(self.values, direction, t)) - self.terms))
 
     def _unit(self, direction: Direction) -> float:
         """Return the t at which the direction moves some leaf by as much as its own size."""
@@ -157,7 +157,7 @@ class Loss:
         return 1 / (max(moves) or 1.0)
 
     def _finest(self, direction: Direction) -> float:
-        """Return the t at which the direction moves some number, but for zeros, by as much as itself."""
+        """Return the t at which the direction moves some nonzero number by as much as its own size."""
         finest = self._unit(direction)
         for i, displacement in direction.items():
             moves = (displacement != 0) & (self.values[i] != 0)
@@ -165,9 +165,20 @@ class Loss:
         return float(finest)
 
 
+def _moved(values: Sequence[Array], direction: Direction, t: complex) -> list[Array]:
+    """Return values + t·direction."""
+    return [np.asarray(v + t * direction[i]) if i in direction else v for i, v in enumerate(values)]
+
+
+def largest_finite(values: Array | float) -> float:
+    """Return the largest finite magnitude in `values`, or 0 if there is none."""
+    magnitudes = np.abs(values)
+    return float(np.max(magnitudes, where=np.isfinite(magnitudes), initial=0.0))
+
+
 def size_of(value: Array) -> float:
     """Return the largest finite magnitude in `value`, or 1 if all is zero."""
-    return float(np.max(np.abs(value[np.isfinite(value)]), initial=0.0)) or 1.0
+    return largest_finite(value) or 1.0
 
 
 def norm(values: Array | Sequence[float]) -> float:
@@ -176,12 +187,12 @@ def norm(values: Array | Sequence[float]) -> float:
     >>> norm([3e-200, 4e-200]), norm([0.0, 3e200])
     (5e-200, 3e+200)
     """
-    size = float(np.max(np.abs(values), initial=0.0))         # abs and norm: of slopes, which are real
+    size = float(np.max(np.abs(values), initial=0.0))  # abs and norm are safe here: slopes are real
     return size * float(np.linalg.norm(np.asarray(values) / size)) if 0 < size < np.inf else size
 
 
-def nudged(values: Sequence[Array], amount: float, rng: np.random.Generator) -> list[Array]:
-    """Move every number up or down, by ½ to 1 `amount` of itself, or of the size of its array where it is zero."""
+def perturbed(values: Sequence[Array], amount: float, rng: np.random.Generator) -> list[Array]:
+    """Move every number up or down by ½ to 1 `amount` of itself, and a zero by that part of the size of its array."""
     moved = []
     for value in values:
         size = np.where(value == 0, size_of(value), np.where(np.isfinite(value), value, 0))
@@ -192,7 +203,7 @@ def nudged(values: Sequence[Array], amount: float, rng: np.random.Generator) -> 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Silence warnings away from the user's own point, but make a dropped imaginary part an error."""
+    """Silence warnings away from the user's own arguments, but make a dropped imaginary part an error."""
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
         warnings.simplefilter("error", np.exceptions.ComplexWarning)

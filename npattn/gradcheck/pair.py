@@ -1,4 +1,4 @@
-"""A forward/backward pair together with the arguments of one check."""
+"""The functions and arguments of one check, and calls of the functions with other numbers."""
 
 from __future__ import annotations
 
@@ -9,24 +9,34 @@ from typing import Any
 
 import numpy as np
 
-from npattn._internal.checks import Array, is_array
+from npattn._internal.checks import Array, is_array, shown
 from npattn.gradcheck.slots import Gradient, Named, align
 from npattn.gradcheck.trees import Tree, branches, fill, floating_leaves, numbers, ravel, unravel
 
 
-class Pair:
-    """Calls the pair with its arguments, or with other values for their floating arrays, the leaves."""
+class PairUnderTest:
+    """A forward and its backward, with the arguments of one check.
+
+    The leaves are the floating arrays in `args`. Forward is called with the leaves or with other values for them.
+    """
 
     def __init__(
         self,
         forward: Callable[..., Any],
         backward: Callable[..., Any],
-        args: tuple[Tree, ...],
-        kwargs: Mapping[str, Tree],
+        args: Sequence[Tree],
+        kwargs: Mapping[str, Tree] | None = None,
     ) -> None:
-        self.forward, self.backward, self.args, self.kwargs = forward, backward, args, kwargs
+        if not isinstance(args, (tuple, list)):
+            raise TypeError(f"args: expected a tuple of arguments, as in (x,), got {type(args).__name__}")
+        for symbol, function in (("forward", forward), ("backward", backward)):
+            if not callable(function):
+                raise TypeError(f"{symbol}: expected a function, got {type(function).__name__}")
+        if kwargs is not None and not (isinstance(kwargs, Mapping) and all(isinstance(key, str) for key in kwargs)):
+            raise TypeError(f"kwargs: expected a mapping of names to arguments, got {shown(kwargs)}")
+        self.forward, self.backward, self.args, self.kwargs = forward, backward, tuple(args), dict(kwargs or {})
         self.named: list[Named] = list(zip(_argument_names(forward, len(args)), args, strict=True))
-        _refuse_others(self.named)
+        _refuse_complex_and_masked(self.named)
         leaves = [leaf for name, tree in self.named for leaf in floating_leaves(tree, name)]
         if not leaves:
             raise ValueError("args: expected at least one floating array to differentiate, got none")
@@ -36,16 +46,15 @@ class Pair:
     def run(
         self, args: Sequence[Tree] | None = None, kwargs: Mapping[str, Tree] | None = None
     ) -> tuple[Tree, Tree]:
-        """Call forward, by default with the arguments themselves."""
-        args = self.args if args is None else args
-        kwargs = self.kwargs if kwargs is None else kwargs
-        result = self.forward(*map(_fresh, args), **{key: _fresh(tree) for key, tree in kwargs.items()})
+        """Call forward, by default with the user's own arguments. Return (y, cache)."""
+        keywords = {key: _copy_generator(tree) for key, tree in (kwargs or self.kwargs).items()}
+        result = self.forward(*map(_copy_generator, args or self.args), **keywords)
         if not isinstance(result, tuple) or len(result) != 2:
             raise TypeError(f"forward: expected to return a tuple (y, cache), got {type(result).__name__}")
         return result
 
     def at(self, values: Sequence[Array]) -> tuple[Tree, Tree]:
-        """Call forward with other values; arrays in kwargs take their dtype, as forward may insist on one for all."""
+        """Call forward with other values. Arrays in kwargs get their dtype, because forward may require one dtype."""
         dtype = values[0].dtype
         kwargs = {
             key: fill(tree, (array.astype(dtype) for _, array in floating_leaves(tree)))
@@ -63,11 +72,8 @@ class Pair:
         return ravel(self.at(values)[0])
 
     def gradients(self, y: Tree, cache: Tree, cotangent: Array) -> list[Gradient]:
-        """Call backward with the vector `cotangent` in the structure of y; return a gradient for every leaf."""
-        return self.align(self.backward(unravel(y, cotangent), cache))
-
-    def align(self, gradients: Tree) -> list[Gradient]:
-        return align(self.named, gradients)
+        """Call backward with the vector `cotangent` in the structure of y. Return a gradient for every leaf."""
+        return align(self.named, self.backward(unravel(y, cotangent), cache))
 
     @property
     def title(self) -> str:
@@ -77,7 +83,7 @@ class Pair:
 
 
 def check_output(y: Tree) -> None:
-    """Raise unless y holds real, finite numbers."""
+    """Raise an error unless y holds real, finite numbers."""
     if any(np.iscomplexobj(leaf) for leaf in numbers(y)):
         raise TypeError("forward: expected a real output for real arguments, got a complex one")
     if not numbers(y):
@@ -87,7 +93,7 @@ def check_output(y: Tree) -> None:
 
 
 def _argument_names(forward: Callable[..., Any], n: int) -> list[str]:
-    """Return the names of the first n positional arguments, as forward's signature has them."""
+    """Return the names of the first n positional arguments, from the signature of forward."""
     try:
         parameters = list(inspect.signature(forward).parameters.values())
     except (TypeError, ValueError):  # some built-in functions have no signature
@@ -97,16 +103,16 @@ def _argument_names(forward: Callable[..., Any], n: int) -> list[str]:
     return [*positional[:n], *(f"{rest}[{i}]" for i in range(n - len(positional)))]
 
 
-def _refuse_others(named: Sequence[Named]) -> None:
-    """Raise for complex numbers, and for masked arrays, whose hidden numbers would be differentiated."""
+def _refuse_complex_and_masked(named: Sequence[Named]) -> None:
+    """Raise TypeError for complex numbers, and for masked arrays, whose hidden numbers would be differentiated."""
     for name, tree in named:
         if isinstance(tree, (np.ndarray, np.generic)) and tree.dtype.kind == "c":
             raise TypeError(f"{name}: expected real numbers, got {tree.dtype}")
         if isinstance(tree, np.ndarray) and not is_array(tree):
             raise TypeError(f"{name}: expected a NumPy array, got {type(tree).__name__}")
-        _refuse_others([(name + suffix, child) for suffix, child in branches(tree)])
+        _refuse_complex_and_masked([(name + suffix, child) for suffix, child in branches(tree)])
 
 
-def _fresh(tree: Tree) -> Tree:
-    """A copied Generator draws the same numbers in every call, so that dropout keeps its mask."""
+def _copy_generator(tree: Tree) -> Tree:
+    """Copy a Generator: the copy draws the same numbers in every call, so that dropout keeps its mask."""
     return copy.deepcopy(tree) if isinstance(tree, np.random.Generator) else tree

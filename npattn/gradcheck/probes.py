@@ -1,27 +1,27 @@
-"""Slopes to compare: every entry of a small gradient, random directions and some entries of a large one.
+"""The slopes that are compared: every entry of a small gradient; random directions and two entries of a large one.
 
-A direction moves every number of an array up or down by about 1/‖gradient‖, so that the slope is about 1 and its
-error is relative to the whole gradient; a single wrong entry shows in every direction. When there are many arrays,
-several share a direction, and its error is the root of the sum of squares of their errors.
+A direction moves every number of an array up or down by about 1/‖gradient‖. So the slope is about 1, its error is
+relative to the whole gradient, and a single wrong entry changes the slope along every direction. When there are many
+arrays, several share a direction. Its error is then the root of the sum of squares of their errors.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
 
 from npattn._internal.checks import Array
-from npattn.gradcheck.numeric import Direction, Loss, Slope, norm
+from npattn.gradcheck.numeric import Direction, Loss, Slope, largest_finite, norm
 
 DIRECTIONS = 3
 
 
 class Measure(Protocol):
-    """Finds a slope; `scale` is the size of slope that matters, `step` one that was best nearby."""
+    """Measures a slope. `scale` is the size that its error is relative to, `step` the step that was best nearby."""
 
     def __call__(self, loss: Loss, direction: Direction, scale: float, step: float = 0.0) -> Slope: ...
 
@@ -33,8 +33,8 @@ class Probe:
     direction: Direction
     analytic: float
     numeric: Slope
-    scale: float  # the size of the gradient in this direction, against which an error is measured
-    index: tuple[int, ...] | None = None  # of the entry, if the direction is a single one
+    scale: float  # the size of the gradient in this direction; the error is relative to it
+    index: tuple[int, ...] | None = None  # of the entry, if the direction moves one entry only
 
     @property
     def gap(self) -> float:
@@ -42,7 +42,7 @@ class Probe:
 
     @property
     def error(self) -> float:
-        """The gap over the scale: 0 where there is no gap, inf where one slope is not a number."""
+        """The gap divided by the scale; 0 if there is no gap, inf if a slope is nan or inf."""
         if self.gap == 0:
             return 0.0
         return self.gap / self.scale if math.isfinite(self.gap) else np.inf
@@ -54,7 +54,7 @@ def analytic_slope(gradients: Sequence[Array], direction: Direction) -> float:
 
 @dataclass(frozen=True)
 class Prober:
-    """Compares the gradients at the point of `loss` with slopes that `measure` finds there."""
+    """Compares the gradients at the point of `loss` with the slopes from `measure`."""
 
     loss: Loss
     measure: Measure
@@ -65,15 +65,15 @@ class Prober:
         """Compare all entries of one gradient, relative to the largest of them."""
         probes = [self.entry(leaf, index) for index in np.ndindex(self.gradients[leaf].shape)]
         scale = max(probe.scale for probe in probes)
-        return [Probe(probe.direction, probe.analytic, probe.numeric, scale, probe.index) for probe in probes]
+        return [replace(probe, scale=scale) for probe in probes]
 
     def samples(self, group: Sequence[int]) -> Iterator[Probe]:
-        """Compare a group of gradients along random directions, and one of them in two entries."""
-        size = float(any(_can_divide(norm(self.gradients[i])) for i in group))  # directions make it 1, or else 0
+        """Compare a group of gradients along random directions, and two entries of one of them."""
+        size = float(any(_can_divide(norm(self.gradients[i])) for i in group))  # 1, or 0 if the gradient is zero
         for _ in range(DIRECTIONS):
             direction = self.direction(group)
             slope = self.measure(self.loss, direction, size)
-            scale = max(size, _finite(slope.value))
+            scale = max(size, largest_finite(slope.value))
             yield Probe(direction, analytic_slope(self.gradients, direction), slope, scale)
         leaf = int(self.rng.choice(group))
         gradient = np.abs(self.gradients[leaf])
@@ -85,9 +85,9 @@ class Prober:
         gradient = self.gradients[leaf]
         displacement = np.zeros(gradient.shape)
         displacement[index] = 1.0
-        largest = _finite(gradient)
+        largest = largest_finite(gradient)
         slope = self.measure(self.loss, {leaf: displacement}, largest)
-        scale = max(largest, _finite(slope.value))
+        scale = max(largest, largest_finite(slope.value))
         return Probe({leaf: displacement}, float(gradient[index]), slope, scale, index)
 
     def direction(self, group: Sequence[int]) -> Direction:
@@ -96,29 +96,25 @@ class Prober:
         steps = {i: 1 / length if _can_divide(length) else self.loss.sizes[i] for i, length in lengths.items()}
         return {i: step * self._random(self.gradients[i].shape) for i, step in steps.items()}
 
-    def _random(self, shape: tuple[int, ...]) -> Array:
-        """Steps up or down of different sizes: with equal ones, two opposite errors cancel every other time."""
-        return self.rng.choice([-1.0, 1.0], shape) * self.rng.uniform(0.5, 1.5, shape)
-
     def worst_entry(self, leaf: int) -> Probe:
-        """Find a wrong entry of a large gradient: one that is not a number, or else by halving the array."""
+        """Find a wrong entry of a large gradient: the first nan or inf, or else by halving the array.
+
+        Of two halves, the search continues in that with the larger gap.
+        """
         gradient = self.gradients[leaf]
         broken = np.flatnonzero(~np.isfinite(gradient))
-        if broken.size:
-            return self.entry(leaf, _index(int(broken[0]), gradient))
-        position = self._worst_position(leaf, self._random(gradient.shape), np.arange(gradient.size))
-        return self.entry(leaf, _index(position, gradient))
+        positions = broken[:1] if broken.size else np.arange(gradient.size)
+        displacement = self._random(gradient.shape)
+        while len(positions) > 1:
+            positions = max(np.array_split(positions, 2), key=lambda half: self._gap(leaf, displacement, half))
+        return self.entry(leaf, _index(int(positions[0]), gradient))
 
-    def _worst_position(self, leaf: int, displacement: Array, positions: Array) -> int:
-        """Follow the half whose slope is further off."""
-        if len(positions) == 1:
-            return int(positions[0])
-        halves = np.array_split(positions, 2)
-        worse = max(halves, key=lambda half: self._gap(leaf, displacement, half))
-        return self._worst_position(leaf, displacement, worse)
+    def _random(self, shape: tuple[int, ...]) -> Array:
+        """Return random steps up or down. Their sizes differ; with equal sizes, opposite errors could cancel."""
+        return self.rng.choice([-1.0, 1.0], shape) * self.rng.uniform(0.5, 1.5, shape)
 
     def _gap(self, leaf: int, displacement: Array, positions: Array) -> float:
-        """Return how far the slope is off if only the numbers at these positions move."""
+        """Return the gap between the slopes when only the numbers at these positions move."""
         part = np.zeros_like(displacement)
         part.flat[positions] = displacement.flat[positions]
         slope = self.measure(self.loss, {leaf: part}, 0.0)
@@ -126,14 +122,8 @@ class Prober:
 
 
 def _can_divide(length: float) -> bool:
-    """Say whether a direction can be made so long that its slope is 1; nothing is left of digits below 1e-300."""
+    """Whether a direction of length 1/`length` gives a slope of 1: digits below 1e-300 are lost."""
     return 1e-300 < length < np.inf
-
-
-def _finite(values: Array | float) -> float:
-    """Return the largest finite magnitude."""
-    magnitudes = np.abs(values)
-    return float(np.max(magnitudes, where=np.isfinite(magnitudes), initial=0.0))
 
 
 def _index(position: int, array: Array) -> tuple[int, ...]:

@@ -1,8 +1,9 @@
-"""The outcome of a check as a value, and as a table of at most 80 columns."""
+"""The result of a check: a value that prints as a table of at most 80 columns."""
 
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -15,30 +16,42 @@ WIDTH = 80
 
 @dataclass(frozen=True)
 class ArgumentReport:
-    """What was found about the gradient of one array.
+    """The result for the gradient of one array.
 
-    `verdict` is one of
+    - name: the Python expression for the array: ``X``, ``params['W']``, ``layers[0].gamma``.
+    - shape, dtype: of the array.
+    - method: ``complex-step`` or ``central-difference``.
+    - coverage: what was compared: "12 entries", "3 directions, 2 entries", "3 directions of 9 arguments".
+    - error: |analytic − numeric| / largest |gradient| of the array; for "zero", relative to the reference slope (see
+      `npattn.gradcheck.noise`). inf if the gradient could not be compared.
+    - index: of the entry with the largest error; None if the largest error is along a direction.
+    - analytic, numeric: the two slopes with the largest error. None if their direction moves other arguments as well.
+    - verdict: one of the words below.
+    - hint: what kind of error it is; None if nothing is wrong or nothing is recognised.
+    - noise: rounding relative to the gradient, where a check had to allow for it; otherwise 0.
 
-    - ``ok``: right, to the tolerance or to the rounding noise of forward;
-    - ``zero``: nothing in it stands out of rounding noise, neither analytic nor numeric;
-    - ``kink``: right beside the arguments, which sit on a kink where there is no derivative;
-    - ``wrong``;
-    - ``shape``, ``dtype``: unlike the argument's;
-    - ``noisy``: not to be judged, because rounding in forward hides the slope.
+    The verdicts:
+
+    - ``ok``: right to the tolerance, or to the rounding noise of forward;
+    - ``zero``: analytic and numeric gradient are both zero or rounding noise;
+    - ``kink``: right at a point nearby; the arguments are on a kink, where there is no derivative;
+    - ``wrong``: the error is larger than the tolerance and the noise;
+    - ``shape``, ``dtype``: not that of the argument;
+    - ``noisy``: unknown, because rounding in forward is too large.
     """
 
-    name: str  # as one would write it: X, params['W'], layers[0].gamma
+    name: str
     shape: tuple[int, ...]
     dtype: str
     method: Method
-    coverage: str  # "12 entries", "3 directions, 2 entries", "3 directions of 9 arguments"
-    error: float  # |analytic − numeric| / largest |gradient| of the array (of its neighbours for "zero")
-    index: tuple[int, ...] | None  # of the worst entry; None if the worst slope was along a direction
-    analytic: float | None  # the worst slope; None if its direction moves other arguments as well
+    coverage: str
+    error: float
+    index: tuple[int, ...] | None
+    analytic: float | None
     numeric: float | None
     verdict: Verdict
     hint: str | None = None
-    noise: float = 0.0  # rounding relative to the gradient, where it had to be allowed for
+    noise: float = 0.0
 
     @property
     def ok(self) -> bool:
@@ -48,14 +61,22 @@ class ArgumentReport:
 
 @dataclass(frozen=True)
 class GradientReport:
-    """The outcome of `npattn.check_gradients`; `str` makes a table of it."""
+    """The result of `npattn.check_gradients`. `str` gives a table; ``report["W"]`` is the result for one array.
+
+    - title: the name of forward, with its module.
+    - method: ``complex-step`` or ``central-difference``.
+    - rtol: the tolerance of errors.
+    - arguments: one `ArgumentReport` for each floating array; empty if the check stopped before the numbers.
+    - problems: broken promises other than wrong numbers, one sentence each.
+    - notes: facts about how the check was made, one sentence each.
+    """
 
     title: str
     method: Method
     rtol: float
     arguments: tuple[ArgumentReport, ...]
-    problems: tuple[str, ...] = ()  # broken promises other than wrong numbers
-    notes: tuple[str, ...] = ()  # what to know about the way the check was made
+    problems: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -68,7 +89,10 @@ class GradientReport:
         return max((argument.error for argument in self.arguments), default=0.0)
 
     def __getitem__(self, name: str) -> ArgumentReport:
-        """Return the report on one array by its name. Raises KeyError when there is none of that name."""
+        """Return the report on one array.
+
+        - name: of the array, as in `ArgumentReport`. Raises KeyError if there is no array of that name.
+        """
         for argument in self.arguments:
             if argument.name == name:
                 return argument
@@ -88,8 +112,7 @@ class GradientReport:
     def _summary(self) -> str:
         bad = [argument.name for argument in self.arguments if not argument.ok]
         if bad:
-            others = f" and {len(bad) - 3} more" if len(bad) > 3 else ""
-            return f"not right for {', '.join(bad[:3])}{others}"
+            return f"not right for {listed(bad)}"
         if self.problems:
             return "the numbers are right, but" if self.arguments else "stopped before any number was compared"
         n = len(self.arguments)
@@ -97,7 +120,10 @@ class GradientReport:
 
 
 class GradientError(AssertionError):
-    """A gradient is wrong, or the pair breaks another promise; `report` says which and how."""
+    """A gradient is wrong, or the pair breaks another promise. It prints as its report does.
+
+    - report: the `GradientReport` of the check, also in the attribute `report`.
+    """
 
     def __init__(self, report: GradientReport) -> None:
         super().__init__(report)
@@ -109,6 +135,11 @@ class GradientError(AssertionError):
 
 HEADINGS = ("argument", "method", "error", "worst at", "analytic", "numeric", "verdict")
 COLUMNS = ("<21", "<7", ">7", "<11", ">10", ">10", "<7")
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return the first three names and the number of the others."""
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def _line(cells: tuple[str, ...]) -> str:
@@ -129,13 +160,13 @@ def _cells(argument: ArgumentReport) -> tuple[str, ...]:
 
 
 def _number(x: float, digits: int, width: int) -> str:
-    """Give up a digit for an exponent of three."""
+    """Return x with one digit less if its exponent has three digits."""
     text = f"{x:.{digits}e}"
     return text if len(text) <= width else f"{x:.{digits - 1}e}"
 
 
 def _elided(text: str, width: int) -> str:
-    """Keep the end of a long name, which tells it from its neighbours."""
+    """Return the end of a long name, because long names often differ only there."""
     return text if len(text) <= width else "…" + text[1 - width :]
 
 

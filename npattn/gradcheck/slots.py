@@ -1,8 +1,9 @@
-"""Which gradient belongs to which argument.
+"""Match the gradients that backward returns with the arguments of forward.
 
-Backward returns one gradient for each argument that holds a floating array, in the order of the arguments. An
-argument without one (integers, booleans, a scalar, None) has no slot, or a slot with None. The same rule holds
-inside lists and tuples; mappings are matched by key. None for a floating array states that its gradient is zero.
+Backward returns one gradient for each argument that holds a floating array, in the order of the arguments. The place of
+a gradient in the returned tuple is its slot. An argument without a floating array (integers, booleans, a scalar, None)
+has no slot, or a slot with None. The same rule holds inside lists and tuples. Mappings are matched by key. None for a
+floating array states that its gradient is zero.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ def align(arguments: Sequence[Named], gradients: Tree) -> list[Gradient]:
     """
     floating = [(name, tree) for name, tree in arguments if _is_differentiable(tree)]
     if len(floating) == 1 and isinstance(floating[0][1], (list, tuple)):
-        try:  # a single gradient may come bare, and this one is a list or tuple itself
+        try:  # a single gradient may come without a tuple around it, and this one is itself a list or tuple
             return _align(*floating[0], gradients)
         except Misaligned:
             pass
@@ -65,14 +66,16 @@ def _align_keys(name: str, tree: Mapping[object, Tree], gradient: Tree) -> list[
     missing = [key for key, child in tree.items() if key not in gradient and _is_differentiable(child)]
     unknown = [key for key in gradient if gradient[key] is not None and not _is_differentiable(tree.get(key))]
     if missing or unknown:
-        parts = [f"{word} {keys}" for word, keys in (("lacks", missing), ("has no use for", unknown)) if keys]
+        parts = [f"{word} {keys}" for word, keys in (("lacks", missing), ("has unexpected", unknown)) if keys]
         raise Misaligned(f"gradient of {name}: {' and '.join(parts)}")
-    aligned = [_align(f"{name}[{key!r}]", child, gradient.get(key)) for key, child in tree.items()]
-    return [leaf for leaves in aligned for leaf in leaves]
+    return [leaf for key, child in tree.items() for leaf in _align(f"{name}[{key!r}]", child, gradient.get(key))]
 
 
 def _align_slots(owner: str, children: Sequence[Named], slots: Sequence[Tree]) -> list[Gradient]:
-    """A child without a floating array takes a slot only if that holds None and there are slots to spare."""
+    """Match slots with children in order.
+
+    A child without a floating array takes a slot only if that holds None and there are more slots than gradients.
+    """
     required = [name for name, child in children if _is_differentiable(child)]
     spare = len(slots) - len(required)
     queue = list(reversed(slots))
@@ -83,13 +86,14 @@ def _align_slots(owner: str, children: Sequence[Named], slots: Sequence[Tree]) -
         elif spare > 0 and queue[-1] is None:
             queue.pop()
             spare -= 1
-    if spare < 0 or any(slot is not None for slot in queue):  # Nones left over stand for defaults
+    if spare < 0 or any(slot is not None for slot in queue):  # a None left over stands for an argument not passed
         count = f"{len(slots)} slot{'s' * (len(slots) != 1)}"
-        raise Misaligned(f"{owner}: expected a gradient for {', '.join(required)}, got {count}{_aside(children)}")
+        raise Misaligned(f"{owner}: expected a gradient for {', '.join(required)}, got {count}{_scalars(children)}")
     return aligned
 
 
-def _aside(children: Sequence[Named]) -> str:
+def _scalars(children: Sequence[Named]) -> str:
+    """Return the part of the message about Python scalars, whose gradient is often returned by mistake."""
     scalars = [name for name, child in children if isinstance(child, float)]
     return f"; {', '.join(scalars)}: a Python scalar is not differentiated, an np.array of it is" if scalars else ""
 

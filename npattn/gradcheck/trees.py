@@ -1,7 +1,7 @@
 """Nested arguments, outputs and caches as lists of named leaves.
 
-A tree is a mapping, NamedTuple, list or tuple of trees, or else a leaf. A leaf is named as one would write it:
-``params['W']``, ``layers[0].gamma``.
+A tree is a mapping, NamedTuple, list or tuple of trees. Anything else is a leaf. The name of a leaf is the Python
+expression for it: ``params['W']``, ``layers[0].gamma``.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ Tree: TypeAlias = Any
 
 
 def is_floating(tree: Tree) -> TypeGuard[Array]:
-    """Only floating arrays are differentiated; all other leaves are passed through."""
+    """Whether a leaf is differentiated: only floating arrays are."""
     return isinstance(tree, np.ndarray) and tree.dtype.kind == "f"
 
 
 def branches(tree: Tree) -> list[tuple[str, Tree]]:
-    """Return the children, each with the suffix that names it: ``['W']``, ``.gamma``, ``[0]``."""
+    """Return the children, each with its suffix in names: ``['W']``, ``.gamma``, ``[0]``."""
     if isinstance(tree, Mapping):
         return [(f"[{key!r}]", child) for key, child in tree.items()]
     if _is_named_tuple(tree):
@@ -33,7 +33,7 @@ def branches(tree: Tree) -> list[tuple[str, Tree]]:
 
 
 def floating_leaves(tree: Tree, name: str = "") -> Iterator[tuple[str, Array]]:
-    """Yield every floating array with its name, in the order in which `fill` takes them."""
+    """Yield every floating array with its name, in the order that `fill` uses."""
     if is_floating(tree):
         yield name, tree
     for suffix, child in branches(tree):
@@ -41,12 +41,12 @@ def floating_leaves(tree: Tree, name: str = "") -> Iterator[tuple[str, Array]]:
 
 
 def fill(tree: Tree, arrays: Iterator[Array]) -> Tree:
-    """Rebuild `tree` with its floating arrays replaced in order; every mapping becomes a dict."""
+    """Return a tree like this one, with its floating arrays replaced in order. Every mapping becomes a dict."""
     return next(arrays) if is_floating(tree) else rebuild(tree, lambda child: fill(child, arrays))
 
 
 def rebuild(tree: Tree, convert: Callable[[Tree], Tree]) -> Tree:
-    """Return a container like `tree` with `convert` applied to each child, or a leaf as it is."""
+    """Return a container like `tree` with `convert` applied to each child. Return a leaf unchanged."""
     if isinstance(tree, Mapping):
         return {key: convert(child) for key, child in tree.items()}
     if _is_named_tuple(tree):
@@ -70,7 +70,7 @@ def ravel(output: Tree) -> Array:
 
 
 def unravel(output: Tree, vector: Array) -> Tree:
-    """Return the numbers of `vector` in the structure, shapes and dtypes of `output`; None at its other leaves."""
+    """Return the numbers of `vector` in the structure, shapes and dtypes of `output`, and None for its other leaves."""
     ends = np.cumsum([np.size(leaf) for leaf in numbers(output)])
     pieces = iter(np.split(vector, ends[:-1]))
 

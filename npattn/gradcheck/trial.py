@@ -1,7 +1,7 @@
 """Compare all gradients at one point by one method.
 
-An error counts relative to the largest |gradient| of its array, or along a direction relative to ‖gradient‖. There is
-no absolute tolerance: the gradient of a loss scaled by 1e-6 is judged as strictly as any other.
+An error is relative to the largest |gradient| of its array, or along a direction to ‖gradient‖. There is no absolute
+tolerance: the gradient of a loss scaled by 1e-6 is checked as strictly as any other.
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ import numpy as np
 
 from npattn._internal.checks import Array
 from npattn.gradcheck.noise import Replicas
-from npattn.gradcheck.numeric import Direction, Loss, NotComplexSafe, Slope, norm
+from npattn.gradcheck.numeric import Direction, Loss, NotComplexSafe, Slope, largest_finite, norm
 from npattn.gradcheck.probes import DIRECTIONS, Probe, Prober
-from npattn.gradcheck.report import Method, Verdict
+from npattn.gradcheck.report import Method, Verdict, listed
 
-ENTRYWISE = 1000  # numbers in all arguments up to which every entry is compared
-GROUPS = 12  # beyond, arrays share random directions in about so many groups
-OPINIONS = 4  # groups for the second opinion, which only has to tell 1 from 1 + 1e-6
+ENTRYWISE = 1000  # up to this many numbers in all arguments, every entry is compared
+GROUPS = 12  # with more, arrays share random directions in about this many groups
+METHOD_GROUPS = 4  # groups for the comparison of methods, which only has to distinguish 1 from 1 + 1e-6
 AGREEMENT = 1e-6
 NEAR: dict[Method, float] = {"complex-step": 1e-7, "central-difference": 1e-5}  # distance of replicas
-SUSPECTS = 4  # probes with the largest errors that are held against rounding noise
-SHARED_NOISE = 1e-10  # more of it in a shared direction might be the noise of one and hide an error of another
+MAX_FAILING = 4  # probes with the largest errors, which are compared with rounding noise
+SHARED_NOISE = 1e-10  # more noise in a shared direction could come from one array and hide an error in another
 
 
 class OnKink(Exception):
-    """The slopes on either side differ along these leaves: there is no derivative at this point."""
+    """The slopes on the two sides differ along these leaves: there is no derivative at this point."""
 
     def __init__(self, leaves: Sequence[int]) -> None:
         super().__init__(leaves)
@@ -36,7 +36,7 @@ class OnKink(Exception):
 
 @dataclass(frozen=True)
 class Finding:
-    """The verdict on one gradient, and what it rests on."""
+    """The verdict on one gradient, and the measurements behind it."""
 
     leaf: int
     verdict: Verdict
@@ -51,7 +51,10 @@ class Finding:
 
 
 class Trial:
-    """`gradients` are those of the user's own call of backward; None computes them at the point of `loss`."""
+    """One comparison of all gradients.
+
+    `gradients` are those of the user's own call of backward. None computes them at the point of `loss`.
+    """
 
     def __init__(
         self,
@@ -66,20 +69,19 @@ class Trial:
         self.prober = Prober(loss, self._measure, self.gradients, rng)
         self.replicas = Replicas(loss, self._measure, self.gradients, NEAR[method], rng)
         self.entrywise = sum(value.size for value in loss.values) <= ENTRYWISE
-        largest = [float(np.max(np.abs(gradient), initial=0.0)) for gradient in self.gradients]
-        effects = [g * size for g, size in zip(largest, loss.sizes, strict=True) if np.isfinite(g)]
-        self.effect = max([loss.size, *effects])
+        effects = [largest_finite(g) * size for g, size in zip(self.gradients, loss.sizes, strict=True)]
+        self.effect = max(loss.size, *effects)
 
     def findings(self, leaves: Sequence[int]) -> list[Finding]:
-        """Judge these gradients."""
+        """Return a finding for each of these gradients."""
         found = [finding for group in self._groups(leaves, GROUPS) for finding in self._judge(group)]
         found += [Finding(i, "ok") for i in leaves if not self.gradients[i].size]
         return sorted(found, key=lambda finding: finding.leaf)
 
-    def second_opinion(self, leaves: Sequence[int], check_kinks: bool) -> None:
-        """Raise NotComplexSafe if complex step and central differences disagree, OnKink if a kink is the reason."""
+    def compare_methods(self, leaves: Sequence[int], check_kinks: bool) -> None:
+        """Raise NotComplexSafe if complex step and central differences disagree, or OnKink if a kink is the reason."""
         kinks: list[int] = []
-        for group in self._groups(leaves, OPINIONS):
+        for group in self._groups(leaves, METHOD_GROUPS):
             direction = self.prober.direction(group)
             slope = self.loss.complex_slope(direction)
             if _agree(slope, self.loss.rough_slope(direction)):
@@ -91,8 +93,8 @@ class Trial:
         if kinks:
             raise OnKink(kinks)
 
-    def second_look(self, finding: Finding, check_kinks: bool, check_method: bool) -> None:
-        """Before a gradient is called wrong or noisy: raise if a kink or the complex step is to blame."""
+    def confirm(self, finding: Finding, check_kinks: bool, check_method: bool) -> None:
+        """Raise OnKink or NotComplexSafe if that, and not backward, is the reason for a wrong or noisy gradient."""
         probe = finding.worst
         if probe is None or not np.isfinite(probe.analytic):
             return
@@ -104,50 +106,51 @@ class Trial:
                 raise self._disagreement([finding.leaf])
 
     def _groups(self, leaves: Sequence[int], limit: int) -> list[list[int]]:
-        """Put each array in a group of its own; or several together, if they are many and large.
+        """Put each array in a group of its own, or several in one group if they are many and large.
 
-        A group is made of gradients with about the same effect on the loss, so that the rounding noise of a small
-        one does not blur a large one; those that are zero or noise are kept apart.
+        The gradients of a group have about the same effect on the loss. Otherwise the rounding noise of a small one
+        would hide the slope of a large one. Gradients that are zero or noise have groups of their own.
         """
         leaves = [i for i in leaves if self.gradients[i].size]
         if self.entrywise or len(leaves) <= GROUPS:
             return [[i] for i in leaves]
         zero = [i for i in leaves if not self.gradients[i].any()]
         noise = [i for i in leaves if i not in zero and self.replicas.look_like_noise([i])]
-        rest = [i for i in leaves if i not in zero and i not in noise]
-        rest.sort(key=lambda i: norm(self.gradients[i]) * self.loss.sizes[i])
-        shares = (list(map(int, share)) for share in np.array_split(rest, limit))
+        rest = (i for i in leaves if i not in zero and i not in noise)
+        by_effect = sorted(rest, key=lambda i: norm(self.gradients[i]) * self.loss.sizes[i])
+        shares = (list(map(int, share)) for share in np.array_split(by_effect, limit))
         return [group for group in (zero, noise, *shares) if group]
 
     def _judge(self, group: list[int]) -> list[Finding]:
+        """Return the findings of a group, from common directions if all its gradients are right, else one by one."""
         if self.entrywise:
             probes, coverage = self.prober.every_entry(group[0]), f"{self.gradients[group[0]].size} entries"
         else:
             probes, coverage = list(self.prober.samples(group)), f"{DIRECTIONS} directions, 2 entries"
         verdict, noise = self._verdict(probes)
-        if len(group) == 1:
-            return [Finding(group[0], verdict, self._error(probes, verdict), noise, coverage, tuple(probes))]
-        all_right = verdict == "ok" and noise <= SHARED_NOISE
-        if not all_right and not (verdict == "zero" and self.replicas.look_like_noise(group)):
-            return [finding for i in group for finding in self._judge([i])]  # one of them may be to blame
-        coverage = f"{DIRECTIONS} directions of {len(group)} arguments"
+        if len(group) > 1:
+            coverage = f"{DIRECTIONS} directions of {len(group)} arguments"
+            all_right = verdict == "ok" and noise <= SHARED_NOISE
+            if not all_right and not (verdict == "zero" and self.replicas.look_like_noise(group)):
+                return [finding for i in group for finding in self._judge([i])]
         own = {i: tuple(probe for probe in probes if i in probe.direction) for i in group}
         return [Finding(i, verdict, self._error(own[i], verdict), noise, coverage, own[i]) for i in group]
 
     def _verdict(self, probes: Sequence[Probe]) -> tuple[Verdict, float]:
-        suspects = sorted((p for p in probes if p.error > self.rtol), key=lambda probe: -probe.error)[:SUSPECTS]
-        if suspects:
-            return self.replicas.judge(suspects, [self._neighbour(probe.direction) for probe in suspects])
+        """Return the verdict on a gradient, and the noise relative to it."""
+        failing = sorted((p for p in probes if p.error > self.rtol), key=lambda probe: -probe.error)[:MAX_FAILING]
+        if failing:
+            return self.replicas.judge(failing, [self._reference(probe.direction) for probe in failing])
         return ("ok" if any(probe.scale for probe in probes) else "zero"), 0.0
 
     def _error(self, probes: Sequence[Probe], verdict: Verdict) -> float:
-        """Return the largest error relative to the gradient, or to its neighbours if it is zero."""
+        """Return the largest error relative to the gradient, or to the reference slope if the gradient is zero."""
         if verdict == "zero":
-            return max(probe.gap / self._neighbour(probe.direction) for probe in probes)
+            return max(probe.gap / self._reference(probe.direction) for probe in probes)
         return max(probe.error for probe in probes)
 
-    def _neighbour(self, direction: Direction) -> float:
-        """Return the slope that arguments of the largest effect on the loss would have along `direction`."""
+    def _reference(self, direction: Direction) -> float:
+        """Return the slope that arguments with the largest effect on the loss would have along `direction`."""
         slopes = [self.effect / self.loss.sizes[i] * norm(v) for i, v in direction.items()]
         return norm(slopes) or 1.0
 
@@ -158,17 +161,12 @@ class Trial:
 
     def _disagreement(self, leaves: Sequence[int]) -> NotComplexSafe:
         names = listed([self.loss.pair.names[i] for i in leaves])
-        real = "; its output comes back real" if self.loss.came_back_real else ""
+        real = "; its output is real for complex input" if self.loss.is_output_real else ""
         return NotComplexSafe(f"complex step and central differences disagree along {names}{real}")
 
 
-def listed(names: Sequence[str]) -> str:
-    """Return the first names and the number of the others."""
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-
-
 def _agree(by_complex: Slope, central: Slope, scale: float = 0.0) -> bool:
-    """Say whether central differences confirm a slope, as far as they can tell."""
+    """Whether a central difference confirms a slope, within its own uncertainty."""
     size = max(scale, abs(by_complex.value))
     gap = abs(central.value - by_complex.value)
-    return central.doubt == np.inf or gap <= AGREEMENT * size + 10 * central.doubt
+    return central.uncertainty == np.inf or gap <= AGREEMENT * size + 10 * central.uncertainty

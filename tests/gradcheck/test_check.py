@@ -1,4 +1,4 @@
-"""The course of a check: where it looks twice, what it tolerates, and what it notes."""
+"""The steps of a check: which gradients it measures again, what it tolerates, and its notes."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from npattn.gradcheck import ArgumentReport, check_gradients
-from npattn.gradcheck.check import Check, _linearity
+from npattn.gradcheck.check import Check, _linearity_tolerance
 from npattn.gradcheck.numeric import NotComplexSafe
-from npattn.gradcheck.pair import Pair
+from npattn.gradcheck.pair import PairUnderTest
 from npattn.gradcheck.trial import Finding
 from support import gradcheck_pairs as pairs
 from support.gradcheck_pairs import failing_report
@@ -24,7 +24,7 @@ def rng():
 @pytest.fixture
 def check(rng):
     args = rng.standard_normal((3, 4)), rng.standard_normal((4, 2)), np.zeros(2)
-    return Check(Pair(pairs.linear, pairs.linear_backward, args, {}), "auto", None, rng)
+    return Check(PairUnderTest(pairs.linear, pairs.linear_backward, args, {}), "auto", None, rng)
 
 
 def rows(*changes):
@@ -35,7 +35,7 @@ def rows(*changes):
 # ---- notes ----------------------------------------------------------------------------------------------------
 
 
-def test_no_note_on_what_is_plain(check):
+def test_no_notes_on_right_and_exactly_zero_gradients(check):
     assert check._notes(rows({}, {})) == []
     assert check._notes(rows({}, {"verdict": "zero", "error": 0.0})) == []
 
@@ -53,14 +53,14 @@ def test_notes_on_dtypes_kinks_noise_and_zeros(check):
         "float16 and float32 is checked in float64: X, W, c",
         "there is a kink along X, b (relu at 0, a tie of max?): checked 0.1 % beside it",
         "rounding in forward hides up to 2e-07 of the gradient of X, c",
-        "zero: nothing but rounding noise; the error is relative to the neighbours",
+        "zero: only rounding noise; the error is relative to the largest effect of any argument",
     ]
 
 
-def test_note_on_nothing_but_zeros(check):
+def test_note_when_all_gradients_are_zero(check):
     zeros = rows({"verdict": "zero", "error": 1e-17}, {"verdict": "zero", "error": 0.0})
-    assert check._notes(zeros) == ["every gradient is zero here, so that the check proves little"]
-    assert check._notes([*zeros, *rows({})])[0].startswith("zero: nothing but rounding noise")
+    assert check._notes(zeros) == ["every gradient is zero here, so the check proves little"]
+    assert check._notes([*zeros, *rows({})])[0].startswith("zero: only rounding noise")
 
 
 def test_notes_come_after_the_reason_for_the_method(rng):
@@ -68,7 +68,7 @@ def test_notes_come_after_the_reason_for_the_method(rng):
     report = check_gradients(lambda X: (np.abs(X), X), lambda dY, X: dY * np.sign(X), (X,))
     assert report.notes == (
         "central differences, because forward is not complex-safe (abs, var, a float buffer?): "
-        "complex step and central differences disagree along X; its output comes back real",
+        "complex step and central differences disagree along X; its output is real for complex input",
         "float32 is checked in float64: X",
     )
 
@@ -76,7 +76,7 @@ def test_notes_come_after_the_reason_for_the_method(rng):
 # ---- what is tolerated ----------------------------------------------------------------------------------------
 
 
-def test_deviations_from_linearity_that_are_tolerated():
+def test_tolerated_deviations_from_linearity():
     findings = [
         Finding(0, "ok", error=1e-15),
         Finding(1, "ok", error=1e-6, noise=1e-9),
@@ -87,7 +87,7 @@ def test_deviations_from_linearity_that_are_tolerated():
         Finding(6, "noisy", error=1e-15, noise=1e-2),
     ]
     tolerance = {0: 1e-9, 1: 1e-2, 2: 1e-4, 3: 1e-9, 6: 100.0}
-    assert _linearity(findings) == pytest.approx(tolerance, rel=1e-12, abs=0)
+    assert _linearity_tolerance(findings) == pytest.approx(tolerance, rel=1e-12, abs=0)
 
 
 def test_tolerance_of_each_method(check, rng):
@@ -99,7 +99,7 @@ def test_tolerance_of_each_method(check, rng):
 
 def test_values_are_copied_in_float64(rng):
     X = rng.standard_normal((3, 4)).astype(np.float32)
-    check = Check(Pair(pairs.softmax, pairs.softmax_backward, (X,), {}), "auto", None, rng)
+    check = Check(PairUnderTest(pairs.softmax, pairs.softmax_backward, (X,), {}), "auto", None, rng)
     assert check.values[0].dtype == np.float64 and np.array_equal(check.values[0], X)
     assert check._own_gradients() is None and check.notes == [] and check.kinks == set()
     assert check.contract.rng is check.rng is rng
@@ -112,53 +112,53 @@ def test_own_gradients_with_zeros_for_none(check):
     assert first is dX and second.tolist() == np.zeros((4, 2)).tolist()
 
 
-# ---- falling back ---------------------------------------------------------------------------------------------
+# ---- the fallback ----------------------------------------------------------------------------------------------
 
 
-def test_falling_back_says_why(check, rng):
+def test_the_fallback_notes_its_reason(check, rng):
     reason = NotComplexSafe("TypeError on complex input: no")
-    check._fall_back(reason)
+    check._use_central_differences(reason)
     assert check.method == "central-difference"
     text = "central differences, because forward is not complex-safe (abs, var, a float buffer?)"
     assert check.notes == [f"{text}: TypeError on complex input: no"]
     strict = Check(check.pair, "complex-step", None, rng)
     with pytest.raises(ValueError) as error:
-        strict._fall_back(reason)
+        strict._use_central_differences(reason)
     message = "method: the complex step does not suit forward: TypeError on complex input: no"
     assert str(error.value) == message and error.value.__cause__ is reason
 
 
-# ---- looking twice --------------------------------------------------------------------------------------------
+# ---- measured again -------------------------------------------------------------------------------------------
 
 
-def test_the_four_worst_of_what_is_wrong_or_noisy_are_looked_at_again(check, monkeypatch):
+def test_the_four_worst_wrong_or_noisy_gradients_are_measured_again(check, monkeypatch):
     verdicts = [("wrong", 0.1), ("noisy", 0.4), ("ok", 0.9), ("wrong", np.inf), ("wrong", 0.2), ("noisy", 0.3)]
-    found, looks, opinions = [Finding(i, *verdict) for i, verdict in enumerate(verdicts)], [], []
+    found, confirmed, compared = [Finding(i, *verdict) for i, verdict in enumerate(verdicts)], [], []
 
     class Scripted:
         def __init__(self, *of):
             self.findings = lambda leaves: found
 
-        def second_opinion(self, leaves, check_kinks):
-            opinions.append((leaves, check_kinks))
+        def compare_methods(self, leaves, check_kinks):
+            compared.append((leaves, check_kinks))
 
-        def second_look(self, finding, check_kinks, check_method):
-            looks.append((finding.leaf, check_kinks, check_method))
+        def confirm(self, finding, check_kinks, check_method):
+            confirmed.append((finding.leaf, check_kinks, check_method))
 
     monkeypatch.setattr("npattn.gradcheck.check.Trial", Scripted)
     check.contract.gradients = [None, None, None]
     assert check._compare([0, 2])[1] is found
-    assert looks == [(leaf, True, True) for leaf in (3, 1, 5, 4)] and opinions == [([0, 2], True)]
+    assert confirmed == [(leaf, True, True) for leaf in (3, 1, 5, 4)] and compared == [([0, 2], True)]
     check.kinks = {1}
     check._compare([0, 2])
-    assert looks[4:] == [(leaf, False, True) for leaf in (3, 1, 5, 4)] and opinions[1:] == [([0, 2], False)]
+    assert confirmed[4:] == [(leaf, False, True) for leaf in (3, 1, 5, 4)] and compared[1:] == [([0, 2], False)]
     check.method = "central-difference"
     check._compare([0, 2])
-    assert looks[8:] == [(leaf, False, False) for leaf in (3, 1, 5, 4)] and len(opinions) == 2
+    assert confirmed[8:] == [(leaf, False, False) for leaf in (3, 1, 5, 4)] and len(compared) == 2
 
 
-def test_four_wrong_gradients_are_looked_into(rng):
-    """Only these show that they are transposed."""
+def test_four_wrong_gradients_are_searched(rng):
+    """Only the first four wrong gradients have the hint that they are transposed."""
     params = {name: rng.standard_normal((20, 20)) for name in "abcdef"}
 
     def forward(params):
@@ -172,7 +172,7 @@ def test_four_wrong_gradients_are_looked_into(rng):
     assert [argument.verdict for argument in report.arguments] == ["wrong"] * 6
 
 
-def test_kinks_of_several_arguments_are_noticed_one_after_the_other(rng):
+def test_kinks_of_two_arguments_are_found(rng):
     X, Z = rng.standard_normal((2, 3, 4))
     X[0, 0] = Z[1, 1] = 0
     forward = lambda X, Z: (np.maximum(X, 0) + np.maximum(Z, 0), (X, Z))  # noqa: E731

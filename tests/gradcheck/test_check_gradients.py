@@ -1,4 +1,4 @@
-"""The checker passes what is right and catches what is wrong; here, in the numbers."""
+"""The checker accepts right gradients and finds wrong numbers."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def test_everything_off_by_1e_9(kind, rng):
 
     def slightly_off(dy, cache):
         gradients = backward(dy, cache)
-        return pairs_map(lambda g: g * (1 + 1e-9), gradients)
+        return map_gradients(lambda g: g * (1 + 1e-9), gradients)
 
     report = failing_report(forward, slightly_off, args)
     assert report.max_error == pytest.approx(1e-9, rel=1e-3)
@@ -133,18 +133,18 @@ def test_everything_off_by_1e_9(kind, rng):
     assert not any(a.ok for a in report.arguments if a.verdict != "zero")
 
 
-def pairs_map(function, gradients):
+def map_gradients(function, gradients):
     if isinstance(gradients, dict):
-        return {key: pairs_map(function, gradient) for key, gradient in gradients.items()}
+        return {key: map_gradients(function, gradient) for key, gradient in gradients.items()}
     if isinstance(gradients, tuple):
-        return tuple(pairs_map(function, gradient) for gradient in gradients)
+        return tuple(map_gradients(function, gradient) for gradient in gradients)
     return None if gradients is None else function(gradients)
 
 
 @pytest.mark.parametrize("method", ["auto", "complex-step", "central-difference"])
 @pytest.mark.parametrize("scale", [1e-6, 1e-30, 1e30])
 def test_zero_gradient_of_a_scaled_loss(rng, method, scale):
-    """An absolute tolerance passes this: the gradients are as small as the loss."""
+    """An absolute tolerance would accept this, because the gradients are as small as the loss."""
     X = rng.standard_normal((3, 4))
     forward = lambda X: (scale * X**3, X)  # noqa: E731
     report = failing_report(forward, lambda dY, X: np.zeros_like(X), (X,), method=method)
@@ -154,23 +154,23 @@ def test_zero_gradient_of_a_scaled_loss(rng, method, scale):
 
 
 @pytest.mark.parametrize("method", ["auto", "central-difference"])
-def test_all_gradients_of_a_scaled_loss_zero(rng, method):
+def test_zeros_for_all_gradients_of_a_scaled_loss(rng, method):
     def forward(X, params):
         y, cache = pairs.key_value_attention(X, params)
         return 1e-6 * y, cache
 
     def zero(dY, cache):
         gradients = pairs.key_value_attention_backward(1e-6 * dY, cache)
-        return pairs_map(np.zeros_like, gradients)
+        return map_gradients(np.zeros_like, gradients)
 
     report = failing_report(forward, zero, random_pair("key_value_attention", rng).args, method=method)
     verdicts = {a.name: a.verdict for a in report.arguments}
-    assert verdicts.pop("params['b_K']") == "zero"  # the only one that is
+    assert verdicts.pop("params['b_K']") == "zero"  # the only gradient that is zero
     assert set(verdicts.values()) == {"wrong"}
 
 
-def test_gradient_of_an_argument_that_hardly_matters(rng):
-    """Its effect on the loss is 1e-12 of the other's, and it is held to its own size all the same."""
+def test_gradient_of_an_argument_with_a_tiny_effect(rng):
+    """Its effect on the loss is 1e-12 of the effect of x. Its error is still relative to its own size."""
     args = rng.standard_normal((3, 4)), rng.standard_normal((3, 4))
     forward = lambda x, w: (x**2 + 1e-12 * w**3, (x, w))  # noqa: E731
     right = check_gradients(forward, lambda dy, c: (2 * dy * c[0], 3e-12 * dy * c[1] ** 2), args)

@@ -1,4 +1,4 @@
-"""Layers as users write them, from convolution to LSTM, each right and subtly wrong: none accused, none missed."""
+"""Layers as users write them, from convolution to LSTM, each with a right and a subtly wrong backward."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Layer(NamedTuple):
 
 
 def scaled(backward: Callable[..., Any], factor: float, which: int = -1) -> Callable[..., Any]:
-    """Spoil one gradient of several by a factor."""
+    """Return a backward with one gradient multiplied by a factor."""
 
     def wrong(dy, cache):
         gradients = list(backward(dy, cache))
@@ -61,7 +61,7 @@ def batch_norm_backward(dY, cache):
 
 
 def batch_norm_of_constants(dY, cache):
-    """The statistics are taken for constants, as in evaluation."""
+    """Treat mean and variance as constants, as in evaluation."""
     normal, inverse, gamma = cache
     return dY * gamma * inverse, (dY * normal).sum(0), dY.sum(0)
 
@@ -163,7 +163,7 @@ def huber_backward(dloss, d):
 
 
 def log_sum_exp(E):
-    """Over the keys up to its own: the others are −∞."""
+    """Sum over the keys up to the row's own; the others are −∞."""
     Z = np.where(np.tri(3, 5, dtype=bool), E, -np.inf)
     largest = Z.real.max(-1, keepdims=True)
     S = np.exp(Z - largest)
@@ -254,11 +254,11 @@ LAYERS = {
 
 @pytest.mark.parametrize("method", ["auto", "central-difference"])
 @pytest.mark.parametrize("name", LAYERS)
-def test_right_and_subtly_wrong(name, method):
+def test_right_passes_and_subtly_wrong_fails(name, method):
     layer = LAYERS[name]
     report = check_gradients(layer.forward, layer.backward, layer.args, method=method)
     assert report.ok and "wrong" not in str(report)
-    if method == "auto":  # np.sort and np.median order complex numbers by their real part first
+    if method == "auto":  # np.sort and np.median order complex numbers by their real part
         assert (report.method == "complex-step") == layer.is_safe, str(report)
     with pytest.raises(GradientError):
         check_gradients(layer.forward, layer.wrong, layer.args, method=method)
@@ -281,7 +281,7 @@ def test_tiny_and_huge_gradients(scale, method):
 
 
 def test_a_forward_that_computes_in_float32_cannot_be_judged_by_differences():
-    """It is not called wrong, nor right; the complex step judges it."""
+    """Central differences call it neither right nor wrong. The complex step can decide."""
     X, W = N((3, 4)), N((4, 2))
 
     def forward(X, W):

@@ -1,4 +1,4 @@
-"""The gradients of a whole Transformer, with the kinks of a thousand hidden units all around."""
+"""The gradients of a whole Transformer, with a thousand hidden units and so a thousand kinks nearby."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from support.transformer_toys import toy_model
 
 
 class Counted:
+    """A function that counts its calls."""
+
     def __init__(self, function):
         self.function, self.calls = function, 0
 
@@ -21,27 +23,27 @@ class Counted:
 
 
 def relu_transformer(seed, is_new=False):
-    """A model with 1,152 hidden units, so that hardly a step is too short to carry one across its kink."""
+    """Return a model with 1,152 hidden units: almost every step moves one of them across its kink."""
     model = toy_model(seed, d_ff=64, n_encoder_layers=1, n_decoder_layers=1)
     params = {name: array.copy() for name, array in model.params.items()}
-    if is_new:  # as training starts: every bias is 0
+    if is_new:  # as at the start of training: every bias is 0
         params |= {name: np.zeros_like(a) for name, a in params.items() if name.split(".")[-1][:2] in ("b_", "be")}
     rng = np.random.default_rng(seed)
     src, tgt = rng.integers(3, 9, (3, 5)), rng.integers(3, 11, (3, 4))
     return functions.backward, (params, src, tgt), {"config": model.config}
 
 
-@pytest.mark.parametrize(("method", "most"), [("auto", 130), ("central-difference", 1000)])
+@pytest.mark.parametrize(("method", "most_calls"), [("auto", 130), ("central-difference", 1000)])
 @pytest.mark.parametrize(("seed", "is_new"), [(0, False), (1, True)])
-def test_a_transformer_of_relu(seed, is_new, method, most):
-    """No step is led astray by a kink within its reach, key biases are zero, and the evaluations are few."""
+def test_a_transformer_of_relu(seed, is_new, method, most_calls):
+    """Kinks nearby cause no error, the gradients of key biases are zero, and forward is called few times."""
     backward, args, kwargs = relu_transformer(seed, is_new)
     forward = Counted(functions.forward)
     report = check_gradients(forward, backward, args, kwargs, method=method, rng=seed)
     for argument in report.arguments:
         assert argument.verdict == ("zero" if argument.name.endswith("b_K']") else "ok"), str(report)
     assert report.method == ("complex-step" if method == "auto" else method)
-    assert forward.calls <= most
+    assert forward.calls <= most_calls
 
 
 @pytest.mark.parametrize(

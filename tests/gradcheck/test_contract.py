@@ -1,4 +1,4 @@
-"""The checker catches whatever breaks the promises of a pure pair, even if the numbers are right."""
+"""The checker finds every broken promise of a pure pair, also when the numbers are right."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def X():
 
 
 def problems(forward, backward, args, kwargs=None):
-    """Return the problems of a check that must fail, and none of whose numbers is wrong."""
+    """Return the problems of a check that must fail although all its numbers are right."""
     with pytest.raises(GradientError) as error:
         check_gradients(forward, backward, args, kwargs)
     report = error.value.report
@@ -36,7 +36,7 @@ def square_backward(dY, X):
     return 2 * X * dY
 
 
-# ---- writing into what was given ------------------------------------------------------------------------------
+# ---- writing into inputs --------------------------------------------------------------------------------------
 
 
 def test_backward_changes_the_cotangent(X):
@@ -126,7 +126,7 @@ def test_backward_changes_a_cache_with_slots(X):
     assert problems(lambda X: (X * X, Slotted(X)), backward, (X,)) == ("backward: changed cache.X",)
 
 
-def test_cache_that_refers_to_itself(X):
+def test_cache_that_contains_itself(X):
     def forward(X):
         cache = {"X": X}
         cache["cache"] = cache
@@ -158,7 +158,7 @@ def test_forward_changes_its_argument_or_a_keyword_argument(X):
 
 
 class Layer:
-    """Keeps what backward needs in itself, as many layers do."""
+    """Keeps the mask for backward in an attribute, as many layers do."""
 
     def forward(self, X):
         self.mask = X.real > 0
@@ -168,7 +168,7 @@ class Layer:
         return dY * self.mask
 
 
-def test_stale_cache_in_the_module(X):
+def test_stale_cache_in_a_layer(X):
     layer = Layer()
     found = problems(layer.forward, layer.backward, (X,))
     assert found == ("gradient of X: depends on later calls of forward, not on the cache alone",)
@@ -229,7 +229,7 @@ def test_gradient_is_a_view_of_the_cotangent(X):
 
 
 def test_gradient_is_part_of_the_cache(X):
-    """Of an empty output every gradient is zero, and so is this one."""
+    """The output is empty. Every gradient is zero then, and so is this one."""
     found = problems(lambda X: (X[:0] * 1, [np.zeros((2, *X.shape))]), lambda dY, cache: cache[0][1], (X,))
     assert found[0] == "gradient of X: shares memory with cache[0]"
 
@@ -244,7 +244,7 @@ def test_gradients_share_memory(X):
 
 
 def test_each_gradient_that_shares_memory_is_named_once(X):
-    """Both are the cotangent, and so each other."""
+    """Both gradients are the cotangent, and so they also share memory with each other."""
     found = problems(lambda X, Z: (X + Z, None), lambda dY, _: (dY, dY), (X, X + 1))
     assert found == tuple(f"gradient of {name}: shares memory with the cotangent" for name in "XZ")
 
@@ -268,7 +268,7 @@ def test_gradient_lies_in_a_buffer_that_backward_uses_again(X):
     assert found == ("gradient of X: the next call of backward overwrites it",)
 
 
-# ---- what a derivative must be --------------------------------------------------------------------------------
+# ---- properties of a derivative -------------------------------------------------------------------------------
 
 
 def test_gradient_for_a_zero_cotangent_is_exactly_zero(X):
@@ -277,13 +277,13 @@ def test_gradient_for_a_zero_cotangent_is_exactly_zero(X):
 
 
 def test_nonlinear_backward(X):
-    """Right for cotangents as they usually are: clipped where they are large."""
+    """Right for cotangents of the usual size. Large ones are clipped."""
     found = problems(square, lambda dY, X: 2 * X * np.clip(dY, -2.6, 2.6), (X,))
     assert found == ("gradient of X: not linear in the cotangent",)
 
 
-def test_linearity_knows_about_rounding_noise():
-    """The gradient of a shift of all scores is noise, which is not linear in anything."""
+def test_linearity_allows_for_rounding_noise():
+    """The gradient of a shift of all scores is noise, and noise is not linear."""
     rng = np.random.default_rng(0)
     E = rng.standard_normal((3, 4))
     forward = lambda b: (pairs.softmax(E + b)[0],) * 2  # noqa: E731
@@ -320,7 +320,7 @@ def test_transposed_shape(X):
     assert error.value.report["X"].hint == "expected shape (3, 4), got (4, 3); transposed?"
 
 
-def test_broadcast_axis_that_is_kept(X):
+def test_gradient_that_is_not_summed_over_a_broadcast_axis(X):
     with pytest.raises(GradientError) as error:
         check_gradients(lambda X, s: (X * s, (X, s)), lambda dY, c: (dY * c[1], dY * c[0]), (X, X[:, :1].copy()))
     report = error.value.report
@@ -338,7 +338,7 @@ def test_wrong_dtype(X, wrong):
 
 
 def test_float32_argument_whose_gradient_is_float64(X):
-    """np.sqrt(4) is a float64 scalar and promotes; math.sqrt(4) does not."""
+    """np.sqrt(4) is a float64 scalar and makes the result float64; math.sqrt(4) does not."""
     scaled = lambda X: (X / np.sqrt(np.float64(4)), None)  # noqa: E731
     with pytest.raises(GradientError) as error:
         check_gradients(scaled, lambda dY, _: dY / np.sqrt(np.float64(4)), (X.astype(np.float32),))

@@ -1,4 +1,4 @@
-"""From a finding to a row of the report: which slope it shows, where it looks for the wrong entry, what it names."""
+"""From a finding to a row of the report: the slope shown, the search for the wrong entry, the hint."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def rng():
     return np.random.default_rng(13)
 
 
-def test_no_slope_is_shown_of_a_direction_that_moves_two_arguments(rng):
+def test_the_slope_of_a_shared_direction_is_not_shown(rng):
     loss = loss_of(lambda x, z: x.sum() + z.sum(), np.ones(2), np.ones(3))
     trial = Trial(loss, [np.ones(2), np.ones(3)], "complex-step", 1e-12, rng)
     shared = Probe({0: np.ones(2), 1: np.ones(3)}, 5.0, Slope(5.0), 1.0)
@@ -31,8 +31,11 @@ def test_no_slope_is_shown_of_a_direction_that_moves_two_arguments(rng):
 @pytest.mark.parametrize(
     ("size", "hint"), [(1000, "only the entry at (7,) is wrong, by a factor of 1.001"), (1001, None)]
 )
-def test_up_to_a_thousand_entries_are_all_compared_once_a_gradient_is_wrong(rng, size, hint):
-    """Too many at first, together with z; of more, halving finds the wrong one, but not that it is the only one."""
+def test_up_to_a_thousand_entries_of_a_wrong_gradient_are_compared(rng, size, hint):
+    """Together with z there are more than 1,000 numbers, so directions are compared first.
+
+    In a gradient of more than 1,000, halving finds the wrong entry, but not that it is the only one.
+    """
 
     def backward(dy, cache):
         x, z = cache
@@ -45,12 +48,12 @@ def test_up_to_a_thousand_entries_are_all_compared_once_a_gradient_is_wrong(rng,
     assert report["z"].ok and report["x"].index == (7,) and report["x"].hint == hint
 
 
-def test_the_axes_of_the_output_explain_a_factor_as_well(rng):
+def test_a_factor_is_explained_by_an_axis_of_the_output(rng):
     c = rng.standard_normal(7)
     report = failing_report(lambda x: (x[:, None] * c, None), lambda dy, _: np.mean(dy * c, axis=1), (np.ones(3),))
     assert report["x"].hint == "off by a factor of 0.142857 = 1/7; 7 is the length of axis 1 of the output"
 
 
-def test_a_factor_is_explained_along_directions_as_well(rng):
+def test_a_factor_is_explained_along_directions(rng):
     report = failing_report(lambda x: (x * x, x), lambda dy, x: 2 * dy * x / 50, (rng.standard_normal((30, 50)),))
     assert report["x"].hint == "off by a factor of 0.02 = 1/50; 50 is the length of axis 1 of x"

@@ -1,4 +1,4 @@
-"""Which numeric derivative is used, and where: unsafe forwards, kinks, gradients of zero, large arguments."""
+"""Which numeric derivative is used, and at which point: unsafe forwards, kinks, zero gradients, large arguments."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ UNSAFE = {
     "float": (lambda X: (float(np.sum(X**2)), X), lambda dy, X: 2 * dy * X),
     "an error": (refuses_complex, tanh_backward),
 }
-SIGN_OF_NO_USE = {"float buffer", "astype", "float", "an error"}  # these fail before they give a wrong slope
+FAILS_ON_COMPLEX = {"float buffer", "astype", "float", "an error"}  # the others return a wrong slope
 
 
 @pytest.mark.parametrize("name", UNSAFE)
@@ -57,7 +57,7 @@ def test_right_derivative_of_an_unsafe_forward_passes(name, X):
     assert report.max_error <= 1e-9
     [note] = report.notes
     assert note.startswith("central differences, because forward is not complex-safe (abs, var, a float buffer?): ")
-    assert ("disagree along X" in note) != (name in SIGN_OF_NO_USE)
+    assert ("disagree along X" in note) != (name in FAILS_ON_COMPLEX)
 
 
 @pytest.mark.parametrize("name", UNSAFE)
@@ -70,7 +70,7 @@ def test_wrong_derivative_of_an_unsafe_forward_is_caught(name, X):
 
 
 def test_derivative_dropped_by_the_complex_step_and_by_backward_alike(X):
-    """Both take the scale for a constant, and agree to the last digit: the second opinion does not."""
+    """Both treat the scale as a constant and agree to the last digit. Central differences do not agree."""
     forward = lambda X: (X * np.abs(X).sum(), X)  # noqa: E731
     constant = lambda dY, X: dY * np.abs(X).sum()  # noqa: E731
     scale = np.abs(X).sum()
@@ -83,13 +83,13 @@ def test_reasons_for_the_fallback(X):
     def note(name):
         return check_gradients(*UNSAFE[name], (X,)).notes[0].partition("?): ")[2]
 
-    assert note("abs") == "complex step and central differences disagree along X; its output comes back real"
+    assert note("abs") == "complex step and central differences disagree along X; its output is real for complex input"
     assert note("abs of a part") == "complex step and central differences disagree along X"
     assert note("an error") == "TypeError on complex input: X: expected float64, got complex128"
     assert note("float buffer").startswith("ComplexWarning on complex input: ")
 
 
-def test_complex_step_that_is_asked_for_is_not_replaced(X):
+def test_a_chosen_complex_step_is_not_replaced(X):
     with pytest.raises(ValueError, match=r"^method: the complex step does not suit forward: TypeError on complex"):
         check_gradients(refuses_complex, tanh_backward, (X,), method="complex-step")
     assert failing_report(*UNSAFE["abs"], (X,), method="complex-step").method == "complex-step"
@@ -118,12 +118,12 @@ def all_maxima(X):
 @pytest.mark.parametrize("method", ["auto", "complex-step", "central-difference"])
 @pytest.mark.parametrize("at_zero", [0.0, 1.0, 0.5])
 def test_relu_at_zero(X, method, at_zero):
-    """Any convention for relu'(0) will do; elsewhere the derivative must be right."""
+    """Any value of relu'(0) passes. Elsewhere the derivative must be right."""
     X[0, 1] = X[2, 2] = X[2, 3] = 0
     forward = lambda X: (np.maximum(X, 0), X)  # noqa: E731
     backward = lambda dY, X: np.where(X > 0, dY, np.where(X == 0, at_zero * dY, 0))  # noqa: E731
     report = check_gradients(forward, backward, (X,), method=method)
-    if (method, at_zero) not in (("central-difference", 0.5), ("complex-step", 1.0)):  # what the method itself finds
+    if (method, at_zero) not in (("central-difference", 0.5), ("complex-step", 1.0)):  # its own slope
         assert report["X"].verdict == "kink"
         assert report.notes[-1] == "there is a kink along X (relu at 0, a tie of max?): checked 0.1 % beside it"
     wrong = failing_report(forward, lambda dY, X: backward(dY, X) * 1.001, (X,), method=method)
@@ -160,8 +160,7 @@ def test_many_kinks_in_a_large_argument(rng, method):
     assert not failing_report(forward, lambda dY, X: dY * (X > 0) * 1.00001, (X,), method=method).ok
 
 
-def test_no_kink_where_there_is_none(X):
-    """Zeros alone are no kink, and neither is a sharp bend."""
+def test_zeros_and_a_sharp_bend_are_no_kink(X):
     X[0] = 0
     forward = lambda X: (np.tanh(100 * X), X)  # noqa: E731
     report = check_gradients(forward, lambda dY, X: 100 * dY * (1 - np.tanh(100 * X) ** 2), (X,))
@@ -173,7 +172,7 @@ def test_no_kink_where_there_is_none(X):
 
 @pytest.mark.parametrize("method", ["auto", "central-difference"])
 def test_gradient_that_is_zero_in_mathematics_and_noise_in_numbers(rng, method):
-    """The bias of the keys shifts all scores of a query alike; it is measured against its neighbours."""
+    """The key bias adds the same number to all scores of a query. Its error is relative to the largest effect."""
     verdicts = set()
     for scale in (0.3, 1.0, 3.0):
         pair = pairs.random_pair("key_value_attention", rng, scale)
@@ -182,7 +181,7 @@ def test_gradient_that_is_zero_in_mathematics_and_noise_in_numbers(rng, method):
         verdicts.add(bias.verdict)
         assert bias.ok and bias.error <= 1e-12
     assert verdicts == {"zero"}
-    assert report.notes[-1] == "zero: nothing but rounding noise; the error is relative to the neighbours"
+    assert report.notes[-1] == "zero: only rounding noise; the error is relative to the largest effect of any argument"
 
 
 # ---- large arguments ------------------------------------------------------------------------------------------
@@ -199,6 +198,8 @@ def tower_args(tower, rng):
 
 
 def spoiled(tower, name, change):
+    """Return a backward with one changed gradient."""
+
     def backward(dX, caches):
         dX, grads = tower.backward(dX, caches)
         change(grads[name])
@@ -207,7 +208,7 @@ def spoiled(tower, name, change):
     return backward
 
 
-def test_large_arguments_take_some_tens_of_calls(tower, tower_args):
+def test_large_arguments_take_at_most_130_calls(tower, tower_args):
     tower.calls = 0
     report = check_gradients(tower.forward, tower.backward, tower_args)
     assert len(report.arguments) == 36 and sum(np.prod(a.shape) for a in report.arguments) == 6140
@@ -245,7 +246,7 @@ def test_wrong_gradient_of_a_large_argument(tower, tower_args, name, change, hin
 
 
 def test_few_large_arguments(rng):
-    """Each has directions of its own, and the wrong entry of an array of 6,000 is found by halving."""
+    """Each array has its own directions. Halving finds the wrong entry among 6,000."""
     args = rng.standard_normal((40, 150)), rng.standard_normal((150, 3)), rng.standard_normal(3)
     report = check_gradients(pairs.linear, pairs.linear_backward, args)
     assert {a.coverage for a in report.arguments} == {"3 directions, 2 entries"}
@@ -264,7 +265,7 @@ def test_few_large_arguments(rng):
 
 
 def test_many_arguments_without_effect(rng):
-    """Most parameters of a table of layers may be unused; their gradients are exactly zero."""
+    """Most parameters in a mapping can be unused. Their gradients are exactly zero."""
     params = {f"p{i}": rng.standard_normal((10, 10)) for i in range(40)}
     forward = lambda p: (np.tanh(p["p3"] @ p["p7"]), p)  # noqa: E731
 
@@ -275,5 +276,5 @@ def test_many_arguments_without_effect(rng):
 
     report = check_gradients(forward, backward, (params,))
     assert [a.name for a in report.arguments if a.verdict == "ok"] == ["p['p3']", "p['p7']"]
-    forgotten = lambda dY, p: {**backward(dY, p), "p7": np.zeros((10, 10))}  # noqa: E731
-    assert [a.name for a in failing_report(forward, forgotten, (params,)).arguments if not a.ok] == ["p['p7']"]
+    without_p7 = lambda dY, p: {**backward(dY, p), "p7": np.zeros((10, 10))}  # noqa: E731
+    assert [a.name for a in failing_report(forward, without_p7, (params,)).arguments if not a.ok] == ["p['p7']"]

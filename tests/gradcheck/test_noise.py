@@ -1,4 +1,4 @@
-"""Rounding noise is told from an error, and an error from rounding noise."""
+"""Rounding noise passes, and an error as small as rounding noise fails."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def X(rng):
 
 
 @pytest.mark.parametrize("size", [1e-18, 1e-12, 1e-6, 1.0])
-def test_what_is_not_noise_does_not_pass_for_it(rng, size):
-    """A multiple of the right gradient of b_V in place of that of b_K, which is zero."""
+def test_an_error_does_not_pass_as_noise(rng, size):
+    """The gradient of b_K is zero. Here a multiple of Σ dY is added to it."""
     forward, backward, args = pairs.random_pair("key_value_attention", rng)
 
     def wrong(dY, cache):
@@ -38,18 +38,18 @@ def test_what_is_not_noise_does_not_pass_for_it(rng, size):
         assert failing_report(forward, wrong, args)["params['b_K']"].verdict == "wrong"
 
 
-def test_noise_of_a_lonely_argument_is_recognised(X):
-    """There are no neighbours but the loss itself."""
+def test_noise_of_a_single_argument_is_recognised(X):
+    """There is no other argument, so the reference is the size of the loss."""
     forward = lambda b: (pairs.softmax(X + b)[0],) * 2  # noqa: E731
     for backward in (lambda dA, A: pairs.softmax_backward(dA, A).sum().reshape(1), lambda dA, A: np.zeros(1)):
         report = check_gradients(forward, backward, (np.array([0.3]),))
         assert report["b"].verdict == "zero" and report["b"].error < 1e-15
-        assert report.notes == ("every gradient is zero here, so that the check proves little",)
+        assert report.notes == ("every gradient is zero here, so the check proves little",)
     assert not failing_report(forward, lambda dA, A: (dA * A).sum().reshape(1) * 1e-9, (np.array([0.3]),)).ok
 
 
 def test_ill_conditioned_gradient(rng):
-    """LayerNorm of rows that are nearly constant: known to five digits fewer, and the report says so."""
+    """LayerNorm of rows that are nearly constant has five correct digits fewer. The report notes it."""
     X = 1e5 + rng.standard_normal((3, 4))
     report = check_gradients(pairs.layer_norm, pairs.layer_norm_backward, (X, X[0] - 1e5, X[1] - 1e5))
     assert report["X"].verdict == "ok" and 1e-12 < report["X"].error < 1e-9 and report["X"].noise > 0
@@ -62,8 +62,8 @@ def test_ill_conditioned_gradient(rng):
     assert failing_report(pairs.layer_norm, wrong, (X, X[0] - 1e5, X[1] - 1e5))["X"].verdict == "wrong"
 
 
-def test_noise_is_alike_relative_to_the_neighbours(rng):
-    """One suspect is all noise on a scale of its own; another, 1e5 larger, is not noisier for that."""
+def test_noise_is_pooled_relative_to_the_reference_slope(rng):
+    """One probe is all noise on its own scale. The noise of another, 1e5 larger, does not grow because of it."""
     loss = loss_of(lambda x: x, [1.0, 2.0])
     measure = lambda loss, direction, scale, step=0.0: Slope(1e-3 * rng.standard_normal())  # noqa: E731
     replicas = Replicas(loss, measure, [np.zeros(2)], 1e-5, rng)
@@ -71,7 +71,7 @@ def test_noise_is_alike_relative_to_the_neighbours(rng):
     small, large = (Probe(direction, 0.0, Slope(1e-3), scale) for scale in (1e-5, 1.0))
     verdict, noise = replicas.judge([small, large], [1e7, 1e7])
     assert verdict == "zero" and 20 < noise < 500
-    assert replicas.judge([large], [1e5])[0] == "noisy"  # a thousandth of it, where 1e-9 of the neighbours is less
+    assert replicas.judge([large], [1e5])[0] == "noisy"  # noise of a thousandth, above 1e-9 of the reference
     assert replicas.judge([Probe(direction, 0.1, Slope(1e-3), 1.0)], [1e7])[0] == "wrong"
 
 
@@ -84,15 +84,15 @@ def test_forward_too_noisy_to_judge(X):
 
 
 def test_saturated_softmax(rng):
-    """Gradients of 1e-300, which the analytic form loses to underflow."""
+    """Gradients of 1e-300 underflow to zero in the analytic form."""
     for scale in (1e2, 1e4, 1e6):
         for _ in range(20):
             assert check_gradients(*pairs.random_pair("softmax", rng, scale)).ok
             assert check_gradients(*pairs.random_pair("cross_entropy", rng, scale)).ok
 
 
-def test_rounding_that_does_not_vary_nearby():
-    """A ≈ 1 − 1e-13 in the first row is a multiple of eps, and so is the error; it varies only further away."""
+def test_rounding_that_is_the_same_nearby():
+    """A ≈ 1 − 1e-13 in the first row is a multiple of eps, and so is the error. It varies only farther away."""
     E = np.array([[-159.37, 85.4, 16.97, 55.52], [163.26, 152.25, -10.97, -41.83]])
     for seed in range(30):
         assert check_gradients(pairs.softmax, pairs.softmax_backward, (E,), rng=seed)["E"].verdict == "ok"
@@ -100,8 +100,8 @@ def test_rounding_that_does_not_vary_nearby():
 
 @pytest.mark.parametrize("method", ["auto", "central-difference"])
 @pytest.mark.parametrize("scale", [1e160, 1e-160])
-def test_gradients_whose_squares_leave_the_range(X, method, scale):
-    """They are held to the same tolerance as any other, and their factor is named as well."""
+def test_gradients_whose_squares_overflow_or_vanish(X, method, scale):
+    """The tolerance is the same as for other gradients, and so is the hint."""
     forward = lambda X: (np.tanh(X * scale), X)  # noqa: E731
     right = lambda dY, X: dY * (1 - np.tanh(X * scale) ** 2) * scale  # noqa: E731
     assert check_gradients(forward, right, (X / scale,), method=method)["X"].verdict == "ok"
@@ -111,7 +111,7 @@ def test_gradients_whose_squares_leave_the_range(X, method, scale):
 
 @pytest.mark.parametrize("method", ["auto", "central-difference"])
 def test_a_bias_that_starts_at_zero(rng, method):
-    """Beside the point it is 1e-5 and not 0: the step must not shrink with it, or rounding hides what is zero."""
+    """At a replica it is 1e-5 and not 0. The step must not shrink with it, or rounding hides the zero gradient."""
     forward, backward, (X, params) = pairs.random_pair("key_value_attention", rng)
     params["b_K"][:] = 0
     report = check_gradients(forward, backward, (X, params), method=method)

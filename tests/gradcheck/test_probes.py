@@ -1,4 +1,4 @@
-"""Which slopes are compared: entries, random directions, and the halves that lead to a wrong entry."""
+"""The slopes that are compared: entries, random directions, and halves in the search for a wrong entry."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from support.gradcheck_pairs import loss_of
 
 
 class Measured:
-    """Measures slopes of given gradients, without a function; keeps what it was asked for."""
+    """Returns slopes of given gradients, without a function, and records the arguments of its calls."""
 
     def __init__(self, *gradients):
-        self.gradients, self.asked = [np.array(gradient, float) for gradient in gradients], []
+        self.gradients, self.calls = [np.array(gradient, float) for gradient in gradients], []
 
     def __call__(self, loss, direction, scale, step=0.0):
-        self.asked.append((loss, direction, scale, step))
+        self.calls.append((loss, direction, scale, step))
         return Slope(analytic_slope(self.gradients, direction))
 
 
@@ -38,7 +38,7 @@ def test_analytic_slope():
 def test_one_entry_is_compared_relative_to_the_largest():
     prober = prober_of([[0.0], [[1.0, -6.0], [2.0, np.nan]]], [[0.0], [[1.0, -6.0], [9.0, 3.0]]])
     probe = prober.entry(1, (1, 0))
-    [(loss, direction, scale, step)] = prober.measure.asked
+    [(loss, direction, scale, step)] = prober.measure.calls
     assert loss is prober.loss and list(direction) == [1] and direction[1].tolist() == [[0, 0], [1, 0]]
     assert (scale, step) == (6.0, 0.0)
     assert (probe.analytic, probe.numeric, probe.scale, probe.index) == (2.0, Slope(9.0), 9.0, (1, 0))
@@ -66,7 +66,7 @@ def test_a_direction_moves_by_one_over_the_gradient():
     prober = prober_of([np.full(1000, 2.0), np.zeros(1000), np.full(1000, np.inf)], [])
     moves = prober.direction([0, 1, 2])
     assert list(moves) == [0, 1, 2]
-    for i, unit in ((0, 1 / 2000**0.5 / 2**0.5), (1, 3.0), (2, 3.0)):  # by the size of the argument if it cannot divide
+    for i, unit in ((0, 1 / 2000**0.5 / 2**0.5), (1, 3.0), (2, 3.0)):  # if 1/‖gradient‖ is not usable, the size
         assert 0.5 <= np.abs(moves[i] / unit).min() < 0.51 and 1.49 < np.abs(moves[i] / unit).max() <= 1.5
         assert 0.4 < np.mean(moves[i] > 0) < 0.6
     assert np.unique(np.abs(moves[0])).size == 1000  # all different
@@ -82,7 +82,7 @@ def test_samples_of_a_group():
     prober = prober_of(gradients, numeric)
     probes = list(prober.samples([0, 1]))
     assert len(probes) == 5
-    for probe, (loss, direction, scale, _) in zip(probes[:3], prober.measure.asked, strict=False):
+    for probe, (loss, direction, scale, _) in zip(probes[:3], prober.measure.calls, strict=False):
         assert loss is prober.loss and direction is probe.direction and list(direction) == [0, 1]
         assert scale == 1.0 and probe.index is None and probe.scale == max(1.0, abs(probe.numeric.value))
         assert probe.numeric.value == pytest.approx(1.5 * probe.analytic, rel=1e-12)
@@ -98,39 +98,39 @@ def test_samples_of_a_group():
     assert list(prober_of(gradients, numeric).samples([1]))[3].index == (200,)
 
 
-def test_samples_of_a_gradient_of_zero_are_relative_to_the_slope():
+def test_samples_of_a_zero_gradient_are_relative_to_the_slope():
     prober = prober_of([np.zeros(2000)], [np.full(2000, 1e-3)])
     for probe in list(prober.samples([0]))[:3]:
         assert probe.scale == abs(probe.numeric.value) and probe.error == 1.0
-    assert {scale for _, _, scale, _ in prober.measure.asked} == {0.0}
+    assert {scale for _, _, scale, _ in prober.measure.calls} == {0.0}
     mixed = prober_of([np.zeros(2000), np.ones(2000)], [np.zeros(2000), np.ones(2000)])
     assert {probe.scale >= 1 for probe in list(mixed.samples([0, 1]))[:3]} == {True}
 
 
-# ---- the wrong entry of many ----------------------------------------------------------------------------------
+# ---- the search for an entry ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("position", [0, 1, 700, 1499, 2998, 2999])
-def test_halving_leads_to_the_wrong_entry(position):
+def test_halving_finds_the_wrong_entry(position):
     right = np.random.default_rng(1).standard_normal((60, 50))
     wrong = right.copy()
     wrong.flat[position] += 0.5
     prober = prober_of([[1.0], wrong], [[1.0], right])
     probe = prober.worst_entry(1)
     assert probe.index == (position // 50, position % 50) and probe.gap == pytest.approx(0.5)
-    asked = prober.measure.asked
-    assert len(asked) <= 2 * 12 + 1  # 3,000 is less than 2¹²
-    assert {scale for _, _, scale, _ in asked[:-1]} == {0.0}
-    assert all(list(direction) == [1] for _, direction, _, _ in asked)
-    first, second = asked[0][1][1], asked[1][1][1]
+    calls = prober.measure.calls
+    assert len(calls) <= 2 * 12 + 1  # 3,000 is less than 2¹²
+    assert {scale for _, _, scale, _ in calls[:-1]} == {0.0}
+    assert all(list(direction) == [1] for _, direction, _, _ in calls)
+    first, second = calls[0][1][1], calls[1][1][1]
     assert np.flatnonzero(first).tolist() == list(range(1500)) and np.flatnonzero(second).tolist() == list(
         range(1500, 3000)
     )
     assert np.unique(np.abs(first[first != 0])).size == 1500
 
 
-def test_an_entry_that_is_no_number_is_found_at_once():
+def test_the_first_nan_or_inf_is_found_without_halving():
     gradient = np.ones(2000)
     gradient[[1234, 1900]] = np.nan, np.inf
     prober = prober_of([gradient], [np.ones(2000)])
-    assert prober.worst_entry(0).index == (1234,) and len(prober.measure.asked) == 1
+    assert prober.worst_entry(0).index == (1234,) and len(prober.measure.calls) == 1

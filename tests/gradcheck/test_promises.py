@@ -1,4 +1,4 @@
-"""The measures behind the contract: how far from linear, how different from call to call, where forward goes again."""
+"""The measurements of the contract: linearity, differences between calls, the point of the second forward."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 
 from npattn.gradcheck.contract import Contract
 from npattn.gradcheck.numeric import norm
-from npattn.gradcheck.pair import Pair
+from npattn.gradcheck.pair import PairUnderTest
 
 X = np.array([[2.0, -0.5, 0.25], [1.0, 0.75, -4.0]])
 
@@ -21,13 +21,13 @@ def square_backward(dY, X):
 
 
 def contract_of(forward, backward, *args, seed=0):
-    return Contract(Pair(forward, backward, args, {}), np.random.default_rng(seed))
+    return Contract(PairUnderTest(forward, backward, args, {}), np.random.default_rng(seed))
 
 
 # ---- linearity ------------------------------------------------------------------------------------------------
 
 
-def bent(dY, X):
+def nonlinear(dY, X):
     return 2 * X * (dY + 1e-6 * dY * dY)
 
 
@@ -48,23 +48,23 @@ def test_cotangents_of_the_check_for_linearity():
 
 @pytest.mark.parametrize("X", [X, 1e-6 * X])
 @pytest.mark.parametrize("seed", range(6))
-def test_the_deviation_from_linearity_is_relative_to_the_largest_part(X, seed):
+def test_the_deviation_from_linearity_is_relative_to_the_largest_entry(X, seed):
     given = []
-    contract_of(square, lambda dY, X: given.append(dY) or bent(dY, X), X, seed=seed).check_linearity([X], {0: 1.0})
-    one, other, both = (bent(dY, X) for dY in given)
+    contract_of(square, lambda dY, X: given.append(dY) or nonlinear(dY, X), X, seed=seed).check_linearity([X], {0: 1.0})
+    one, other, both = (nonlinear(dY, X) for dY in given)
     a, b = np.linalg.lstsq(np.stack([given[0].ravel(), -given[1].ravel()], 1), given[2].ravel(), rcond=None)[0]
     deviation = np.max(abs(a * one - b * other - both)) / max(np.max(abs(a * one)), np.max(abs(b * other)))
     for rtol, problems in (
         (1.001 * deviation, []),
         (0.999 * deviation, ["gradient of X: not linear in the cotangent"]),
     ):
-        contract = contract_of(square, bent, X, seed=seed)
+        contract = contract_of(square, nonlinear, X, seed=seed)
         contract.check_linearity([X], {0: rtol})
         assert contract.problems == problems
 
 
-def test_linearity_of_some_of_several_gradients():
-    """Of those with a tolerance; None is linear, and so is what is not moved by the cotangent's size."""
+def test_only_gradients_with_a_tolerance_are_checked_for_linearity():
+    """None counts as linear. nan does not."""
 
     def forward(X, Y, Z):
         return X * Y, (X, Y)
@@ -82,14 +82,14 @@ def test_linearity_of_some_of_several_gradients():
     assert nan.problems == ["gradient of X: not linear in the cotangent"]
 
 
-def test_linearity_is_checked_at_the_values_that_are_given():
+def test_linearity_is_checked_at_the_given_values():
     seen = []
     contract = contract_of(square, lambda dY, X: seen.append(X.copy()) or square_backward(dY, X), X)
     contract.check_linearity([X + 1], {0: 1e-9})
     assert len(seen) == 3 and all(np.array_equal(values, X + 1) for values in seen)
 
 
-# ---- forward, again -------------------------------------------------------------------------------------------
+# ---- second forward -------------------------------------------------------------------------------------------
 
 
 FIRST = [-100.0, 1.0, 2.0]
@@ -106,7 +106,7 @@ FIRST = [-100.0, 1.0, 2.0]
     ],
 )
 @pytest.mark.parametrize("unit", [1.0, 1e-6])
-def test_outputs_of_two_calls_may_differ_by_1e_5_of_the_largest(second, is_same, unit):
+def test_outputs_of_two_calls_may_differ_by_1e_5_of_the_largest_number(second, is_same, unit):
     outputs = iter([FIRST, second])
     contract = contract_of(lambda X: (unit * np.array(next(outputs)), X), square_backward, X)
     problem = "forward: two calls with the same arguments give different outputs"
@@ -139,7 +139,7 @@ def test_forward_is_called_again_at_other_and_smaller_values():
 
 
 @pytest.mark.parametrize("fails", [True, False])
-def test_forward_may_refuse_those_values_or_return_nothing_finite(fails):
+def test_forward_may_refuse_the_smaller_values_or_return_inf(fails):
     def forward(X):
         if fails and abs(X).max() < 3:
             raise ValueError("X: expected larger numbers")

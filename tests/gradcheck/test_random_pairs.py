@@ -1,4 +1,4 @@
-"""A thousand right pairs and more raise no false alarm, and an error in any entry of any is caught."""
+"""More than a thousand right pairs pass, and an error in any entry is found."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from support.gradcheck_pairs import KINDS, failing_report, random_pair
 
 
 def test_no_false_alarm_in_a_thousand_right_pairs():
-    """Most are single layers, which are quick to check."""
+    """Most of them are single layers, because these are quick to check."""
     for seed in range(1000):
         rng = np.random.default_rng(seed)
         kind = KINDS[seed % 6] if seed % 20 else KINDS[6 + seed // 20 % 2]
@@ -32,17 +32,17 @@ def test_central_differences_raise_no_false_alarm(kind, seed, scale):
 
 
 @given(st.sampled_from(KINDS), st.integers(0, 2**32 - 1), st.floats(-0.1, 0.1).filter(lambda x: abs(x) > 1e-9))
-def test_any_error_in_any_entry_is_caught(kind, seed, size):
-    """Disturb one entry of one gradient by a part of the largest."""
+def test_an_error_in_any_entry_is_found(kind, seed, size):
+    """Change one entry of one gradient by a part of the largest entry."""
     rng = np.random.default_rng(seed)
     forward, backward, args = random_pair(kind, rng)
-    spot = rng.random(3)
+    place = rng.random(3)
 
-    def disturbed(dy, cache):
+    def changed(dy, cache):
         gradients = backward(dy, cache)
         first = gradients[0] if isinstance(gradients, tuple) else gradients
         largest = np.max(abs(first))
-        first[tuple(int(u * n) for u, n in zip(spot, first.shape, strict=False))] += size * largest
+        first[tuple(int(u * n) for u, n in zip(place, first.shape, strict=False))] += size * largest
         return gradients
 
-    failing_report(forward, disturbed, args, rng=seed)
+    failing_report(forward, changed, args, rng=seed)

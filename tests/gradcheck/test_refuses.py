@@ -1,4 +1,4 @@
-"""Bad arguments, options and forwards get one clear sentence."""
+"""Wrong arguments, options and forwards raise an error with one clear sentence."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ def X():
 
 
 def refusal(*args, **options):
-    """Return the one sentence in which a call is refused, with its kind."""
+    """Return the class and the text of the error that a call raises."""
     with pytest.raises((TypeError, ValueError)) as error:
         check_gradients(*args, **options)
     return f"{type(error.value).__name__}: {error.value}"
 
 
-def test_bad_arguments_get_one_clear_sentence(X):
+def test_wrong_arguments(X):
     softmax = pairs.softmax, pairs.softmax_backward
     assert refusal(*softmax, X) == "TypeError: args: expected a tuple of arguments, as in (x,), got ndarray"
     assert refusal(*softmax, (X + 0j,)) == "TypeError: E: expected real numbers, got complex128"
@@ -41,7 +41,7 @@ def test_bad_arguments_get_one_clear_sentence(X):
     assert refusal(*softmax, (np.arange(3),)) == none
 
 
-def test_bad_options_get_one_clear_sentence(X):
+def test_wrong_options(X):
     softmax = pairs.softmax, pairs.softmax_backward
     assert refusal(3, pairs.softmax_backward, (X,)) == "TypeError: forward: expected a function, got int"
     assert refusal(pairs.softmax, "?", (X,)) == "TypeError: backward: expected a function, got str"
@@ -55,7 +55,7 @@ def test_bad_options_get_one_clear_sentence(X):
     assert check_gradients(*softmax, [X], rtol=np.inf).rtol == np.inf
 
 
-def test_bad_forward_gets_one_clear_sentence(X):
+def test_wrong_forwards(X):
     def check(y):
         return check_gradients(lambda X: y, pairs.softmax_backward, (X,))
 

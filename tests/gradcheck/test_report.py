@@ -1,4 +1,4 @@
-"""What the report says, and how it looks."""
+"""The contents of a report, and its table."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 
 from npattn.gradcheck import ArgumentReport, GradientError, GradientReport, check_gradients
 from npattn.gradcheck.hints import shape_hint, value_hint
+from npattn.gradcheck.report import listed
 from support import gradcheck_pairs as pairs
 
 
@@ -52,7 +53,7 @@ def test_fields(rng):
         report["V"]
 
 
-def test_ok_takes_all_arguments_and_no_problems():
+def test_ok_requires_right_arguments_and_no_problems():
     assert gradient_report(argument(), argument(verdict="zero"), argument(verdict="kink")).ok
     for verdict in ("wrong", "shape", "dtype", "noisy"):
         assert not gradient_report(argument(), argument(verdict=verdict)).ok
@@ -60,7 +61,7 @@ def test_ok_takes_all_arguments_and_no_problems():
     assert gradient_report().max_error == 0 and gradient_report(argument(error=np.inf)).max_error == np.inf
 
 
-def test_gradient_error_is_an_assertion_error_that_carries_the_report(rng):
+def test_gradient_error_is_an_assertion_error_with_the_report(rng):
     with pytest.raises(AssertionError) as error:
         check_gradients(pairs.relu, lambda dY, X: dY * 2, (rng.standard_normal(3),))
     assert type(error.value) is GradientError
@@ -112,7 +113,7 @@ def test_no_line_is_longer_than_80_columns():
     assert "…ross_attention.W_Q'] central  3e-300 …000, 3000) -1.00e-100 -1.000e+00 noisy" in lines
 
 
-def test_long_lines_are_indented_and_names_fill_their_column():
+def test_long_lines_are_indented_and_a_name_of_21_letters_fits():
     report = gradient_report(argument(name="params['0123456789']x"), title="t", problems=("problem " * 12,))
     assert str(report).splitlines()[2:] == [
         "params['0123456789']x complex 3.0e-16 (1, 2)      -5.000e-01 -5.000e-01 ok",
@@ -121,11 +122,17 @@ def test_long_lines_are_indented_and_names_fill_their_column():
     ]
 
 
-def test_real_reports_fit(rng):
+def test_no_line_of_a_real_report_is_longer_than_80_columns(rng):
     X = rng.standard_normal((3, 4))
     with pytest.raises(GradientError) as error:
         check_gradients(lambda X, b: (np.abs(X) + b, X), lambda dY, X: (dY * 2, dY), (X, X[0]))
     assert max(map(len, str(error.value).splitlines())) <= 80
+
+
+def test_names_in_a_list():
+    assert listed(["a"]) == "a" and listed(["a", "b", "c"]) == "a, b, c"
+    assert listed(["a", "b", "c", "d"]) == "a, b, c and 1 more"
+    assert listed(list("abcdef")) == "a, b, c and 3 more"
 
 
 # ---- hints ----------------------------------------------------------------------------------------------------
@@ -214,13 +221,13 @@ def test_hint_for_rows_that_should_sum_to_zero(rng, scale):
     assert value_hint(scale * free, scale * centred, [], AXES) == hint
     assert value_hint(scale * free[0], scale * centred[0], [], AXES) == hint
     assert value_hint(scale * (centred + 0.1 * free), scale * centred, [], AXES) == hint
-    balanced = centred + np.array([[1.0], [-1.0], [2.0], [-2.0]])  # in all, but not row by row
+    balanced = centred + np.array([[1.0], [-1.0], [2.0], [-2.0]])  # all rows together sum to zero, single rows do not
     assert value_hint(scale * free, scale * balanced, [], AXES) is None
     assert value_hint(scale * centred[::-1], scale * centred, [], AXES) is None  # wrong in another way
 
 
-def test_a_pattern_must_explain_the_error(rng):
-    """Nearly a factor of 2, nearly a transposition: none of it is claimed."""
+def test_a_hint_must_explain_the_error(rng):
+    """There is no hint for an error that is almost a factor of 2 or almost a transposition."""
     numeric = rng.standard_normal((4, 4))
     off = 0.01 * rng.standard_normal((4, 4))
     for almost in (2 * numeric, numeric.T, -numeric):

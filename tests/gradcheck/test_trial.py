@@ -1,4 +1,4 @@
-"""One trial, step by step: which gradients are compared together, and what is made of the slopes."""
+"""One trial, step by step: groups of gradients, verdicts, and the comparison of methods."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import pytest
 
 from npattn.gradcheck.numeric import NotComplexSafe, Slope
 from npattn.gradcheck.probes import Probe
-from npattn.gradcheck.trial import Finding, OnKink, Trial, _agree, listed
+from npattn.gradcheck.trial import Finding, OnKink, Trial, _agree
 from support.gradcheck_pairs import loss_of
 
 
 def trial_of(gradients, values=None, method="complex-step", rtol=1e-12):
-    """A trial of the sum of all arguments, which are ones; its true gradients are ones as well."""
+    """Return a trial of the sum of all arguments. The arguments and the true gradients are ones."""
     values = [np.ones(np.shape(g)) for g in gradients] if values is None else values
     loss = loss_of(lambda *xs: sum(x.sum() for x in xs), *values)
     return Trial(loss, [np.array(g, float) for g in gradients], method, rtol, np.random.default_rng(0))
@@ -25,7 +25,7 @@ def probe(error=0.0, scale=1.0, leaf=0, displacement=(1.0,)):
 # ---- a trial --------------------------------------------------------------------------------------------------
 
 
-def test_what_a_trial_is_made_of():
+def test_parts_of_a_trial():
     trial = trial_of([[1.0, -2.0], [0.5]], [[3.0, 4.0], [0.25]], "central-difference", 1e-5)
     assert (trial.method, trial.rtol, trial.entrywise) == ("central-difference", 1e-5, True)
     assert trial.prober.loss is trial.replicas.loss is trial.loss
@@ -73,8 +73,8 @@ def test_up_to_twelve_gradients_are_compared_one_by_one():
     assert len(thirteen._groups(range(13), 4)) == 4
 
 
-def test_more_are_grouped_by_their_effect():
-    """Zeros and noise are kept apart; sizes count, and so do gradients."""
+def test_more_than_twelve_gradients_are_grouped_by_effect():
+    """The effect is gradient times size. Zeros and noise have groups of their own."""
     gradients = [np.full(100, 1.0 + 0.1 * (i % 2)) for i in range(18)]
     gradients[3], gradients[5] = np.zeros(100), np.zeros(100)
     trial = trial_of(gradients, [np.full(100, 20.0 - i) for i in range(18)])
@@ -88,7 +88,7 @@ def test_more_are_grouped_by_their_effect():
     assert only_zeros._groups(range(13), 4) == [list(range(13))]
 
 
-def test_findings_are_in_order_and_of_every_gradient():
+def test_there_is_a_finding_for_every_gradient_in_order():
     trial = trial_of([[1.0, 1.0], np.zeros(0), [2.0]])
     found = trial.findings([0, 1, 2])
     assert [(f.leaf, f.verdict, f.coverage) for f in found] == [
@@ -111,7 +111,7 @@ def test_worst_probe():
 
 @pytest.fixture
 def judged():
-    """Judge a group of large gradients by scripted verdicts; return leaf, verdict, error, noise, coverage, probes."""
+    """Judge a group of large gradients by given verdicts. Return leaf, verdict, error, noise, coverage, probes."""
 
     def judge(group, verdicts, looks_like_noise=False):
         trial = trial_of([np.ones(600), np.ones(601)])
@@ -136,7 +136,7 @@ ALONE = "3 directions, 2 entries"
 @pytest.mark.parametrize(
     ("verdict", "noise", "is_noise"), [("ok", 0.0, False), ("ok", 1e-10, False), ("zero", 9.0, True)]
 )
-def test_a_group_that_is_all_right_is_judged_at_once(judged, verdict, noise, is_noise):
+def test_a_group_without_errors_is_judged_at_once(judged, verdict, noise, is_noise):
     coverage = "3 directions of 2 arguments"
     assert judged([0, 1], {(0, 1): (verdict, noise)}, is_noise) == [
         (0, verdict, (1, verdict), noise, coverage, 1), (1, verdict, (2, verdict), noise, coverage, 2),
@@ -147,7 +147,7 @@ def test_a_group_that_is_all_right_is_judged_at_once(judged, verdict, noise, is_
     ("verdict", "noise", "is_noise"),
     [("ok", 1.1e-10, False), ("ok", 1.1e-10, True), ("zero", 0.0, False), ("wrong", 0.0, True), ("noisy", 0.0, True)],
 )
-def test_a_group_that_is_not_is_judged_one_by_one(judged, verdict, noise, is_noise):
+def test_a_group_with_an_error_or_noise_is_judged_one_by_one(judged, verdict, noise, is_noise):
     verdicts = {(0, 1): (verdict, noise), (0,): ("ok", 1e-3), (1,): ("wrong", 0.0)}
     assert judged([0, 1], verdicts, is_noise) == [
         (0, "ok", (1, "ok"), 1e-3, ALONE, 1), (1, "wrong", (1, "wrong"), 0.0, ALONE, 1),
@@ -156,39 +156,39 @@ def test_a_group_that_is_not_is_judged_one_by_one(judged, verdict, noise, is_noi
 
 def test_the_verdict_on_probes():
     trial = trial_of([[1.0]], rtol=1e-3)
-    asked = []
-    trial.replicas.judge = lambda suspects, neighbours: asked.append((suspects, neighbours)) or ("noisy", 0.5)
-    trial._neighbour = lambda direction: float(direction[0][0]) * 10
+    calls = []
+    trial.replicas.judge = lambda failing, references: calls.append((failing, references)) or ("noisy", 0.5)
+    trial._reference = lambda direction: float(direction[0][0]) * 10
     assert trial._verdict([probe(1e-3), probe(0.0, scale=0.0)]) == ("ok", 0.0)
-    assert trial._verdict([probe(0.0, scale=0.0)]) == ("zero", 0.0) and not asked
+    assert trial._verdict([probe(0.0, scale=0.0)]) == ("zero", 0.0) and not calls
     probes = [probe(error, displacement=(error,)) for error in (0.1, 1e-4, 0.5, 0.3, 0.2, 0.4)]
     assert trial._verdict(probes) == ("noisy", 0.5)
-    [(suspects, neighbours)] = asked
-    assert [suspect.error for suspect in suspects] == [0.5, 0.4, 0.3, 0.2] and neighbours == [5.0, 4.0, 3.0, 2.0]
+    [(failing, references)] = calls
+    assert [probe.error for probe in failing] == [0.5, 0.4, 0.3, 0.2] and references == [5.0, 4.0, 3.0, 2.0]
 
 
-def test_the_error_is_relative_to_the_gradient_or_to_its_neighbours():
+def test_the_error_is_relative_to_the_gradient_or_to_the_reference_slope():
     trial = trial_of([[1.0]])
-    trial._neighbour = lambda direction: 8 * float(direction[0][0])
+    trial._reference = lambda direction: 8 * float(direction[0][0])
     probes = [probe(0.5, scale=2.0), probe(3.0, scale=0.25)]
     assert trial._error(probes, "ok") == trial._error(probes, "wrong") == 3.0
     assert trial._error(probes, "zero") == 0.125
 
 
-def test_neighbours_of_a_direction():
+def test_reference_slope_of_a_direction():
     trial = trial_of([[1.0, -2.0], [0.5]], [[3.0, -4.0], [0.25]])
-    assert trial._neighbour({0: np.array([3.0, 4.0])}) == 8 / 4 * 5
-    assert trial._neighbour({0: np.array([3.0, 0.0]), 1: np.array([0.25])}) == 10.0
+    assert trial._reference({0: np.array([3.0, 4.0])}) == 8 / 4 * 5
+    assert trial._reference({0: np.array([3.0, 0.0]), 1: np.array([0.25])}) == 10.0
     trial.effect = 0.0
-    assert trial._neighbour({0: np.array([3.0, 4.0])}) == 1.0
+    assert trial._reference({0: np.array([3.0, 4.0])}) == 1.0
 
 
-# ---- second thoughts ------------------------------------------------------------------------------------------
+# ---- comparing the methods ------------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def doubtful():
-    """A trial whose slopes by the three ways are scripted for each of three gradients, and its kinks."""
+def trial_with_slopes():
+    """Make a trial of three gradients with given kinks and given slopes by each of the three ways."""
 
     def make(by_complex, rough, central, kinks=()):
         trial = trial_of([[1.0], [1.0], [1.0]])
@@ -201,66 +201,60 @@ def doubtful():
     return make
 
 
-def test_second_opinion(doubtful):
-    doubtful([1, 2, 3], [1, 2, 3], [9, 9, 9], kinks=[0, 1, 2]).second_opinion([0, 1, 2], check_kinks=True)
-    doubtful([1, 2, 3], [9, 9, 9], [1, 2, 3]).second_opinion([0, 1, 2], check_kinks=True)
+def test_compare_methods(trial_with_slopes):
+    trial_with_slopes([1, 2, 3], [1, 2, 3], [9, 9, 9], kinks=[0, 1, 2]).compare_methods([0, 1, 2], check_kinks=True)
+    trial_with_slopes([1, 2, 3], [9, 9, 9], [1, 2, 3]).compare_methods([0, 1, 2], check_kinks=True)
     with pytest.raises(NotComplexSafe, match=r"^complex step and central differences disagree along xs\[1\]$"):
-        doubtful([1, 2, 3], [1, 9, 3], [1, 9, 3]).second_opinion([0, 1, 2], check_kinks=True)
+        trial_with_slopes([1, 2, 3], [1, 9, 3], [1, 9, 3]).compare_methods([0, 1, 2], check_kinks=True)
     with pytest.raises(OnKink) as error:
-        doubtful([1, 2, 3], [9, 2, 9], [9, 2, 9], kinks=[0, 1, 2]).second_opinion([0, 1, 2], check_kinks=True)
+        trial_with_slopes([1, 2, 3], [9, 2, 9], [9, 2, 9], kinks=[0, 1, 2]).compare_methods([0, 1, 2], check_kinks=True)
     assert error.value.leaves == {0, 2} and error.value.args == ([0, 2],)
-    doubtful([1, 2, 3], [9, 2, 3], [1, 2, 3], kinks=[0]).second_opinion([0, 1, 2], check_kinks=False)
+    trial_with_slopes([1, 2, 3], [9, 2, 3], [1, 2, 3], kinks=[0]).compare_methods([0, 1, 2], check_kinks=False)
     with pytest.raises(NotComplexSafe):
-        doubtful([1, 2, 3], [9, 2, 3], [9, 2, 3], kinks=[0]).second_opinion([0, 1, 2], check_kinks=False)
-    doubtful([1, 2, 3], [1, 9, 3], [1, 9, 3]).second_opinion([0, 2], check_kinks=True)
+        trial_with_slopes([1, 2, 3], [9, 2, 3], [9, 2, 3], kinks=[0]).compare_methods([0, 1, 2], check_kinks=False)
+    trial_with_slopes([1, 2, 3], [1, 9, 3], [1, 9, 3]).compare_methods([0, 2], check_kinks=True)
 
 
-def test_second_opinion_on_groups(doubtful):
-    trial, limits = doubtful([1, 2, 3], [9, 2, 3], [9, 2, 3], kinks=[1, 2]), []
+def test_compare_methods_on_groups(trial_with_slopes):
+    trial, limits = trial_with_slopes([1, 2, 3], [9, 2, 3], [9, 2, 3], kinks=[1, 2]), []
     trial._groups = lambda leaves, limit: limits.append((leaves, limit)) or [[0, 1, 2]]
     with pytest.raises(OnKink) as error:
-        trial.second_opinion([0, 1, 2], check_kinks=True)
+        trial.compare_methods([0, 1, 2], check_kinks=True)
     assert error.value.leaves == {1, 2} and limits == [([0, 1, 2], 4)]
     trial.loss.has_kink = lambda direction: False
-    trial.loss.came_back_real = True
+    trial.loss.is_output_real = True
     with pytest.raises(NotComplexSafe) as error:
-        trial.second_opinion([0, 1, 2], check_kinks=True)
+        trial.compare_methods([0, 1, 2], check_kinks=True)
     assert str(error.value) == (
-        "complex step and central differences disagree along xs[0], xs[1], xs[2]; its output comes back real"
+        "complex step and central differences disagree along xs[0], xs[1], xs[2]; its output is real for complex input"
     )
 
 
-def test_second_look(doubtful):
-    trial = doubtful([1], [1], [5.0], kinks=[0])
+def test_confirm(trial_with_slopes):
+    trial = trial_with_slopes([1], [1], [5.0], kinks=[0])
     finding = Finding(2, "wrong", probes=(probe(0.5), Probe({0: np.ones(1)}, 3.0, Slope(1.0), 2.0)))
     with pytest.raises(OnKink) as error:
-        trial.second_look(finding, check_kinks=True, check_method=True)
+        trial.confirm(finding, check_kinks=True, check_method=True)
     assert error.value.leaves == {2}
     with pytest.raises(NotComplexSafe, match=r"along xs\[2\]$"):
-        trial.second_look(finding, check_kinks=False, check_method=True)
-    trial.second_look(finding, check_kinks=False, check_method=False)
+        trial.confirm(finding, check_kinks=False, check_method=True)
+    trial.confirm(finding, check_kinks=False, check_method=False)
     trial.loss.has_kink = lambda direction: False
-    trial.second_look(finding, check_kinks=True, check_method=False)
+    trial.confirm(finding, check_kinks=True, check_method=False)
     scales = []
     trial.loss.central_slope = lambda direction, scale: scales.append(scale) or Slope(1 + 1.9e-6)
-    trial.second_look(finding, check_kinks=True, check_method=True)  # less than 1e-6 of the scale
+    trial.confirm(finding, check_kinks=True, check_method=True)  # the gap is below 1e-6 of the scale
     assert scales == [2.0]
-    trial.loss.has_kink = trial.loss.central_slope = None  # need not be asked
-    trial.second_look(Finding(2, "ok"), check_kinks=True, check_method=True)
+    trial.loss.has_kink = trial.loss.central_slope = None  # must not be called
+    trial.confirm(Finding(2, "ok"), check_kinks=True, check_method=True)
     broken = Finding(2, "wrong", probes=(probe(np.inf),))
-    trial.second_look(broken, check_kinks=True, check_method=True)
+    trial.confirm(broken, check_kinks=True, check_method=True)
 
 
-def test_slopes_agree_to_a_millionth_or_as_far_as_can_be_told():
+def test_slopes_agree_to_a_millionth_or_within_the_uncertainty():
     assert _agree(Slope(1.0), Slope(1 + 0.99e-6)) and not _agree(Slope(1.0), Slope(1 + 1.01e-6))
     assert _agree(Slope(-3.0), Slope(-3 - 2.9e-6)) and not _agree(Slope(-3.0), Slope(-3 - 3.1e-6))
     assert _agree(Slope(0.0), Slope(0.9e-6), 1.0) and not _agree(Slope(0.0), Slope(1.1e-6), 1.0)
     assert not _agree(Slope(0.0), Slope(0.9e-6)) and _agree(Slope(0.0), Slope(0.0))
     assert _agree(Slope(1.0), Slope(1.99, 0.1)) and not _agree(Slope(1.0), Slope(2.01, 0.1))
     assert _agree(Slope(1.0), Slope(np.nan, np.inf)) and not _agree(Slope(1.0), Slope(np.nan))
-
-
-def test_names_in_a_list():
-    assert listed(["a"]) == "a" and listed(["a", "b", "c"]) == "a, b, c"
-    assert listed(["a", "b", "c", "d"]) == "a, b, c and 1 more"
-    assert listed(list("abcdef")) == "a, b, c and 3 more"
