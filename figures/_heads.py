@@ -1,17 +1,15 @@
-"""What both pictures of heads share: a row of maps for each of three attentions, a map for each head.
+"""The drawing of both pictures of heads: a row of maps for each of three attentions, a map for each head.
 
-The decoder's queries are named after the symbol that was written next, with the weights of that row.
+A row of the decoder's weights has the name of the symbol that was written next, because it chose that symbol.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from npattn import plot
-from npattn.runs.prediction import attention_weights
+from npattn import Transformer, plot
+from npattn.runs import attention_weights
 from npattn.tasks import Codec
-from npattn.tasks.codec import tokenize
-from npattn.transformer import Transformer
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,22 +20,21 @@ def draw_heads(
 ) -> Axes:
     """Draw the last layer's cross-attention, encoder self-attention and decoder self-attention."""
     weights = attention_weights(model, codec, source, target)
-    letters, symbols = codec.tokenize(source), tokenize(target, codec.target_unit)
-    last = model.config.n_decoder_layers - 1
-    decoder, encoder = f"decoder.{last}", f"encoder.{model.config.n_encoder_layers - 1}"
+    letters = codec.tokenize(source)
+    symbols = codec.target_vocabulary.decode(codec.encode_target(target)[1:-1])     # without <bos> and <eos>
+    decoder, encoder = f"decoder.{model.config.n_decoder_layers - 1}", f"encoder.{model.config.n_encoder_layers - 1}"
     before = ["‹bos›", *symbols[:-1]]
-    said, so_far, chosen = "source $X$", "target so far $X$", "written next"
-    rows = (
-        (f"{decoder}.cross_attention", "cross-attention", symbols, letters, said, f"{chosen}, $X_Q$"),
-        (f"{encoder}.self_attention", "encoder self-attention", letters, letters, said, said),
-        (f"{decoder}.self_attention", "decoder self-attention", symbols, before, so_far, f"{chosen}, $X$"),
-    )
+    rows = (                                                  # layer, title, queries, keys, and the names of both axes
+        (f"{decoder}.cross_attention", "cross-attention", symbols, letters, "written next, $X_Q$", "source $X$"),
+        (f"{encoder}.self_attention", "encoder self-attention", letters, letters, "source $X$", "source $X$"),
+        (f"{decoder}.self_attention", "decoder self-attention", symbols, before, "written next, $X$",
+         "target so far $X$"),
+    )  # fmt: skip
     H = model.config.n_heads
-    names = [[f"{kind}{h}" for h in range(H)] for kind in range(3)]
+    names = [[f"{row}{h}" for h in range(H)] for row in range(len(rows))]
     axes = plot.mosaic(names, 8.3, sum(heights), theme=theme, height_ratios=heights)
-    for kind, (name, title, queries, inputs, below, beside) in enumerate(rows):
-        group = plot.heads(weights[name], queries, inputs, axes=[axes[each] for each in names[kind]])
-        for h, ax in enumerate(group):
-            ax.tick_params(labelsize=7.5 if max(map(len, inputs)) < 2 else 7)
-            ax.set(xlabel=below, ylabel="" if h else f"{title}\n{beside}")
+    for row, (layer, title, queries, keys, ylabel, xlabel) in zip(names, rows, strict=True):
+        for h, ax in enumerate(plot.heads(weights[layer], queries, keys, axes=[axes[name] for name in row])):
+            ax.tick_params(labelsize=7.5 if max(map(len, keys)) < 2 else 7)
+            ax.set(xlabel=xlabel, ylabel="" if h else f"{title}\n{ylabel}")
     return axes["00"]

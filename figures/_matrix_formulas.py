@@ -1,4 +1,4 @@
-"""Formulas with every matrix drawn as a block of its size, so that one sees which axes meet."""
+"""Formulas in which every matrix is a rectangle of its size, so the reader sees which axes meet in a product."""
 
 from __future__ import annotations
 
@@ -11,18 +11,20 @@ from npattn.plot import palette_of, panels
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-#: Room, in cells: above a block for the name of its columns, below it, and around operators.
-ABOVE, BELOW, AROUND = 1.8, 0.5, 0.5
+# All lengths are in cells: a matrix of 3 rows and 4 columns is 3 cells high and 4 wide.
 
-#: Width, in cells, of an operator's letter and of a smaller one that names an axis.
-LETTER, SMALL = 1.0, 0.45
+#: Space above a matrix, for the name of its columns, below it, and beside operators.
+ABOVE, BELOW, BESIDE = 1.8, 0.5, 0.5
 
-#: A vector is drawn as thick as its name.
+#: Width of a letter in an operator, and in the name of an axis.
+LETTER, AXIS_LETTER = 1.0, 0.45
+
+#: Thickness of a vector: enough for its name.
 THICKNESS = 1.7
 
 
-class Block(NamedTuple):
-    """A matrix of a formula: its name, the symbols of its axes ("1" for one row or column), and whether it is new."""
+class Matrix(NamedTuple):
+    """A matrix of a formula: its name, the symbols of its axes ("1" for a vector), and whether it is new."""
 
     name: str
     rows: str
@@ -31,36 +33,39 @@ class Block(NamedTuple):
 
 
 class Operator(NamedTuple):
-    """What stands between the matrices."""
+    """An operator or a function between matrices."""
 
     text: str
     new: bool
 
 
-def read_formula(text: str) -> list[Block | Operator]:
-    """Read a formula of blocks ``name:rows,columns`` and operators, all set apart by spaces; ``*`` marks what is new.
+def read_formula(text: str) -> list[Matrix | Operator]:
+    """Read a formula: matrices ``name:rows,columns`` and operators with spaces between them.
 
-    ``~`` stands for a space that is drawn.
+    ``*`` before a part marks it as new. ``~`` is a space that is drawn.
 
     >>> read_formula("y:1,D_X = *a:1,N_X X:N_X,D_X")[1:3]
-    [Operator(text='=', new=False), Block(name='a', rows='1', columns='N_X', new=True)]
+    [Operator(text='=', new=False), Matrix(name='a', rows='1', columns='N_X', new=True)]
     """
-    parts: list[Block | Operator] = []
+    parts: list[Matrix | Operator] = []
     for word in text.split():
         new, word = word.startswith("*"), word.removeprefix("*")
-        block = re.fullmatch(r"([^:]+):([^,]+),([^,]+)", word)
-        parts.append(Block(block[1], block[2], block[3], new) if block else Operator(word.replace("~", " "), new))
+        matrix = re.fullmatch(r"([^:]+):([^,]+),([^,]+)", word)
+        parts.append(Matrix(*matrix.groups(), new) if matrix else Operator(word.replace("~", " "), new))
     return parts
 
 
 def matrix_formulas(
     lines: Sequence[str], sizes: Mapping[str, float], *, cells: float | None = None, ax: Axes | None = None
 ) -> Axes:
-    """Draw formulas, one below the other, with blocks of as many rows and columns of cells as `sizes` says.
+    """Draw formulas, one below the other. What is new has the second colour of the palette.
 
-    The grammar is that of `read_formula`; what is new is drawn in the second colour of the palette. `cells` is the
-    width of the drawing, as wide as the longest formula unless given. Raises KeyError for an axis without a size,
-    ModuleNotFoundError without matplotlib.
+    - lines: formulas as `read_formula` reads them.
+    - sizes: the number of cells of each axis.
+    - cells: the width of the drawing; None takes that of the longest formula.
+    - ax: the Axes to draw into; None makes a new figure.
+
+    Raises KeyError for an axis without a size, ModuleNotFoundError when matplotlib is missing.
 
     >>> ax = matrix_formulas(["K:N_X,D_Q = *W:N_X,D_Q"], {"N_X": 3, "D_Q": 2})
     >>> [text.get_text() for text in ax.texts][:3]
@@ -71,11 +76,11 @@ def matrix_formulas(
     y, widest = 0.0, 0.0
     for line in lines:
         parts = read_formula(line)
-        height = max(sizes[part.rows] for part in parts if isinstance(part, Block))
+        height = max(sizes[part.rows] for part in parts if isinstance(part, Matrix))
         middle, x = y - ABOVE - height / 2, 0.0
         for part in parts:
-            if isinstance(part, Block):
-                x = _draw_block(ax, part, sizes[part.rows], sizes[part.columns], x, middle)
+            if isinstance(part, Matrix):
+                x = _draw_matrix(ax, part, sizes[part.rows], sizes[part.columns], x, middle)
             else:
                 x = _draw_operator(ax, part, x, middle)
         y -= ABOVE + height + BELOW
@@ -87,44 +92,43 @@ def matrix_formulas(
 
 
 def formula_height(lines: Sequence[str], sizes: Mapping[str, float]) -> float:
-    """Return the height, in cells, of what `matrix_formulas` draws. Raises KeyError for an axis without a size.
+    """Return the height in cells of what `matrix_formulas` draws. Raises KeyError for an axis without a size.
 
     >>> formula_height(["K:N_X,D_Q"], {"N_X": 3, "D_Q": 2}) == 3 + ABOVE + BELOW
     True
     """
     sizes = {**sizes, "1": THICKNESS}
-    blocks = [[part for part in read_formula(line) if isinstance(part, Block)] for line in lines]
-    return sum(ABOVE + BELOW + max(sizes[block.rows] for block in line) for line in blocks)
+    formulas = [[part for part in read_formula(line) if isinstance(part, Matrix)] for line in lines]
+    return sum(ABOVE + BELOW + max(sizes[matrix.rows] for matrix in formula) for formula in formulas)
 
 
-def _draw_block(ax: Axes, block: Block, rows: float, columns: float, x: float, middle: float) -> float:
-    """Draw a block whose room starts at x, and return where it ends."""
+def _draw_matrix(ax: Axes, matrix: Matrix, rows: float, columns: float, x: float, middle: float) -> float:
+    """Draw a matrix with its names, from x to the right, and return the x where it ends."""
     palette = palette_of(ax)
-    room = 0.8 + SMALL * len(block.rows) if block.rows != "1" else AROUND
-    x += room
-    right, top, bottom = x + columns, middle + rows / 2, middle - rows / 2
-    colour = palette.colours[1 if block.new else 0]
-    corners = ([x, right, right, x], [top, top, bottom, bottom])
-    ax.fill(*corners, facecolor=colour, alpha=0.3 if block.new else 0.12, linewidth=0)
+    margin = 0.8 + AXIS_LETTER * len(matrix.rows) if matrix.rows != "1" else BESIDE
+    left, right, top, bottom = x + margin, x + margin + columns, middle + rows / 2, middle - rows / 2
+    colour = palette.colours[1 if matrix.new else 0]
+    corners = ([left, right, right, left], [top, top, bottom, bottom])
+    ax.fill(*corners, facecolor=colour, alpha=0.3 if matrix.new else 0.12, linewidth=0)
     thin: dict[str, Any] = {"color": colour, "alpha": 0.25, "linewidth": 0.5}
-    if block.rows != "1":
-        ax.hlines([top - i for i in range(1, round(rows))], x, right, **thin)
-    if block.columns != "1":
-        ax.vlines([x + j for j in range(1, round(columns))], bottom, top, **thin)
-    ax.fill(*corners, facecolor="none", edgecolor=colour, linewidth=1.5 if block.new else 0.9)
     centred: dict[str, Any] = {"color": palette.ink, "ha": "center", "va": "center"}
-    ax.text(x + columns / 2, middle, mathematics(block.name), fontsize=10, **centred)
-    if block.columns != "1":
-        ax.text(x + columns / 2, top + 0.85, mathematics(block.columns), fontsize=8, **centred)
-    if block.rows != "1":
-        ax.text(x - room / 2, middle, mathematics(block.rows), fontsize=8, **centred)
+    if matrix.rows != "1":
+        ax.hlines([top - i for i in range(1, round(rows))], left, right, **thin)
+    if matrix.columns != "1":
+        ax.vlines([left + j for j in range(1, round(columns))], bottom, top, **thin)
+    ax.fill(*corners, facecolor="none", edgecolor=colour, linewidth=1.5 if matrix.new else 0.9)
+    ax.text(left + columns / 2, middle, mathematics(matrix.name), fontsize=10, **centred)
+    if matrix.columns != "1":
+        ax.text(left + columns / 2, top + 0.85, mathematics(matrix.columns), fontsize=8, **centred)
+    if matrix.rows != "1":
+        ax.text(left - margin / 2, middle, mathematics(matrix.rows), fontsize=8, **centred)
     return right + 0.25
 
 
 def _draw_operator(ax: Axes, operator: Operator, x: float, middle: float) -> float:
-    """Write an operator whose room starts at x, and return where it ends."""
+    """Write an operator from x to the right, and return the x where it ends."""
     palette = palette_of(ax)
-    width = LETTER * len(operator.text.replace("_", "")) + 2 * AROUND
+    width = LETTER * len(operator.text.replace("_", "")) + 2 * BESIDE
     colour = palette.colours[1] if operator.new else palette.ink
     weight = "bold" if operator.new else "normal"
     ax.text(
@@ -135,7 +139,7 @@ def _draw_operator(ax: Axes, operator: Operator, x: float, middle: float) -> flo
 
 
 def mathematics(text: str) -> str:
-    """Write a name for matplotlib: W_Q with its index below the line; a function or a sign as it stands.
+    """Return a name in matplotlib's mathematics: W_Q gets a subscript, a function or a sign stays as it is.
 
     >>> print(mathematics("W_Q"), mathematics("/√D_Q"), mathematics("softmax("), mathematics("="))
     $W_{Q}$ $/\\sqrt{D_{Q}}$ softmax( =

@@ -1,9 +1,9 @@
-"""Error against step size of three ways to measure a slope, on multi-head attention.
+"""The error of three ways to measure a slope against the step h, on multi-head attention.
 
-A difference of two losses is wrong by a power of the step where that is long, and by rounding over the step where it is
-short. The complex step subtracts nothing, and can be so short that nothing is left but the rounding of the loss itself.
+A difference of two losses has two errors: for a long step a power of h, for a short step rounding over h. The complex
+step, Im L(x + ih)/h, subtracts nothing. Its step can be so short that only the rounding of the loss itself is left.
 
-As a program it prints the best of each in a table.
+`python figures/gradient_check.py` prints the errors in a table.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from npattn import plot
-from npattn._internal.checks import Array
 from npattn.attention import v7_multi_head
 
 if TYPE_CHECKING:
@@ -21,9 +20,9 @@ if TYPE_CHECKING:
 
 DIRECTIONS = 20
 STEPS = 10.0 ** np.arange(-20, 0.01, 0.25)
-LEAST = 1e-17  # what no error of a double can be but 0, which a logarithmic axis does not have
+LEAST = 1e-17                                                 # stands for an error of 0 on the logarithmic axis
 
-#: Name of each method, its line, and where its label stands: points to the right of the least error and above it.
+#: Of each method: its name, its line, and the offset of its label from the least error, in points right and up.
 METHODS = {
     "forward difference": (":", (0, 44)),
     "central difference": ("--", (68, -30)),
@@ -32,7 +31,7 @@ METHODS = {
 
 
 class Loss:
-    """L(x) = Σ dZ·Z of multi-head attention, every argument in one vector x; three heads, all axes different."""
+    """L(x) = Σ dZ·Z of multi-head attention. x holds all arguments. There are three heads; all axes differ in size."""
 
     def __init__(self, seed: int = 0) -> None:
         rng = np.random.default_rng(seed)
@@ -46,13 +45,13 @@ class Loss:
         self.gradient = np.concatenate([gradient.ravel() for gradient in gradients if gradient is not None])
         self.directions = rng.standard_normal((DIRECTIONS, self.x.size))
 
-    def __call__(self, x: Array) -> complex:
+    def __call__(self, x: np.ndarray) -> complex:
         args = [part.reshape(shape) for part, shape in zip(np.split(x, self.ends), self.shapes, strict=True)]
         return (self.dZ * v7_multi_head.forward(*args, n_heads=3)[0]).sum()
 
 
-def measure() -> dict[str, Array]:
-    """Return the error (DIRECTIONS, STEPS) of each method: |numeric − analytic slope|, over ‖gradient‖."""
+def measure() -> dict[str, np.ndarray]:
+    """Return the errors (DIRECTIONS, STEPS) of each method: |numeric slope − slope by backward| / ‖gradient‖."""
     loss = Loss()
     L, size = loss(loss.x), np.linalg.norm(loss.gradient)
     errors = {name: np.empty((DIRECTIONS, len(STEPS))) for name in METHODS}
@@ -67,7 +66,7 @@ def measure() -> dict[str, Array]:
 
 
 def draw(theme: plot.Theme = "light") -> Axes:
-    """Draw a line and a band for each method, and say at its lowest point how low that is."""
+    """Draw a line and a band for each method, and write the least error beside the line."""
     ax = plot.panels(1, 8.3, 4.2, theme=theme)[0]
     palette = plot.palette_of(ax)
     ax.set(xscale="log", yscale="log", xlim=(STEPS[-1] * 2, STEPS[0] / 2), ylim=(LEAST, 10))
@@ -76,7 +75,7 @@ def draw(theme: plot.Theme = "light") -> Axes:
         median = np.median(errors, axis=0)
         plot.spread(STEPS, np.maximum(errors, LEAST), colour=colour, ax=ax)
         ax.lines[-1].set(linestyle=style, linewidth=2, zorder=5 - order)
-        flat = np.flatnonzero(median <= 3 * median.min())      # in the middle of the steps that do as well as the best
+        flat = np.flatnonzero(median <= 3 * median.min())     # the label stands in the middle of the best steps
         best = int(flat[len(flat) // 2])
         place = {"xytext": offset, "textcoords": "offset points", "ha": "center"}
         ax.annotate(f"{name}\n{median.min():.0e}", (STEPS[best], median[best]), color=colour, fontsize=10, **place)
@@ -85,7 +84,7 @@ def draw(theme: plot.Theme = "light") -> Axes:
 
 
 def table() -> str:
-    """Return the median error of each method at some steps, and the least of all, in Markdown."""
+    """Return the median error of each method at some steps, and its least median error, in Markdown."""
     shown = [1e-2, 1e-4, 1e-6, 1e-8, 1e-12, 1e-20]
     columns = [int(np.abs(STEPS / h - 1).argmin()) for h in shown]
     lines = ["| step h | " + " | ".join(f"{h:.0e}" for h in shown) + " | best |", "|---|" + "---:|" * (len(shown) + 1)]

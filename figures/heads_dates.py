@@ -1,23 +1,20 @@
-"""What heads learn: the model of `npattn train dates` turns a date around, symbol by symbol.
+"""What heads learn: the model of `npattn train dates` reads a date and writes its parts in another order.
 
-It takes the run in runs/dates, which that command leaves, or trains it, which takes a minute or two.
+The script uses the run in runs/dates, where that command leaves it. Without such a run it trains the model, which takes
+a minute or two.
 """
 
 from __future__ import annotations
 
 import tempfile
-from collections import deque
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from _heads import draw_heads
-from npattn import plot
-from npattn.runs.defaults import new_run
-from npattn.runs.load import load_run
-from npattn.runs.prediction import predict
+from npattn import Transformer, plot
+from npattn.runs import load_run, new_run, predict
 from npattn.tasks import Codec, load_task
-from npattn.transformer import Transformer
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -39,5 +36,6 @@ def dates_model() -> tuple[Transformer, Codec]:
         return load_run(FOLDER)[:2]
     with tempfile.TemporaryDirectory(prefix="npattn-") as temporary:
         run = new_run(Path(temporary, "dates"), load_task("dates"), {})
-        deque(run.train(), maxlen=0)                          # all its steps; nobody watches them
+        for _ in run.train():                                 # one step after the other
+            pass
         return load_run(run.folder)[:2]

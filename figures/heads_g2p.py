@@ -1,4 +1,4 @@
-"""What heads learn: the model that comes with the package writes the phonemes of a word, letter by letter."""
+"""What heads learn: the model that comes with the package reads a word and writes its phonemes."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ from typing import TYPE_CHECKING
 
 from _heads import draw_heads
 from npattn import plot
-from npattn.runs.load import load_model
-from npattn.runs.prediction import predict
+from npattn.runs import load_model, predict
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-#: A word of the test set, which training has not seen.
+#: A word of the test set, so it is not in the training data.
 WORD = "attention"
 
 

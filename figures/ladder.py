@@ -1,4 +1,4 @@
-"""The ladder: the seven versions in formulas whose matrices are drawn to size; what is new in each stands out."""
+"""The ladder: the formulas of the seven versions, with every matrix drawn to size and what is new in orange."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from npattn.attention import VERSIONS
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-#: Small sizes, nearly all of them different, so that an axis can be told by its length.
+#: Small sizes, most of them different, so the length of an axis shows which one it is.
 SIZES = {"N_Q": 3, "N_X": 6, "D_E": 3, "D_Q": 4, "D_X": 5, "D_V": 3, "D_XQ": 5, "H·D_Q": 8, "H·D_V": 6, "D_Z": 7}
 
-#: Width of the picture, in cells and in inches; height of a title in inches.
+#: Width of the picture in cells and in inches; height of a title in inches.
 CELLS, INCHES, TITLE = 84, 8.3, 0.3
 
-#: The formulas of each version; two heads in the last.
+#: The formulas of each version, in the notation of `_matrix_formulas.read_formula`; version 7 with two heads.
 FORMULAS = (
     (
         "*e:N_X,1 = *tanh( *q:1,D_Q *W_Q:D_Q,D_E *+ *X:N_X,D_X *W_X:D_X,D_E *) *w:D_E,1"

@@ -1,4 +1,4 @@
-"""Positions: the sinusoids, and the dot product of two positions against their distance."""
+"""Positions: the sinusoids, and the dot products of positions against their distance."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ N, D = 96, 64
 
 
 def draw(theme: plot.Theme = "light") -> Axes:
-    """Draw P, and the products of three of its rows with all."""
+    """Draw P, and the dot products of three of its rows with all rows."""
     axes = plot.mosaic(["PPPPDDD"], 8.3, 3.6, theme=theme)
     P = sinusoidal_positions(N, D)
     plot.title(plot.positions(P, ax=axes["P"]), f"sinusoidal positions $P[n, d]$, $D_X = {D}$")

@@ -1,8 +1,8 @@
-"""The same sentence through all seven versions: the weights of the tour's example, the same words and vectors in each.
+"""One sentence through all seven versions: the weights of the tour's example, with the same words and vectors in each.
 
-The words are vectors of four hand-made features, and the weight matrices that decide where to look are set by hand, so
-that the maps can be judged by eye: "where?" should find the sea wall, a verb its subject, a preposition its place. Only
-the little network of version 1 is drawn at random (`npattn.cli.tour.example`).
+The words are vectors of four hand-made features, and the weight matrices for queries and keys are set by hand. So a
+reader can judge the maps: "where?" should find the sea wall, a verb its subject, a preposition its place. Only the
+small network of version 1 is random (`npattn.cli.tour.example`).
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from npattn.cli.tour.example import WORDS, examples
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-#: What the rows of the weights stand for, in each version.
+#: The symbol of the queries in each version.
 QUERIES = ("q", "q", "q", "Q", "Q", "X", "X_Q")
 
+#: The layout: the map of a version has its number, p and q are the two heads of version 7.
 ROWS = ("1166", "2266", "3366", "4466", "5566", "ppqq")
 
 

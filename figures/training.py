@@ -1,4 +1,4 @@
-"""Training: loss, learning rate and scores of the model that comes with the package, from its own log."""
+"""Training: loss, learning rate and scores of the model that comes with the package, from its log."""
 
 from __future__ import annotations
 
@@ -6,18 +6,16 @@ from typing import TYPE_CHECKING
 
 from npattn import plot
 from npattn.optim import linear_rate
+from npattn.runs import Settings, load_model, read_log
 from npattn.runs.load import FOLDER
-from npattn.runs.log import read_log
-from npattn.runs.settings import config_and_settings, read_description
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
 def draw(theme: plot.Theme = "light") -> Axes:
-    """Draw three panels: two over the steps, one over the minutes."""
-    folder = FOLDER / "g2p"
-    log, (_, settings) = read_log(folder), config_and_settings(folder, read_description(folder))
+    """Draw three panels: loss and rate over the steps, scores over the minutes."""
+    log, settings = read_log(FOLDER / "g2p"), Settings(**load_model("g2p")[2]["settings"])
     loss, rate, scores = plot.panels(3, 8.3 / 3, 2.9, theme=theme)
     blue = plot.palette_of(loss).colours[0]
     loss.plot([step / 1000 for step in log["step"]], log["loss"], "o-", markersize=3.5, color=blue)
@@ -26,8 +24,8 @@ def draw(theme: plot.Theme = "light") -> Axes:
     rate.plot([step / 1000 for step in steps], [1000 * each for each in rates], color=blue)
     loss.set(xlabel="steps, thousands", ylabel="loss of a batch, nats a token")
     rate.set(xlabel="steps, thousands", ylabel="learning rate, thousandths")
-    for ax in (loss, rate):
-        plot.grid(ax)
+    plot.grid(loss)
+    plot.grid(rate)
     for name in ("WER", "PER"):
         plot.learning_curve(log, name, label=name, ax=scores)
     scores.set_ylabel("validation words, %")

@@ -1,4 +1,4 @@
-"""The Transformer: its architecture with the shapes and parameter counts of the model that comes with the package."""
+"""The Transformer: its sub-layers with the shapes and parameter counts of the model that comes with the package."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from _architecture import architecture
 from npattn import plot
-from npattn.runs.load import load_model
+from npattn.runs import load_model
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

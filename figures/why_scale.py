@@ -1,7 +1,7 @@
-"""Why scores are divided by √D_Q: what scores of size 100 do to a softmax, and to the gradient behind it.
+"""Why scores are divided by √D_Q: with scores of size 100, the softmax saturates and its gradient vanishes.
 
-Top and middle: 20,000 scores from N(0, 100²) and from N(0, 1), and their softmax: one spike, and a spread.
-Bottom left: the softmax's Jacobian ∂a/∂e = diag(a) − a aᵀ, by its Frobenius norm, vanishes as the scores grow.
+Top and middle: 20,000 scores from N(0, 100²) and from N(0, 1), and their softmax. One is a spike, the other is spread.
+Bottom left: the Frobenius norm of the softmax's Jacobian ∂a/∂e = diag(a) − a aᵀ vanishes as the scores grow.
 Bottom middle: the dot product of two vectors of D_Q entries from N(0, 1) has variance D_Q; divided by √D_Q, it has 1.
 Bottom right: the gradient dq of version 2, unscaled, and of version 3, scaled, for a dy of length 1.
 """
@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from npattn import plot
-from npattn._internal.checks import Array
 from npattn.attention import v2_dot_product, v3_scaled_dot_product
 from npattn.layers import softmax
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+#: The scores of a histogram, the dot products of a variance, the inputs of a query, and the queries of a median.
 SAMPLES, PAIRS, N_X, DRAWS = 20_000, 4_000, 16, 400
 WIDTHS = 2 ** np.arange(1, 11)                                # D_Q
 DEVIATIONS = np.logspace(-1, 3, 33)
@@ -40,7 +40,7 @@ def draw(theme: plot.Theme = "light") -> Axes:
     return axes["L"]
 
 
-def draw_scores(e: Array, deviation: int, ax: Axes) -> None:
+def draw_scores(e: np.ndarray, deviation: int, ax: Axes) -> None:
     """Draw the histogram of scores."""
     ax.hist(e, bins=80, color=plot.palette_of(ax).colours[0])
     ax.set(xlabel="$e_n$", ylabel="count")
@@ -48,8 +48,8 @@ def draw_scores(e: Array, deviation: int, ax: Axes) -> None:
     plot.title(ax, f"{SAMPLES:,} scores $e_n \\sim N(0, {square})$")
 
 
-def draw_weights(a: Array, ax: Axes) -> None:
-    """Draw every weight over its place."""
+def draw_weights(a: np.ndarray, ax: Axes) -> None:
+    """Draw every weight as a line at its place."""
     ax.vlines(np.arange(SAMPLES), 0, a, color=plot.palette_of(ax).colours[0], linewidth=0.8)
     ax.set(xlim=(-SAMPLES / 50, SAMPLES * 1.02), xlabel="$n$", ylabel="$a_n$")
     ax.set_ylim(bottom=0)
@@ -59,7 +59,7 @@ def draw_weights(a: Array, ax: Axes) -> None:
 def draw_jacobian(rng: np.random.Generator, ax: Axes) -> None:
     """Draw the Frobenius norm of the softmax's Jacobian against the deviation of the scores."""
     e = rng.standard_normal((DRAWS, N_X))
-    a = softmax(e[:, None] * DEVIATIONS[:, None])             # (DRAWS, deviations, N_X)
+    a = softmax(e[:, None] * DEVIATIONS[:, None])             # (DRAWS, len(DEVIATIONS), N_X)
     # ‖diag(a) − a aᵀ‖² = Σ a_n² − 2 Σ a_n³ + (Σ a_n²)²
     squares = (a**2).sum(-1)
     norms = np.sqrt(np.maximum(squares - 2 * (a**3).sum(-1) + squares**2, 0))
@@ -70,7 +70,7 @@ def draw_jacobian(rng: np.random.Generator, ax: Axes) -> None:
 
 
 def draw_variance(rng: np.random.Generator, ax: Axes) -> None:
-    """Draw the variance of dot products against the width, with and without the division."""
+    """Draw the variance of dot products against the width, with and without the division by √D_Q."""
     products = [np.vecdot(*rng.standard_normal((2, PAIRS, D))) for D in WIDTHS]
     blue, orange, *_ = plot.palette_of(ax).colours
     ax.plot(WIDTHS, [e.var() for e in products], "o-", color=orange, markersize=4, label="$x \\cdot q$")
@@ -83,7 +83,7 @@ def draw_variance(rng: np.random.Generator, ax: Axes) -> None:
 
 
 def draw_gradient(rng: np.random.Generator, ax: Axes) -> None:
-    """Draw the length of dq against the width, as versions 2 and 3 give it."""
+    """Draw the length of dq against the width, for versions 2 and 3."""
     blue, orange, *_ = plot.palette_of(ax).colours
     for version, colour, label in (
         (v3_scaled_dot_product, blue, "scaled, version 3"),
@@ -95,8 +95,8 @@ def draw_gradient(rng: np.random.Generator, ax: Axes) -> None:
     plot.title(ax, "What reaches the query")
 
 
-def gradient_lengths(version: ModuleType, D: int, rng: np.random.Generator) -> Array:
-    """Return ‖dq‖ (DRAWS,) for random q, X and a dy of length 1, by the backward of a version."""
+def gradient_lengths(version: ModuleType, D: int, rng: np.random.Generator) -> np.ndarray:
+    """Return ‖dq‖ (DRAWS,) by the backward of a version, for random q and X and a random dy of length 1."""
     q, X, dy = (rng.standard_normal(shape) for shape in ((DRAWS, D), (DRAWS, N_X, D), (DRAWS, D)))
     _, cache = version.forward(q, X)
     dq, _ = version.backward(dy / np.linalg.norm(dy, axis=-1, keepdims=True), cache)

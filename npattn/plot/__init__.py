@@ -1,10 +1,10 @@
 """Pictures of attention, positions and learning, with matplotlib (the extra ``figures``).
 
-Every function draws into `ax`, or into a new figure of its own, and returns the Axes; `save` writes its figure to a
-file. `panels` and `mosaic` make figures in a light and a dark theme, and pictures drawn into other Axes take over the
-ink and page that they find. pyplot, with its global state and its windows, is never imported. Chinese labels are drawn
-with an installed font that has their letters, see `npattn.plot.fonts`. The scripts in the repository's folder figures/
-use this module.
+Every function draws into `ax`, or into a new figure when `ax` is None, and returns the Axes. `save` writes the figure
+to a file. `panels` and `mosaic` make figures in a light and a dark theme. In Axes from elsewhere, a picture uses the
+colours of text and page that it finds there. pyplot is never imported, because it keeps a global state and opens
+windows. Chinese labels use an installed font with Chinese letters, see `npattn.plot.fonts`. The scripts in the folder
+figures/ of the repository use this module.
 
 >>> import numpy as np
 >>> ax = attention_map(np.array([[0.9, 0.1], [0.2, 0.8]]), ["who?", "where?"], ["she", "sea"])

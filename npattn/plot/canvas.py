@@ -1,8 +1,7 @@
 """Figures, their two themes and their files.
 
-A picture takes its colours from the Axes that it is drawn into: light ink on a dark page, dark ink on a light one. So
-whatever `panels`, a notebook or a style sheet made the Axes, text stays readable, and no global setting is touched.
-pyplot, with its state and its windows, is never imported.
+A picture takes its colours from its Axes: dark ink on a light page, light ink on a dark page. So text stays readable
+whether `panels`, a notebook or a style sheet made the Axes. No global setting is changed, and pyplot is never imported.
 """
 
 from __future__ import annotations
@@ -24,13 +23,16 @@ Theme = Literal["light", "dark"]
 
 
 class Palette(NamedTuple):
-    """What to draw with. The six colours are Okabe and Ito's, told apart with every kind of colour vision."""
+    """The colours of a picture, as hexadecimal RGB.
+
+    Its six `colours` are those of Okabe and Ito, which differ with every kind of colour vision.
+    """
 
     page: str
-    ink: str
-    faint: str                   # for grids, frames and what is only carried along
-    colours: tuple[str, ...]
-    low_to_high: tuple[str, ...]     # from nothing to everything, evenly in lightness
+    ink: str                                                  # text
+    faint: str                                                # grids, frames and crosses
+    colours: tuple[str, ...]                                  # lines and areas, in the order of use
+    low_to_high: tuple[str, ...]                              # weights from 0 to 1; lightness changes evenly
     negative_to_positive: tuple[str, ...]
 
 
@@ -48,7 +50,6 @@ PALETTES: dict[Theme, Palette] = {
 }  # fmt: skip
 
 
-
 def panels(
     count: int,
     width: float = 4.0,
@@ -57,9 +58,13 @@ def panels(
     columns: int | None = None,
     theme: Theme = "light",
 ) -> list[Axes]:
-    """Return the Axes of a new figure, `count` of them, each of the given size in inches, read along the rows.
+    """Return the Axes of a new figure with `count` panels of the same size, row by row.
 
-    They stand side by side, or in rows of `columns`.
+    - count: the number of panels, 1 or more.
+    - width, height: the size of one panel in inches.
+    - columns: panels in a row; None puts all in one row.
+    - theme: "light" or "dark".
+
     Raises ModuleNotFoundError when matplotlib is missing, ValueError for a count below 1 or an unknown theme.
 
     >>> [list(ax.figure.get_size_inches()) for ax in panels(2, 3.0, 2.0)][0] == [6, 2]
@@ -68,7 +73,7 @@ def panels(
     if count < 1:
         raise ValueError(f"count: expected 1 or more, got {count}")
     columns = min(count, columns or count)
-    names = [str(i) for i in range(count)] + ["."] * (-count % columns)
+    names = [*map(str, range(count)), *"." * (-count % columns)]
     rows = [names[i : i + columns] for i in range(0, len(names), columns)]
     return list(mosaic(rows, columns * width, len(rows) * height, theme=theme).values())
 
@@ -76,11 +81,14 @@ def panels(
 def mosaic(
     rows: Sequence[Sequence[str]], width: float, height: float, *, theme: Theme = "light", **ratios: Any
 ) -> dict[str, Axes]:
-    """Return the Axes of a new figure of the given size in inches by name, in the order of their first appearance.
+    """Return the Axes of a new figure by name, in the order in which the names appear in `rows`.
 
-    `rows` draws the layout: a name that is repeated covers several cells, "." leaves one empty. `width_ratios` and
-    `height_ratios` are those of columns and rows.
-    Raises ModuleNotFoundError when matplotlib is missing, ValueError for a layout or a theme that is none.
+    - rows: the layout, one name for each cell. A repeated name covers several cells; "." leaves a cell empty.
+    - width, height: the size of the figure in inches.
+    - theme: "light" or "dark".
+    - ratios: `width_ratios` and `height_ratios`, the relative sizes of columns and rows.
+
+    Raises ModuleNotFoundError when matplotlib is missing, ValueError for an unknown theme or an impossible layout.
 
     >>> list(mosaic([["A", "A"], ["E", "."]], 4.0, 3.0, theme="dark"))
     ['A', 'E']
@@ -90,28 +98,24 @@ def mosaic(
     try:
         from matplotlib.figure import Figure
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError("drawing needs matplotlib: pip install npattn[figures]") from error
+        raise ModuleNotFoundError('drawing needs matplotlib: pip install "npattn[figures]"') from error
     palette = PALETTES[theme]
     figure = Figure(figsize=(width, height), layout="constrained", facecolor=palette.page)
-    layout: Any = [list(row) for row in rows]
-    axes: dict[str, Axes] = figure.subplot_mosaic(layout, empty_sentinel=".", **ratios)
+    axes: dict[str, Axes] = figure.subplot_mosaic([list(row) for row in rows], empty_sentinel=".", **ratios)
     for ax in axes.values():
-        dress(ax, palette)
+        ax.set_facecolor(palette.page)
+        ax.tick_params(colors=palette.ink, labelsize=9, width=0.8)
+        for text in (ax.title, ax.xaxis.label, ax.yaxis.label):
+            text.set_color(palette.ink)
+        for side, spine in ax.spines.items():
+            spine.set(visible=side in ("left", "bottom"), color=palette.faint, linewidth=0.8)
     return axes
 
 
-def dress(ax: Axes, palette: Palette) -> None:
-    """Give Axes the colours of a palette, and no more lines around them than they need."""
-    ax.set_facecolor(palette.page)
-    ax.tick_params(colors=palette.ink, labelsize=9, width=0.8)
-    for text in (ax.title, ax.xaxis.label, ax.yaxis.label):
-        text.set_color(palette.ink)
-    for side, spine in ax.spines.items():
-        spine.set(visible=side in ("left", "bottom"), color=palette.faint, linewidth=0.8)
-
-
 def palette_of(ax: Axes) -> Palette:
-    """Return the palette that fits a page as light or dark as that of `ax`, with the page and ink that are there.
+    """Return the light or the dark palette, whichever fits the page of `ax`, with the page and ink of `ax`.
+
+    - ax: Axes of any figure. The page is their background, or the figure's where theirs is transparent.
 
     >>> palette_of(panels(1, theme="dark")[0]).page
     '#0d1117'
@@ -119,7 +123,7 @@ def palette_of(ax: Axes) -> Palette:
     from matplotlib.colors import to_hex, to_rgba
 
     page = to_rgba(ax.get_facecolor())
-    if page[3] == 0:                                          # transparent: what shines through
+    if page[3] == 0:                                          # transparent: the figure shows through
         page = to_rgba(ax.figure.get_facecolor())
     luminance = 0.2126 * page[0] + 0.7152 * page[1] + 0.0722 * page[2]
     theme: Theme = "light" if page[3] == 0 or luminance > 0.4 else "dark"
@@ -127,24 +131,30 @@ def palette_of(ax: Axes) -> Palette:
 
 
 def colour_map(colours: Sequence[str]) -> Colormap:
-    """Return the map that goes through the given colours in equal steps."""
+    """Return the colour map that goes through the given colours in equal steps."""
     from matplotlib.colors import LinearSegmentedColormap
 
     return LinearSegmentedColormap.from_list("npattn", list(colours))
 
 
 def title(ax: Axes, text: str, **options: Any) -> Text:
-    """Give Axes a title in their ink; options are those of matplotlib's `set_title`.
+    """Give Axes a title in the colour of their text, and return it.
+
+    - ax: the Axes.
+    - text: the title; matplotlib sets what stands between dollar signs as mathematics.
+    - options: those of matplotlib's `set_title`.
 
     >>> title(panels(1)[0], "weights").get_text()
     'weights'
     """
-    style: dict[str, Any] = {"fontsize": 10, "color": palette_of(ax).ink}
-    return ax.set_title(text, **style | options)
+    return ax.set_title(text, **{"fontsize": 10, "color": palette_of(ax).ink, **options})
 
 
 def legend(ax: Axes, **options: Any) -> None:
-    """Add a legend in the ink of the Axes, without a frame; options are those of matplotlib's `legend`.
+    """Add a legend in the colour of the Axes' text, without a frame.
+
+    - ax: the Axes; their labelled lines and areas are listed.
+    - options: those of matplotlib's `legend`.
 
     >>> (ax,) = panels(1)
     >>> _ = ax.plot([1, 2], label="loss")
@@ -156,7 +166,9 @@ def legend(ax: Axes, **options: Any) -> None:
 
 
 def grid(ax: Axes) -> None:
-    """Add a grid that stays behind what it measures.
+    """Add a faint grid behind the lines.
+
+    - ax: the Axes.
 
     >>> (ax,) = panels(1)
     >>> grid(ax)
@@ -168,10 +180,15 @@ def grid(ax: Axes) -> None:
 
 
 def save(ax: Axes, path: str | PathLike[str], *, dpi: int = 160, colours: int | None = None) -> None:
-    """Write the figure that `ax` belongs to, in the format that the name asks for (.png, .svg, .pdf …).
+    """Write the figure that `ax` belongs to.
 
-    `colours`, up to 256, writes a .png of so many, chosen to fit, in a third of the bytes. Letters that no installed
-    font has are drawn as boxes, and a UserWarning names them.
+    - ax: any Axes of the figure.
+    - path: the file. Its ending chooses the format: .png, .svg, .pdf …
+    - dpi: pixels for each inch.
+    - colours: None keeps all colours. A number up to 256 writes a .png of so many colours, chosen to fit, which takes a
+      third of the bytes.
+
+    Letters that no installed font has are drawn as boxes, and a UserWarning lists them.
     Raises ValueError for a format that matplotlib does not write, OSError when the file cannot be written.
 
     >>> import tempfile
@@ -179,12 +196,12 @@ def save(ax: Axes, path: str | PathLike[str], *, dpi: int = 160, colours: int | 
     ...     (ax,) = panels(1, 1.0, 1.0)
     ...     save(ax, f"{folder}/empty.png", colours=2)
     """
-    figure = ax.figure.canvas.figure                          # the whole one, when ax is on a part of it
+    figure = ax.figure.canvas.figure                          # the whole figure, also when ax is in a subfigure
     with one_warning_for_missing_letters():
         if colours is None:
             figure.savefig(path, dpi=dpi)
             return
-        from PIL import Image  # which matplotlib itself requires
+        from PIL import Image  # matplotlib itself requires it
 
         buffer = BytesIO()
         figure.savefig(buffer, format="png", dpi=dpi)

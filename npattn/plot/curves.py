@@ -1,8 +1,9 @@
-"""Lines: how a run learns, how a quantity spreads, how positions resemble one another."""
+"""Lines: how a run learns, how samples spread, and how similar positions are."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,10 +18,14 @@ if TYPE_CHECKING:
 def learning_curve(
     log: Mapping[str, Sequence[float]], score: str, *, label: str | None = None, ax: Axes | None = None
 ) -> Axes:
-    """Draw a score, in percent, against minutes, from the log of a run (`npattn.runs.log.read_log`).
+    """Draw a score in percent against minutes. Call it again with the same `ax` to compare runs or scores.
 
-    Call it again with the same `ax` to compare runs or scores; `label` names them.
-    Raises ValueError when the score is missing, ModuleNotFoundError without matplotlib, as all that draw do.
+    - log: columns of numbers by name, as `npattn.runs.read_log` returns them; it needs "minutes" and the score.
+    - score: the column to draw. Its numbers are shares: 1 is drawn as 100 %.
+    - label: the line's name in a legend; None adds no legend.
+    - ax: the Axes to draw into; None makes a new figure.
+
+    Raises ValueError when a column is missing, ModuleNotFoundError when matplotlib is missing.
 
     >>> log = {"minutes": [1.0, 2.0], "WER": [0.5, 0.25]}
     >>> learning_curve(log, "WER").get_lines()[0].get_ydata()
@@ -32,8 +37,7 @@ def learning_curve(
     ax = ax or panels(1, 6.0, 3.6)[0]
     percent = 100 * np.asarray(log[score], float)
     ax.plot(log["minutes"], percent, marker="o", markersize=3.5, label=label, color=_next_colour(ax))
-    ax.set(xlabel="minutes", ylabel=f"{score} on validation items, %")
-    ax.set_ylim(bottom=0)
+    ax.set(xlabel="minutes", ylabel=f"{score} on validation items, %", ylim=(0, None))
     grid(ax)
     if label is not None:
         legend(ax)
@@ -43,9 +47,16 @@ def learning_curve(
 def spread(
     x: Array, samples: Array, *, label: str | None = None, colour: str | None = None, ax: Axes | None = None
 ) -> Axes:
-    """Draw how samples (S, N) of a quantity spread at each x (N,): a line for the median, a band for 80 % of them.
+    """Draw how samples of a quantity spread at each x: a line for the median, a band for the middle 80 %.
 
     The band goes from the 10th to the 90th percentile. Call it again with the same `ax` to compare.
+
+    - x: places (N,).
+    - samples: floats (S, N), S samples for each place.
+    - label: the line's name in a legend; None adds no legend.
+    - colour: the colour of line and band; None takes the palette's next colour.
+    - ax: the Axes to draw into; None makes a new figure.
+
     Raises ValueError for shapes that don't fit, TypeError for samples that are no floating array.
 
     >>> ax = spread(np.array([1.0, 2.0]), np.array([[3.0, 5.0], [4.0, 6.0], [9.0, 7.0]]))
@@ -66,10 +77,16 @@ def spread(
 
 
 def position_products(P: Array, rows: Sequence[int] = (0,), *, ax: Axes | None = None) -> Axes:
-    """Draw the dot products P[n]·P[m] of positions P (N, D) against the distance m − n, a line for each n of `rows`.
+    """Draw the dot products P[n]·P[m] of positions against the distance m − n, a line for each n of `rows`.
 
-    For sinusoidal positions of an even width the lines are parts of one. Raises IndexError for a row that is not there,
-    ValueError for another number of axes, TypeError for what is no floating array.
+    For sinusoidal positions of an even width, P[n]·P[m] depends on m − n alone, so all lines lie on one curve.
+
+    - P: position vectors (N, D), as `npattn.sinusoidal_positions` returns them.
+    - rows: the positions n.
+    - ax: the Axes to draw into; None makes a new figure.
+
+    Raises IndexError for a row that P does not have, ValueError for another number of axes, TypeError for what is no
+    floating array.
 
     >>> ax = position_products(np.eye(3), rows=[1])
     >>> ax.get_lines()[0].get_xydata().tolist()            # distance, product
@@ -77,9 +94,8 @@ def position_products(P: Array, rows: Sequence[int] = (0,), *, ax: Axes | None =
     """
     Shapes(P="N D").check(P)
     ax = ax or panels(1, 4.0, 3.6)[0]
-    for style, n in zip(("-", "--", ":", "-.") * len(rows), rows, strict=False):
-        distance = np.arange(len(P)) - n
-        ax.plot(distance, P @ P[n], style, color=_next_colour(ax), label=f"$n = {n}$")
+    for n, style in zip(rows, cycle(("-", "--", ":", "-.")), strict=False):
+        ax.plot(np.arange(len(P)) - n, P @ P[n], style, color=_next_colour(ax), label=f"$n = {n}$")
     ax.set(xlabel="distance $m - n$", ylabel="$P[n] \\cdot P[m]$")
     grid(ax)
     legend(ax)
@@ -87,6 +103,6 @@ def position_products(P: Array, rows: Sequence[int] = (0,), *, ax: Axes | None =
 
 
 def _next_colour(ax: Axes) -> str:
-    """Return the palette's next colour: that after the lines already drawn."""
+    """Return the palette's colour for the next line of `ax`."""
     colours = palette_of(ax).colours
     return colours[len(ax.get_lines()) % len(colours)]

@@ -1,4 +1,4 @@
-"""Fonts for labels in letters that matplotlib's own font lacks, such as Chinese ones."""
+"""Fonts for labels with letters that matplotlib's own font does not have, such as Chinese."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-#: Fonts with Chinese letters of Linux, macOS and Windows. Matplotlib before 3.11 knows only the first face of Noto's
-#: collection, the Japanese one.
+#: Fonts with Chinese letters of Linux, macOS and Windows. From Noto's collection, matplotlib before 3.11 reads only the
+#: first font, the Japanese one.
 CHINESE = (
     "Noto Sans CJK SC", "Noto Sans SC", "WenQuanYi Zen Hei", "PingFang SC", "Heiti SC", "Microsoft YaHei", "SimHei",
     "Noto Sans CJK JP",
@@ -25,17 +25,17 @@ def families() -> list[str]:
 
 @contextmanager
 def one_warning_for_missing_letters() -> Iterator[None]:
-    """Replace matplotlib's warning for each letter that no font has by a single one that names them all."""
+    """Replace matplotlib's warnings, one for each letter that no font has, by one warning that lists these letters."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         yield
-    missing = []
+    missing = ""
     for warning in caught:
         found = re.match(r"Glyph (\d+) .*missing from", str(warning.message))
-        if found is None:
-            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+        if found:
+            missing += chr(int(found[1]))
         else:
-            missing.append(chr(int(found[1])))
+            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
     if missing:
         letters = " ".join(dict.fromkeys(missing))
         text = f"no installed font has {letters}, drawn as boxes: install one that has, such as Noto Sans CJK"

@@ -1,4 +1,4 @@
-"""Matrices as maps of colour: attention weights, gradients, positions."""
+"""Matrices drawn as coloured cells: attention weights, gradients, positions."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from npattn._internal.checks import Array, Shapes, check_broadcast
-from npattn.plot.canvas import Theme, colour_map, palette_of, panels, title
+from npattn.plot.canvas import Palette, Theme, colour_map, palette_of, panels, title
 from npattn.plot.fonts import families
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-#: Up to this many cells of a row are labelled one by one.
+#: A row or column with more cells than this gets no labels.
 LABELLED = 60
 
 
@@ -27,23 +27,25 @@ def attention_map(
     numbers: bool = False,
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw weights A (N_Q, N_X), a row for each query: the page is 0, the fullest colour 1.
+    """Draw attention weights: the colour of the page is 0, the fullest colour is 1.
 
-    `queries` and `inputs` label rows and columns, with installed fonts that have their letters, Chinese ones too. Where
-    the mask, broadcast to A, is False, a cell is crossed out. `numbers` writes each weight into its cell, with two
-    decimals.
-    Raises ValueError when A has other axes, the labels another number or the mask a shape that does not fit;
-    TypeError for a mask that is not boolean; ModuleNotFoundError without matplotlib, as all that draw do.
+    - A: weights (N_Q, N_X), a row for each query.
+    - queries, inputs: labels of rows and columns; None for none. More than 60 labels are not drawn.
+    - mask: boolean, broadcast to A, True = may attend. Where it is False, the cell is crossed out. None hides nothing.
+    - numbers: True writes each weight into its cell, with two decimals.
+    - ax: the Axes to draw into; None makes a new figure.
+
+    Chinese labels need an installed font that has their letters.
+    Raises ValueError when A has not two axes, the number of labels is wrong or the mask does not broadcast to A;
+    TypeError for a mask that is not boolean; ModuleNotFoundError when matplotlib is missing.
 
     >>> ax = attention_map(np.array([[0.25, 0.75]]), ["y"], ["x", "z"], numbers=True)
     >>> [text.get_text() for text in ax.texts]
     ['0.25', '0.75']
     """
-    ax = _prepare("A", A, queries, inputs, mask, ax)
-    palette = palette_of(ax)
+    ax, palette = _prepare("A", A, queries, inputs, mask, ax)
     ax.imshow(A, cmap=colour_map((palette.page, *palette.low_to_high[1:])), vmin=0, vmax=1, aspect="auto")
-    _label(ax, A.shape, queries, inputs)
-    _cross_out(ax, A.shape, mask)
+    _label(ax, A.shape, queries, inputs, mask)
     if numbers:
         for (i, n), a in np.ndenumerate(A):
             colour = palette.page if a > 0.45 else palette.ink
@@ -61,27 +63,30 @@ def signed_map(
     bar: bool = False,
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw a matrix Z (N_Q, N_X) of numbers of both signs, such as dE: blue is negative, the page 0, orange positive.
+    """Draw a matrix of negative and positive numbers, such as dE: blue is negative, the page 0, orange positive.
 
-    The colours end at ±`limit`, by default the largest |Z|; `bar` adds their scale. Where the mask, broadcast to Z, is
-    False, a cell is crossed out. The other arguments and the errors, ValueError and TypeError, are those of
-    `attention_map`.
+    - Z: numbers (N_Q, N_X).
+    - queries, inputs: labels of rows and columns; None for none.
+    - mask: boolean, broadcast to Z, True = may attend. Where it is False, the cell is crossed out. None hides nothing.
+    - limit: the colours end at −limit and limit; None takes the largest absolute value in Z.
+    - bar: True adds a scale of the colours.
+    - ax: the Axes to draw into; None makes a new figure.
+
+    Raises what `attention_map` raises: ValueError, TypeError and ModuleNotFoundError.
 
     >>> signed_map(np.array([[0.5, -2.0]])).get_images()[0].get_clim()
     (-2.0, 2.0)
     """
-    ax = _prepare("Z", Z, queries, inputs, mask, ax)
-    palette = palette_of(ax)
+    ax, palette = _prepare("Z", Z, queries, inputs, mask, ax)
     negative, _, positive = palette.negative_to_positive
     top = limit if limit is not None else float(np.abs(Z).max(initial=0)) or 1.0
-    colours = colour_map((negative, palette.page, positive))
-    image = ax.imshow(Z, cmap=colours, vmin=-top, vmax=top, aspect="auto", interpolation="nearest")
+    cmap = colour_map((negative, palette.page, positive))
+    image = ax.imshow(Z, cmap=cmap, vmin=-top, vmax=top, aspect="auto", interpolation="nearest")
     if bar:
         scale = ax.figure.colorbar(image, ax=ax, aspect=30, pad=0.02)
         scale.ax.tick_params(colors=palette.ink, labelsize=9)
         scale.outline.set_edgecolor(palette.faint)
-    _label(ax, Z.shape, queries, inputs)
-    _cross_out(ax, Z.shape, mask)
+    _label(ax, Z.shape, queries, inputs, mask)
     return ax
 
 
@@ -93,9 +98,14 @@ def heads(
     axes: Sequence[Axes] | None = None,
     theme: Theme = "light",
 ) -> list[Axes]:
-    """Draw weights A (H, N_Q, N_X), a map for each head, into `axes` or a new figure; return the Axes.
+    """Draw the attention weights of several heads, a map for each head, and return the Axes.
 
-    Raises ValueError when A has other axes or `axes` another number, and what `attention_map` raises.
+    - A: weights (H, N_Q, N_X).
+    - queries, inputs: labels of rows and columns; None for none.
+    - axes: the Axes to draw into, one for each head; None makes a new figure.
+    - theme: "light" or "dark", the theme of the new figure.
+
+    Raises ValueError when A has not three axes or `axes` are not H, and what `attention_map` raises.
 
     >>> [ax.get_title() for ax in heads(np.full((2, 3, 4), 0.25))]
     ['head 1', 'head 2']
@@ -113,7 +123,10 @@ def heads(
 
 
 def positions(P: Array, *, ax: Axes | None = None) -> Axes:
-    """Draw position vectors P (N, D), as of `npattn.sinusoidal_positions`: from −1, blue, to 1, orange.
+    """Draw position vectors, from −1, blue, to 1, orange.
+
+    - P: position vectors (N, D), as `npattn.sinusoidal_positions` returns them.
+    - ax: the Axes to draw into; None makes a new figure.
 
     Raises ValueError for another number of axes, TypeError for what is no floating array.
 
@@ -122,8 +135,7 @@ def positions(P: Array, *, ax: Axes | None = None) -> Axes:
     'position $n$'
     """
     Shapes(P="N D").check(P)
-    ax = ax or panels(1, 6.0, 3.6)[0]
-    signed_map(P, limit=1.0, bar=True, ax=ax)
+    ax = signed_map(P, limit=1.0, bar=True, ax=ax or panels(1, 6.0, 3.6)[0])
     ax.set(xlabel="column $d$", ylabel="position $n$")
     title(ax, "$P[n, d]$")
     return ax
@@ -136,8 +148,8 @@ def _prepare(
     inputs: Sequence[str] | None,
     mask: Array | None,
     ax: Axes | None,
-) -> Axes:
-    """Check the arguments of a map, and return the Axes for it."""
+) -> tuple[Axes, Palette]:
+    """Check the arguments of a map. Return its Axes and their palette."""
     if Z.ndim != 2:
         raise ValueError(f"{name}: expected (N_Q, N_X), got {Z.shape}")
     for symbol, labels, size in (("queries", queries, Z.shape[0]), ("inputs", inputs, Z.shape[1])):
@@ -145,12 +157,18 @@ def _prepare(
             raise ValueError(f"{symbol}: expected {size} labels for {name} {Z.shape}, got {len(labels)}")
     check_broadcast("mask", mask, Z.shape, ("N_Q", "N_X"))
     N_Q, N_X = (min(size, LABELLED) for size in Z.shape)
-    return ax or panels(1, max(3.0, 0.3 * N_X), max(2.4, 0.3 * N_Q))[0]
+    ax = ax or panels(1, max(3.0, 0.3 * N_X), max(2.4, 0.3 * N_Q))[0]
+    return ax, palette_of(ax)
 
 
 def _label(
-    ax: Axes, shape: tuple[int, ...], queries: Sequence[str] | None, inputs: Sequence[str] | None
+    ax: Axes,
+    shape: tuple[int, ...],
+    queries: Sequence[str] | None,
+    inputs: Sequence[str] | None,
+    mask: Array | None,
 ) -> None:
+    """Label the rows and columns of a map, frame it, and cross out the cells that the mask hides."""
     if inputs is not None and shape[1] <= LABELLED:
         tilted = 45 if max(map(len, inputs), default=0) > 2 else 0
         ax.set_xticks(range(shape[1]), inputs, rotation=tilted, fontfamily=families())
@@ -160,9 +178,6 @@ def _label(
     ax.set(xlabel="attended to", ylabel="query")
     for spine in ax.spines.values():
         spine.set_visible(True)
-
-
-def _cross_out(ax: Axes, shape: tuple[int, ...], mask: Array | None) -> None:
     if mask is not None:
         i, n = np.nonzero(~np.broadcast_to(mask, shape))
         ax.scatter(n, i, marker="x", s=14, linewidths=0.8, color=palette_of(ax).faint)

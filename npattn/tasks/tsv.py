@@ -1,11 +1,11 @@
-"""Pairs of the user's own: a UTF-8 file with one ``source⇥target`` on every line.
+"""Your own pairs: a file in UTF-8 with one ``source⇥target`` on every line.
 
-Blank lines, white space around a text and repeated pairs are dropped, as are a byte order mark and the
-carriage returns of Windows.
+Blank lines, white space around a text and repeated pairs are dropped. So are a byte order mark and the carriage returns
+of Windows.
 
-Sources are split by their text, so that a source with several targets lies in one split with all of them. The
-distinct sources are put in the order of `hash_order`, whatever their order in the file; then the first 5 %
-(rounded up) are for validation, the next 10 % (rounded down) for test, the rest for training.
+The pairs are split by the text of their source, so all targets of a source are in the same split. `hash_order` sorts
+the different sources; their order in the file does not matter. The first 5 % (rounded up) are for validation, the next
+10 % (rounded down) for test, and the rest for training.
 """
 
 from __future__ import annotations
@@ -29,10 +29,15 @@ DEFAULTS: dict[str, Any] = {
 
 
 def load_tsv(path: str | Path, *, unit: Unit = "characters", target_unit: Unit | None = None) -> Task:
-    """Read a file of pairs. A symbol is one of `unit`; of the targets one of `target_unit`, if that is given.
+    """Read a file of pairs.
 
-    Raises: FileNotFoundError when there is no such file; ValueError, with the file and the number of the
-    line, when it is not UTF-8, a line is not source⇥target, or there are fewer than two different sources.
+    - path: the file.
+    - unit: what one symbol is, "characters" or "words".
+    - target_unit: the same for the targets; None takes `unit`.
+
+    Raises: FileNotFoundError when there is no such file; ValueError for an unknown unit; ValueError, with the file and
+    the number of the line, when the file is not UTF-8, a line is not source⇥target, or there are fewer than two
+    different sources.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -46,10 +51,9 @@ def load_tsv(path: str | Path, *, unit: Unit = "characters", target_unit: Unit |
     target_unit = unit if target_unit is None else target_unit
     check_unit(unit)
     check_unit(target_unit, "target_unit")
-    targets: dict[str, list[str]] = {}
-    pairs = ((_respace(source, unit), _respace(target, target_unit)) for source, target in read_pairs(path))
-    for source, target in dict.fromkeys(pairs):
-        targets.setdefault(source, []).append(target)
+    targets: dict[str, dict[str, None]] = {}                  # a dict keeps each target once, and their order
+    for source, target in read_pairs(path):
+        targets.setdefault(_respace(source, unit), {})[_respace(target, target_unit)] = None
     if len(targets) < 2:
         raise ValueError(f"{path}: expected two or more different sources, to train and to validate, got one")
     train, validation, test = split_sources(targets)
@@ -70,7 +74,7 @@ def load_tsv(path: str | Path, *, unit: Unit = "characters", target_unit: Unit |
 
 
 def read_pairs(path: str | Path) -> list[tuple[str, str]]:
-    """Return the pairs of a file in its order; blank lines and white space around a text are dropped.
+    """Return the pairs of a file in their order. Blank lines and white space around a text are dropped.
 
     Raises: FileNotFoundError and ValueError, as `load_tsv` does.
     """
@@ -100,29 +104,27 @@ def split_sources(sources: Iterable[str]) -> tuple[list[str], list[str], list[st
 
 
 def _respace(text: str, unit: Unit) -> str:
-    """Write texts of the same symbols alike, so that they count as the same source."""
+    """Return the text with white space as `detokenize` writes it. Texts of the same symbols become equal."""
     return detokenize(tokenize(text, unit), unit)
 
 
 def _read_text(path: Path) -> str:
+    """Return the text of a file in UTF-8, without its byte order mark."""
     if not path.is_file():
         raise FileNotFoundError(f"{path}: expected a file of lines of {LINE}, found no such file")
     data = path.read_bytes()
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        byte = f"0x{data[error.start]:02x}"
-    raise ValueError(f"{path}, line {line}: expected text in UTF-8, got the byte {byte} out of place")
+        line, byte = data.count(b"\n", 0, error.start) + 1, data[error.start]
+    raise ValueError(f"{path}, line {line}: expected text in UTF-8, got the byte 0x{byte:02x} out of place")
 
 
 def _describe(fields: list[str]) -> str:
+    """Return what is wrong with the fields of a line."""
     if len(fields) == 1:
-        return f"no tab in {_shorten(fields[0])}"
+        text = fields[0] if len(fields[0]) <= 40 else fields[0][:39] + "…"
+        return f"no tab in {text!r}"
     if len(fields) > 2:
         return f"{len(fields) - 1} tabs"
     return "an empty target" if fields[0] else "an empty source"
-
-
-def _shorten(text: str, most: int = 40) -> str:
-    return repr(text if len(text) <= most else text[: most - 1] + "…")

@@ -1,13 +1,13 @@
 """Symbols (characters, phonemes, words) to ids and back.
 
-The first four ids are the same in every vocabulary, because the model and the search know them by number:
-``<pad>`` = 0 fills short rows of a batch, ``<bos>`` = 1 starts a target, ``<eos>`` = 2 ends it, ``<unk>`` = 3
-stands for every symbol that training never showed.
+The first four ids are the same in every vocabulary, because the model and the search use these numbers: ``<pad>`` = 0
+fills short rows of a batch, ``<bos>`` = 1 starts a target, ``<eos>`` = 2 ends it, ``<unk>`` = 3 stands for every symbol
+that is not in the vocabulary.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 PAD, BOS, EOS, UNK = range(4)
 
@@ -16,10 +16,11 @@ SPECIALS = ("<pad>", "<bos>", "<eos>", "<unk>")
 
 
 class Vocabulary:
-    """A fixed list of symbols; the id of a symbol is its place in the list, after the four special ones.
+    """A fixed list of symbols. The id of a symbol is its place in the list, after the four special ones.
 
-    Text is never mistaken for a special symbol: a word of the data that is spelled ``<eos>`` encodes to
-    ``<unk>``.
+    Text never becomes a special symbol by its spelling: a word ``<eos>`` of the data is encoded as ``<unk>``.
+
+    - symbols: the ordinary symbols, in the order of their ids.
 
     >>> letters = Vocabulary.build(["cab", "bad"])
     >>> letters
@@ -31,8 +32,8 @@ class Vocabulary:
     >>> len(letters)
     8
 
-    Raises: ValueError when a symbol comes twice, is empty, or is spelled like a special one; TypeError when
-    it is no string.
+    Raises: ValueError when a symbol comes twice, is empty, or is spelled like a special one; TypeError when it is no
+    string.
     """
 
     def __init__(self, symbols: Iterable[str]) -> None:
@@ -47,21 +48,29 @@ class Vocabulary:
 
     @classmethod
     def build(cls, sequences: Iterable[Iterable[str]]) -> Vocabulary:
-        """Collect the symbols of many sequences, sorted, so that the order of the data does not matter."""
+        """Make a vocabulary of the symbols in many sequences. It is sorted, so the order of the data does not matter.
+
+        - sequences: sequences of symbols, such as texts or lists of words.
+        """
         return cls(sorted({s for sequence in sequences for s in sequence} - set(SPECIALS)))
 
     def encode(self, symbols: Iterable[str]) -> list[int]:
-        """Turn symbols into ids; a symbol that is not in the vocabulary becomes ``<unk>``."""
+        """Turn symbols into ids. A symbol that is not in the vocabulary becomes ``<unk>``.
+
+        - symbols: a sequence of symbols.
+        """
         return [self._ids.get(s, UNK) for s in symbols]
 
     def decode(self, ids: Iterable[int]) -> list[str]:
-        """Turn ids into symbols. Raises IndexError for an id outside the vocabulary."""
-        symbols = []
+        """Turn ids into symbols. Raises IndexError for an id outside the vocabulary.
+
+        - ids: integers, the special ones included.
+        """
+        ids = list(ids)
         for i in ids:
-            if not 0 <= i < len(self._symbols):
+            if not 0 <= i < len(self):
                 raise IndexError(f"ids: expected ids from 0 to {len(self) - 1}, got {i}")
-            symbols.append(self._symbols[i])
-        return symbols
+        return [self._symbols[i] for i in ids]
 
     def to_list(self) -> list[str]:
         """Return the ordinary symbols in the order of their ids: `Vocabulary(v.to_list()) == v`."""
@@ -80,10 +89,6 @@ class Vocabulary:
         return hash(self._symbols)
 
     def __repr__(self) -> str:
-        return f"Vocabulary({_shorten(self.to_list())})"
-
-
-def _shorten(symbols: Sequence[str], most: int = 8) -> str:
-    if len(symbols) <= most:
-        return str(list(symbols))
-    return f"[{', '.join(map(repr, symbols[:most]))}, … {len(symbols)} symbols]"
+        symbols = self.to_list()
+        more = f", … {len(symbols)} symbols" if len(symbols) > 8 else ""
+        return f"Vocabulary([{', '.join(map(repr, symbols[:8]))}{more}])"

@@ -1,9 +1,12 @@
-"""`python figures`: every script of the book draws, in both themes. `npattn figures` draws a run."""
+"""`python figures` draws every picture in both themes, figures/README.md lists them, `npattn figures` draws a run."""
 
 from __future__ import annotations
 
+import doctest
 import importlib
 import os
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -11,15 +14,20 @@ from pathlib import Path
 import pytest
 
 from npattn import plot
+from npattn.cli import program
 from npattn.runs.load import load_model
 from support.command_line import TINY, Cli, write_pairs
 
 pytest.importorskip("matplotlib")
 
 ROOT = Path(__file__).parents[2]
-SCRIPTS = sorted(path for path in (ROOT / "figures").glob("*.py") if not path.stem.startswith("_"))
+FOLDER = ROOT / "figures"
+SCRIPTS = sorted(path for path in FOLDER.glob("*.py") if not path.stem.startswith("_"))
 
-#: What takes longest is drawn in one theme, or on smaller samples.
+#: The target of a link in Markdown.
+LINK = re.compile(r"\]\(([^)]+)\)")
+
+#: Smaller samples for the slowest scripts.
 QUICK = {"why_scale": {"SAMPLES": 200, "PAIRS": 50, "DRAWS": 5}, "gradient_check": {"DIRECTIONS": 3}}
 
 
@@ -34,7 +42,7 @@ def test_every_script_draws_at_the_width_of_the_readme(script: Path, monkeypatch
     assert module.__doc__
     for name, value in QUICK.get(script.stem, {}).items():
         monkeypatch.setattr(module, name, value)
-    if script.stem == "heads_dates":                          # any model will do here, and that of dates takes minutes
+    if script.stem == "heads_dates":                          # the dates model takes minutes; the test needs any model
         model, codec, _ = load_model("g2p")
         monkeypatch.setattr(module, "dates_model", lambda: (model, codec))
         monkeypatch.setattr(module, "DATE", "july")
@@ -42,7 +50,7 @@ def test_every_script_draws_at_the_width_of_the_readme(script: Path, monkeypatch
     figure = ax.figure
     assert figure.get_size_inches()[0] == pytest.approx(8.3)
     assert plot.palette_of(ax).page == "#0d1117"
-    figure.canvas.draw()                                      # a letter without a glyph would warn, and so fail
+    figure.canvas.draw()                                      # a warning about a missing letter would fail the test
     for each in figure.axes:
         ticks = [tick.get_text() for tick in (*each.get_xticklabels(), *each.get_yticklabels())]
         named = each.get_xlabel() or each.get_ylabel() or each.get_label() == "<colorbar>"
@@ -51,43 +59,99 @@ def test_every_script_draws_at_the_width_of_the_readme(script: Path, monkeypatch
 
 def test_both_themes_of_every_picture_are_committed() -> None:
     wanted = {f"{script.stem.replace('_', '-')}-{theme}.png" for script in SCRIPTS for theme in ("light", "dark")}
-    assert wanted <= {path.name for path in (ROOT / "figures").glob("*.png")}
-    assert sum((ROOT / "figures" / name).stat().st_size for name in wanted) < 2e6
+    assert wanted <= {path.name for path in FOLDER.glob("*.png")}
+    assert sum((FOLDER / name).stat().st_size for name in wanted) < 2e6
 
 
-def figures(*argv: object) -> subprocess.CompletedProcess[str]:
-    """Run `python figures` as a newcomer does, in the root of a checkout."""
+def table() -> dict[str, list[str]]:
+    """Return the links in each row of the table in figures/README.md, by the name of the picture."""
+    rows = re.findall(r"^\| (\[([\w-]+)\].*)", (FOLDER / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
+    return {name: LINK.findall(row) for row, name in rows}
+
+
+def test_the_table_lists_every_script_with_its_pictures() -> None:
+    rows = table()
+    assert sorted(rows) == sorted(script.stem.replace("_", "-") for script in SCRIPTS)
+    for name, found in rows.items():
+        script = f"{name.replace('-', '_')}.py"
+        assert found[:3] == [f"{name}-light.png", f"{name}-dark.png", script]
+        helpers = re.findall(r"^from (_[a-z]\w+) import", (FOLDER / script).read_text(encoding="utf-8"), re.MULTILINE)
+        assert found[3:] == [f"{helper}.py" for helper in helpers]
+
+
+def test_every_link_of_the_readme_leads_to_a_file() -> None:
+    found = LINK.findall((FOLDER / "README.md").read_text(encoding="utf-8"))
+    assert len(found) > 30
+    assert [target for target in found if not (FOLDER / target).is_file()] == []
+
+
+def test_every_command_of_the_readme_is_understood() -> None:
+    commands = re.findall(r"`(npattn [^`]+)`", (FOLDER / "README.md").read_text(encoding="utf-8"))
+    assert len(commands) == 3
+    assert all(program.parse(shlex.split(command)[1:]).run for command in commands)
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.py")), ids=lambda path: path.stem)
+def test_scripts_import_no_private_module_of_the_package(path: Path) -> None:
+    assert not re.search(r"npattn[\w.]*\._", path.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("name", ["_architecture", "_matrix_formulas"])
+def test_the_examples_in_docstrings_are_right(name: str) -> None:
+    result = doctest.testmod(importlib.import_module(name))
+    assert result.attempted and not result.failed
+
+
+def figures(*argv: object, path: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    """Run `python figures` in the root of the checkout; modules in `path` come first."""
     command = [sys.executable, "figures", *map(str, argv)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    variables = os.environ | {"PYTHONPATH": os.pathsep.join((str(path), str(ROOT)))}
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=variables)
 
 
-def test_the_pictures_that_are_named_are_drawn_in_both_themes(tmp_path: Path) -> None:
+def test_the_help_lists_every_picture() -> None:
+    text = "".join(figures("--help").stdout.split())          # argparse breaks lines at hyphens too
+    assert ",".join(sorted(script.stem.replace("_", "-") for script in SCRIPTS)) in text
+
+
+def test_a_named_picture_is_drawn_in_both_themes(tmp_path: Path) -> None:
     done = figures("training", "--out", tmp_path / "new" / "folder")
     assert (done.returncode, done.stderr) == (0, "")
     assert [Path(line).name for line in done.stdout.splitlines()] == ["training-light.png", "training-dark.png"]
     assert all(Path(line).read_bytes().startswith(b"\x89PNG") for line in done.stdout.splitlines())
 
 
-def test_an_unknown_picture_is_refused_by_name(tmp_path: Path) -> None:
+def test_an_unknown_name_is_refused(tmp_path: Path) -> None:
     done = figures("why-scal", "--out", tmp_path / "out")
     assert done.returncode == 2 and "expected names among" in done.stderr and "why-scal" in done.stderr
     assert not (tmp_path / "out").exists()
 
 
-def test_a_run_of_ones_own_is_drawn(run: Cli, tmp_path: Path) -> None:
+def test_no_matplotlib_is_an_error_of_one_line(tmp_path: Path) -> None:
+    (tmp_path / "matplotlib").mkdir()
+    (tmp_path / "matplotlib" / "__init__.py").write_text("raise ModuleNotFoundError('No module named matplotlib')")
+    done = figures("positions", "--out", tmp_path / "out", path=tmp_path)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == 'python figures: drawing needs matplotlib: pip install "npattn[figures]"\n'
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_run_is_drawn(run: Cli, tmp_path: Path) -> None:
     assert run("train", write_pairs(tmp_path), "--run", tmp_path / "run", *TINY).status == 0
     status, out, _ = run("figures", tmp_path / "run", "--text", "abc", "--out", tmp_path)
     assert status == 0
     assert [Path(line).name for line in out.splitlines()] == ["learning-curve.png", "alignment.png"]
 
 
-def test_without_matplotlib_say_what_is_missing(run: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_npattn_figures_without_matplotlib_is_an_error_of_one_line(
+    run: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     line = run.fails("figures", "g2p", "--out", tmp_path / "out")
-    assert line == "npattn: drawing needs matplotlib: pip install npattn[figures]"
+    assert line == 'npattn: drawing needs matplotlib: pip install "npattn[figures]"'
     assert not (tmp_path / "out").exists()
 
 
-def test_a_folder_without_a_run_is_named(run: Cli, tmp_path: Path) -> None:
+def test_a_folder_without_a_run_is_an_error(run: Cli, tmp_path: Path) -> None:
     assert "expected the folder of a run" in run.fails("figures", tmp_path)

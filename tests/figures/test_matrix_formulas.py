@@ -1,4 +1,4 @@
-"""Formulas drawn as blocks, the ladder they make, and the architecture of a Transformer."""
+"""Formulas with matrices drawn to size, the ladder of such formulas, and the architecture of a Transformer."""
 
 from __future__ import annotations
 
@@ -13,26 +13,27 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from _architecture import architecture, decoder_stack, encoder_stack, total
-from _matrix_formulas import Block, Operator, formula_height, matrix_formulas, read_formula
+from _architecture import architecture, count_parameters, decoder_stack, encoder_stack
+from _matrix_formulas import Matrix, Operator, formula_height, matrix_formulas, read_formula
 from npattn import TransformerConfig, plot
 from npattn.attention import VERSIONS
 
 matplotlib = pytest.importorskip("matplotlib")
+
 
 @pytest.fixture(scope="module")
 def ladder() -> ModuleType:
     return importlib.import_module("ladder")
 
 
-def test_a_formula_is_read_into_blocks_and_operators() -> None:
+def test_a_formula_is_read_into_matrices_and_operators() -> None:
     assert read_formula("*K:N_X,D_Q = X:N_X,D_X */√D_Q ~~") == [
-        Block("K", "N_X", "D_Q", True), Operator("=", False), Block("X", "N_X", "D_X", False),
+        Matrix("K", "N_X", "D_Q", True), Operator("=", False), Matrix("X", "N_X", "D_X", False),
         Operator("/√D_Q", True), Operator("  ", False),
     ]  # fmt: skip
 
 
-def test_blocks_are_as_large_as_their_matrices() -> None:
+def test_a_rectangle_is_as_large_as_its_matrix() -> None:
     sizes = {"N_Q": 3, "N_X": 6, "D_Q": 4}
     ax = matrix_formulas(["E:N_Q,N_X = Q:N_Q,D_Q *Kᵀ:D_Q,N_X"], sizes)
     outlines = [patch.get_xy() for patch in ax.patches if not patch.get_fill() or patch.get_facecolor()[3] == 0]
@@ -46,14 +47,19 @@ def test_blocks_are_as_large_as_their_matrices() -> None:
         matrix_formulas(["V:N_X,D_V = X:N_X,D_Q"], sizes)
 
 
-def products(parts: list[Block | Operator]) -> list[tuple[Block, Block]]:
-    """Return the blocks that stand side by side, with no operator in between: those are multiplied."""
-    return [(a, b) for a, b in pairwise(parts) if isinstance(a, Block) and isinstance(b, Block)]
+def matrices(line: str) -> list[Matrix]:
+    """Return the matrices of a formula."""
+    return [part for part in read_formula(line) if isinstance(part, Matrix)]
 
 
-def test_in_the_ladder_neighbours_can_be_multiplied(ladder: ModuleType) -> None:
+def products(line: str) -> list[tuple[Matrix, Matrix]]:
+    """Return the matrices that are multiplied: those side by side, without an operator between them."""
+    return [(a, b) for a, b in pairwise(read_formula(line)) if isinstance(a, Matrix) and isinstance(b, Matrix)]
+
+
+def test_every_product_in_the_ladder_fits(ladder: ModuleType) -> None:
     assert len(ladder.FORMULAS) == len(VERSIONS)
-    pairs = [pair for lines in ladder.FORMULAS for line in lines for pair in products(read_formula(line))]
+    pairs = [pair for lines in ladder.FORMULAS for line in lines for pair in products(line)]
     assert len(pairs) > 15
     for left, right in pairs:
         assert left.columns == right.rows, (left, right)
@@ -61,9 +67,8 @@ def test_in_the_ladder_neighbours_can_be_multiplied(ladder: ModuleType) -> None:
 
 @pytest.mark.parametrize("number", range(1, 8))
 def test_the_ladder_names_the_arguments_of_each_version_and_their_shapes(ladder: ModuleType, number: int) -> None:
-    """The module's own declaration must agree with the blocks; version 7's blocks are those of a single head."""
-    blocks = [b for line in ladder.FORMULAS[number - 1] for b in read_formula(line) if isinstance(b, Block)]
-    shown = {b.name: (b.rows, b.columns) for b in blocks}
+    """The declaration SHAPES of the module must agree with the drawn axes."""
+    shown = {m.name: (m.rows, m.columns) for line in ladder.FORMULAS[number - 1] for m in matrices(line)}
     module = VERSIONS[number - 1].module
     arguments = module.forward.__code__.co_varnames[: module.forward.__code__.co_argcount]
     for name in (name for name in arguments if name != "mask" and not name.startswith("b_")):
@@ -73,10 +78,9 @@ def test_the_ladder_names_the_arguments_of_each_version_and_their_shapes(ladder:
         assert [axis for axis in module.SHAPES.axes[name] if axis != "…"] == axes
 
 
-def test_only_the_ladders_first_step_is_all_new(ladder: ModuleType) -> None:
+def test_every_version_has_something_new(ladder: ModuleType) -> None:
     for number, lines in enumerate(ladder.FORMULAS, 1):
-        new = [part.new for line in lines for part in read_formula(line) if isinstance(part, Block)]
-        assert any(new) or number == 3
+        assert any(matrix.new for line in lines for matrix in matrices(line)) or number == 3
     assert Operator("/√D_Q", True) in read_formula(ladder.FORMULAS[2][0])
 
 
@@ -93,20 +97,20 @@ configs = st.builds(
 def test_the_boxes_of_the_architecture_add_up_to_all_parameters(config: TransformerConfig) -> None:
     counted = 0
     for stack in (encoder_stack(config), decoder_stack(config)):
-        counted += sum(part.size for part in (*stack.before, *stack.after))
-        counted += stack.repeated * sum(norm.size + part.size for norm, part in stack.sub_layers)
-    assert counted == total(config) == sum(map(math.prod, config.shapes().values()))
+        counted += sum(box.size for box in (*stack.before, *stack.after))
+        counted += stack.n_layers * sum(norm.size + box.size for norm, box in stack.sub_layers)
+    assert counted == count_parameters(config) == sum(map(math.prod, config.shapes().values()))
 
 
 @pytest.mark.parametrize("choices", [{"norm": "pre"}, {"norm": "post", "tie": "all"}, {"n_encoder_layers": 0}])
-def test_the_architecture_writes_what_it_counts(choices: dict[str, Any]) -> None:
+def test_the_architecture_shows_its_counts(choices: dict[str, Any]) -> None:
     sizes = {"n_encoder_layers": 3, "n_decoder_layers": 2, "d_model": 12, "n_heads": 3, "d_ff": 20}
     config = TransformerConfig(17, 17, **sizes | choices)
     ax = architecture(config)
     texts = [text.get_text() for text in ax.texts]
-    assert f"{total(config):,} parameters" in ax.get_title()
+    assert f"{count_parameters(config):,} parameters" in ax.get_title()
     for stack in (encoder_stack(config), decoder_stack(config)):
-        for norm, part in stack.sub_layers:
-            assert {f"{norm.size:,}", f"{part.size:,}", part.name} <= set(texts)
+        for norm, box in stack.sub_layers:
+            assert {f"{norm.size:,}", f"{box.size:,}", box.name} <= set(texts)
     assert any(text.startswith("2 layers × ") for text in texts)
     assert sum(text == "+" for text in texts) == 3 + 2 * (config.n_encoder_layers > 0)

@@ -1,4 +1,4 @@
-"""Labels get a font that has their letters, and letters that no font has are named in one warning."""
+"""Labels use a font that has their letters. One warning lists the letters that no font has."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ CIRCLED = "ⒶⒷ"
 
 
 @pytest.fixture(autouse=True)
-def own_fonts_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only the fonts that come with matplotlib, whatever this machine has."""
+def only_matplotlibs_fonts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hide all installed fonts except those that come with matplotlib, so that every machine has the same."""
     own = [font for font in font_manager.fontManager.ttflist if "mpl-data" in font.fname]
     monkeypatch.setattr(font_manager.fontManager, "ttflist", own)
 
@@ -43,11 +43,11 @@ def test_installed_fonts_with_chinese_letters_follow_in_order_of_preference(monk
 
 def test_letters_come_from_the_font_that_has_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(fonts, "CHINESE", ("no such font", "STIXGeneral"))
-    plot.save(drawn(), tmp_path / "circled.png", dpi=40)      # a warning would be an error
+    plot.save(drawn(), tmp_path / "circled.png", dpi=40)      # a warning would fail the test
 
 
 @pytest.mark.parametrize("colours", [None, 8])
-def test_missing_letters_are_named_in_one_warning(tmp_path: Path, colours: int | None) -> None:
+def test_one_warning_lists_the_missing_letters(tmp_path: Path, colours: int | None) -> None:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         plot.save(drawn(), tmp_path / "boxes.png", dpi=40, colours=colours)
@@ -59,12 +59,12 @@ def test_missing_letters_are_named_in_one_warning(tmp_path: Path, colours: int |
     assert (tmp_path / "boxes.png").exists()
 
 
-def test_other_warnings_pass() -> None:
+def test_other_warnings_are_kept() -> None:
     with pytest.warns(RuntimeWarning, match="another"), fonts.one_warning_for_missing_letters():
         warnings.warn("another", RuntimeWarning, stacklevel=1)
 
 
-def test_the_command_line_says_it_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_line_prints_the_warning_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     save_picture(drawn(), tmp_path / "boxes.png")
     error = capsys.readouterr().err
     assert error.startswith(f"npattn: {tmp_path / 'boxes.png'}: no installed font has Ⓐ Ⓑ") and error.count("\n") == 1

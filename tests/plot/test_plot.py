@@ -1,4 +1,4 @@
-"""The pictures: what they show, in which colours, and what they refuse."""
+"""The drawing functions: what they draw, in which colours, and which arguments they refuse."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_numbers_and_masks_are_drawn_into_the_cells() -> None:
     assert crosses.get_offsets().tolist() == [[2, 0]]
 
 
-def test_signs_are_told_by_colour_around_zero() -> None:
+def test_negative_and_positive_numbers_have_different_colours() -> None:
     Z = np.array([[-2.0, 0.0], [1.0, 0.5]])
     (image,) = plot.signed_map(Z).get_images()
     assert image.get_clim() == (-2, 2)
@@ -46,7 +46,7 @@ def test_signs_are_told_by_colour_around_zero() -> None:
     np.testing.assert_allclose(image.cmap(0.5)[:3], page, atol=0.02)
 
 
-def test_every_head_gets_its_map() -> None:
+def test_every_head_has_a_map() -> None:
     A = np.random.default_rng(0).dirichlet(np.ones(5), (2, 3))
     axes = plot.heads(A, list("xyz"), list("abcde"))
     assert [ax.get_title() for ax in axes] == ["head 1", "head 2"]
@@ -56,7 +56,7 @@ def test_every_head_gets_its_map() -> None:
         plot.heads(A, axes=plot.panels(3))
 
 
-def test_pictures_are_drawn_into_the_axes_that_are_given(tmp_path: Path) -> None:
+def test_functions_draw_into_the_given_axes(tmp_path: Path) -> None:
     axes = plot.panels(4, columns=2)
     assert len({id(ax.figure) for ax in axes}) == 1
     P = sinusoidal_positions(5, 4)
@@ -88,7 +88,7 @@ def test_runs_can_be_compared_in_one_picture() -> None:
     assert ax.get_ylabel() == "WER on validation items, %" and ax.get_legend() is not None
 
 
-def test_a_spread_is_a_median_and_four_fifths() -> None:
+def test_a_spread_is_a_median_and_the_middle_80_percent() -> None:
     samples = np.arange(101.0)[:, None] * [1.0, 2.0]
     ax = plot.spread(np.array([5, 6]), samples, label="s")
     np.testing.assert_allclose(ax.get_lines()[0].get_ydata(), [50, 100])
@@ -96,7 +96,7 @@ def test_a_spread_is_a_median_and_four_fifths() -> None:
     assert heights.min() == pytest.approx(10) and heights.max() == pytest.approx(180)
 
 
-def test_products_of_positions_are_drawn_over_their_distance() -> None:
+def test_products_of_positions_are_drawn_against_their_distance() -> None:
     P = sinusoidal_positions(9, 6)
     ax = plot.position_products(P, (0, 4))
     for n, line in zip((0, 4), ax.get_lines(), strict=True):
@@ -105,21 +105,21 @@ def test_products_of_positions_are_drawn_over_their_distance() -> None:
 
 
 @pytest.mark.parametrize("theme", get_args(plot.Theme))
-def test_ink_can_be_read_on_the_page_in_both_themes(theme: plot.Theme) -> None:
+def test_text_is_readable_in_both_themes(theme: plot.Theme) -> None:
     (ax,) = plot.panels(1, theme=theme)
     palette = plot.palette_of(ax)
     assert contrast(palette.ink, palette.page) > 7           # WCAG's AAA
     assert all(contrast(colour, palette.page) > 2.2 for colour in palette.colours)
     assert min(contrast(one, other) for one, other in pairwise(palette.low_to_high)) > 1.1
     light = [luminance(colour) for colour in palette.low_to_high]
-    assert light == sorted(light, reverse=theme == "light")   # even in grey one sees which weight is larger
+    assert light == sorted(light, reverse=theme == "light")   # without colour, too, a larger weight looks different
     plot.attention_map(np.eye(2), ["a", "b"], ["c", "d"], numbers=True, ax=ax)
     plot.title(ax, "title")
     texts = [ax.title, ax.xaxis.label, ax.yaxis.label, *ax.get_xticklabels(), *ax.get_yticklabels()]
     assert {matplotlib.colors.to_hex(text.get_color()) for text in texts} == {palette.ink}
 
 
-def test_pictures_take_the_colours_of_the_axes_they_find() -> None:
+def test_pictures_take_page_and_ink_from_their_axes() -> None:
     from matplotlib.figure import Figure
 
     ax = Figure(facecolor="black").subplots()
@@ -137,7 +137,7 @@ def test_drawing_changes_no_global_setting() -> None:
     assert dict(matplotlib.rcParams) == before
 
 
-def test_errors_name_what_is_wrong() -> None:
+def test_an_error_names_what_is_wrong() -> None:
     with pytest.raises(ValueError, match=r"A: expected \(N_Q, N_X\), got \(2, 3, 4\)"):
         plot.attention_map(np.zeros((2, 3, 4)))
     with pytest.raises(ValueError, match="inputs: expected 3 labels"):
@@ -158,26 +158,26 @@ def test_errors_name_what_is_wrong() -> None:
         plot.spread(np.zeros(3), np.zeros((5, 4)))
 
 
-def test_pyplot_stays_away() -> None:
+def test_drawing_does_not_import_pyplot() -> None:
     script = "import sys, numpy, npattn.plot; npattn.plot.attention_map(numpy.eye(2)); print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
     assert "matplotlib.figure" in loaded and "matplotlib.pyplot" not in loaded
 
 
-def test_matplotlib_is_loaded_by_drawing_alone() -> None:
+def test_importing_the_module_does_not_import_matplotlib() -> None:
     script = "import sys, npattn.plot; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
     assert "npattn.plot" in loaded and "matplotlib" not in loaded
 
 
 def luminance(colour: str) -> float:
-    """WCAG's relative luminance."""
+    """Return WCAG's relative luminance."""
     rgb = np.array(matplotlib.colors.to_rgb(colour))
     linear = np.where(rgb <= 0.03928, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
     return float(linear @ [0.2126, 0.7152, 0.0722])
 
 
 def contrast(one: str, other: str) -> float:
-    """WCAG's contrast, from 1 to 21."""
+    """Return WCAG's contrast, from 1 to 21."""
     low, high = sorted((luminance(one), luminance(other)))
     return (high + 0.05) / (low + 0.05)

@@ -1,4 +1,4 @@
-"""Batches: each pair once an epoch, a pure function of the step, padded right, of like length."""
+"""Batches: an epoch has every pair once, a step decides its batch, rows are padded, lengths in a batch are similar."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from npattn.tasks.vocabulary import BOS, EOS, PAD
 
 
 def random_pairs(n: int, seed: int, longest: int = 12) -> list[Pair]:
-    """Pairs that are all different: the first id of the source numbers them."""
+    """Return different pairs: the first id of a source is its number plus 4."""
     rng = np.random.default_rng(seed)
     pairs = []
     for i in range(n):
@@ -25,6 +25,7 @@ def random_pairs(n: int, seed: int, longest: int = 12) -> list[Pair]:
 
 
 def unpad(row: np.ndarray) -> list[int]:
+    """Return the ids of a row that are not pads."""
     return [int(i) for i in row if i != PAD]
 
 
@@ -44,14 +45,14 @@ def test_every_pair_comes_once_in_every_epoch(n: int, size: int, seed: int, epoc
 @given(st.integers(1, 60), st.integers(1, 9), st.integers(0, 2**40), st.data())
 def test_a_batch_depends_on_its_step_alone(n: int, size: int, seed: int, data: st.DataObject) -> None:
     pairs = random_pairs(n, seed)
-    straight, resumed = BucketedBatches(pairs, size, seed=seed), BucketedBatches(pairs, size, seed=seed)
-    expected = [straight[step] for step in range(3 * len(straight))]
+    in_order, resumed = BucketedBatches(pairs, size, seed=seed), BucketedBatches(pairs, size, seed=seed)
+    expected = [in_order[step] for step in range(3 * len(in_order))]
     for step in data.draw(st.lists(st.integers(0, len(expected) - 1), max_size=6)):
         for got, wanted in zip(resumed[step], expected[step], strict=True):
             assert np.array_equal(got, wanted)
 
 
-def test_epochs_and_seeds_differ() -> None:
+def test_epochs_and_seeds_give_different_batches() -> None:
     pairs = random_pairs(200, seed=5)
     batches = BucketedBatches(pairs, 8, seed=1)
     first = [batches[step].src[:, 0].tolist() for step in range(len(batches))]
@@ -63,21 +64,21 @@ def test_epochs_and_seeds_differ() -> None:
     assert first == [batch.src[:, 0].tolist() for batch in batches]
 
 
-def fill(arrays: Iterable[np.ndarray]) -> float:
-    """The share of ids that are no pads."""
+def share_of_ids(arrays: Iterable[np.ndarray]) -> float:
+    """Return the share of ids that are not pads."""
     arrays = list(arrays)
     return float(sum((a != PAD).sum() for a in arrays) / sum(a.size for a in arrays))
 
 
-def test_batches_are_of_like_target_length_then_of_like_source_length() -> None:
+def test_a_batch_has_similar_target_lengths_and_then_similar_source_lengths() -> None:
     pairs = random_pairs(4_000, seed=3)
     sorted_pools, no_pools = BucketedBatches(pairs, 8, seed=0), BucketedBatches(pairs, 8, seed=0, pool=1)
-    assert fill(batch.tgt for batch in sorted_pools) > 0.98
-    assert fill(batch.src for batch in sorted_pools) > 0.75
-    assert max(fill(batch.tgt for batch in no_pools), fill(batch.src for batch in no_pools)) < 0.7
+    assert share_of_ids(batch.tgt for batch in sorted_pools) > 0.98
+    assert share_of_ids(batch.src for batch in sorted_pools) > 0.75
+    assert max(share_of_ids(batch.tgt for batch in no_pools), share_of_ids(batch.src for batch in no_pools)) < 0.7
 
 
-def test_batches_of_a_pool_come_in_random_order() -> None:
+def test_the_batches_of_a_pool_have_a_random_order() -> None:
     batches = BucketedBatches(random_pairs(400, seed=3), 10, seed=0)
     assert len(batches) <= batches.pool
     widths = np.array([batch.tgt.shape[1] for batch in batches])
@@ -91,23 +92,23 @@ def test_batches_of_a_pool_come_in_random_order() -> None:
         ({"pairs": random_pairs(1, 0), "batch_size": 0}, "batch_size: expected 1 or more, got 0"),
     ],
 )
-def test_bad_arguments_are_named(arguments: dict[str, object], message: str) -> None:
+def test_an_error_names_the_bad_argument(arguments: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         BucketedBatches(**arguments)  # type: ignore[arg-type]
 
 
-def test_there_is_no_step_before_the_first() -> None:
+def test_a_negative_step_is_an_index_error() -> None:
     with pytest.raises(IndexError, match="step: expected 0 or more, got -1"):
         BucketedBatches(random_pairs(3, 0), 2)[-1]
 
 
-def test_pad_of_nothing() -> None:
+def test_empty_rows_can_be_padded() -> None:
     assert pad([]).shape == (0, 0)
     assert pad([[], [5]]).tolist() == [[PAD], [5]]
 
 
 @given(st.integers(0, 40), st.integers(1, 9), st.integers(0, 2**40))
-def test_predictions_can_be_put_back_in_order(n: int, size: int, seed: int) -> None:
+def test_rows_put_predictions_in_the_order_of_the_sources(n: int, size: int, seed: int) -> None:
     sources = [pair.source for pair in random_pairs(n, seed)]
     outputs: dict[int, list[int]] = {}
     widths = []
@@ -119,6 +120,6 @@ def test_predictions_can_be_put_back_in_order(n: int, size: int, seed: int) -> N
     assert widths == sorted(widths)
 
 
-def test_prediction_needs_a_batch_size() -> None:
+def test_prediction_needs_a_positive_batch_size() -> None:
     with pytest.raises(ValueError, match="batch_size: expected 1 or more, got 0"):
         next(prediction_batches([[4]], 0))

@@ -1,4 +1,4 @@
-"""Dates: no form is ambiguous, held-out dates are held out in every form, a seed decides the data."""
+"""Dates: no text has two meanings, held-out dates are held out in every form, a seed decides the training set."""
 
 from __future__ import annotations
 
@@ -26,34 +26,34 @@ def dates() -> Task:
     return load_task("dates")
 
 
-def test_the_table_of_forms_shows_what_they_make() -> None:
+def test_the_comment_of_a_form_shows_a_date_in_it() -> None:
     table = re.findall(r'^    "(.+)",  # (.+)$', inspect.getsource(date_forms), re.MULTILINE)
     assert [form for form, _ in table] == list(FORMS)
     assert [shown for _, shown in table] == [write(form, datetime.date(2025, 7, 5)) for form in FORMS]
     assert len({shown for _, shown in table}) == len(FORMS)
 
 
-def test_examples_of_the_conventions() -> None:
+def test_examples_of_forms() -> None:
     day = datetime.date(2025, 7, 28)
     written = {write(form, day) for form in FORMS}
     assert written >= {"Monday, 28 July 2025", "28/07/25", "Jul 28, 2025", "28th of July 2025"}
     assert written >= {"2025年7月28日", "二〇二五年七月二十八日", "2025年7月28日星期一"}
 
 
-def test_two_dates_never_share_a_written_form() -> None:
+def test_two_dates_are_never_written_alike() -> None:
     years = [1911, 1920, 1969, 2000, 2011, 2012, 2069, 2099]
-    owner: dict[str, datetime.date] = {}
+    date_of: dict[str, datetime.date] = {}
     for year in years:
         day = datetime.date(year, 1, 1)
         while day.year == year:
             for form in forms_of(day):
-                assert owner.setdefault(write(form, day), day) == day
+                assert date_of.setdefault(write(form, day), day) == day
             day += datetime.timedelta(days=1)
-    assert len(owner) > 120_000
+    assert len(date_of) > 120_000
 
 
 @given(DATES, DATES)
-def test_a_written_date_reads_back_uniquely(a: datetime.date, b: datetime.date) -> None:
+def test_a_written_date_has_one_meaning(a: datetime.date, b: datetime.date) -> None:
     written = {write(form, a) for form in forms_of(a)} & {write(form, b) for form in forms_of(b)}
     assert bool(written) == (a == b)
 
@@ -67,7 +67,7 @@ def test_weekdays_ordinals_and_numerals_are_right(day: datetime.date) -> None:
         assert parsed.date() == day
 
 
-def test_ordinals() -> None:
+def test_ordinal_numbers() -> None:
     written = " ".join(ordinal(day) for day in (1, 2, 3, 4, 11, 12, 13, 21, 22, 23, 30, 31))
     assert written == "1st 2nd 3rd 4th 11th 12th 13th 21st 22nd 23rd 30th 31st"
     assert len(set(date_forms.ORDINALS)) == 31
@@ -84,14 +84,14 @@ def test_two_digits_never_stand_for_another_century(year: int) -> None:
         write("{dd}/{mm}/{yy}", datetime.date(year, 1, 1))
 
 
-def test_the_split_is_of_all_days_by_date() -> None:
+def test_every_day_is_in_one_split() -> None:
     train, validation, test = map(set, split_dates())
     assert (len(train), len(validation), len(test)) == (70_049, 1_000, 2_000)
     assert not train & validation and not train & test and not validation & test
     assert min(train | validation | test) == FIRST and max(train | validation | test) == LAST
 
 
-def test_held_out_dates_are_never_trained_on(dates: Task) -> None:
+def test_held_out_dates_are_not_in_the_training_set(dates: Task) -> None:
     trained = {dates.codec.decode_target(pair.target[1:-1]) for pair in dates.train}
     assert len(dates.train) == 40_000 and len(trained) > 25_000
     for items, n in ((dates.validation, 1_000), (dates.test, 2_000)):
@@ -100,7 +100,7 @@ def test_held_out_dates_are_never_trained_on(dates: Task) -> None:
         assert not held_out & trained
 
 
-def test_every_form_is_trained_and_tested(dates: Task) -> None:
+def test_every_form_is_in_the_training_and_the_test_set(dates: Task) -> None:
     spell, read = dates.codec.source_vocabulary.decode, dates.codec.decode_target
     trained = [("".join(spell(pair.source)), read(pair.target[1:-1])) for pair in dates.train[:2_000]]
     for examples in (trained, [(item.source, item.references[0]) for item in dates.test]):
@@ -113,7 +113,7 @@ def test_every_form_is_trained_and_tested(dates: Task) -> None:
         assert used == set(FORMS)
 
 
-def test_no_symbol_of_a_held_out_date_is_unknown(dates: Task) -> None:
+def test_held_out_dates_have_no_unknown_symbol(dates: Task) -> None:
     for item in (*dates.validation, *dates.test):
         assert UNK not in dates.codec.encode_source(item.source)
         assert UNK not in dates.codec.encode_target(item.references[0])
@@ -128,7 +128,7 @@ def test_the_seed_decides_the_training_set_and_nothing_else(dates: Task) -> None
     assert other.test == task.test == dates.test
 
 
-def test_the_fingerprint_is_of_every_training_pair_and_the_codec() -> None:
+def test_the_fingerprint_depends_on_training_pairs_and_codec_alone() -> None:
     task = load_dates(n_train=500)
     shorter = dataclasses.replace(task, train=task.train[:-1])
     longer = dataclasses.replace(task, codec=dataclasses.replace(task.codec, max_target_length=11))
@@ -136,7 +136,7 @@ def test_the_fingerprint_is_of_every_training_pair_and_the_codec() -> None:
     assert dataclasses.replace(task, test=(), title="").fingerprint == task.fingerprint
 
 
-def test_scores(dates: Task) -> None:
+def test_the_scores_of_dates(dates: Task) -> None:
     right = [item.references[0] for item in dates.test]
     assert dates.score(right, dates.test) == {"exact match": 1.0, "character error rate": 0.0}
     wrong = ["2025-07-2", *right[1:]]
@@ -144,7 +144,7 @@ def test_scores(dates: Task) -> None:
     assert dates.is_better(0.9, than=0.8) and not dates.is_better(0.8, than=0.8)
 
 
-def test_no_training_set_at_all() -> None:
+def test_the_training_set_must_not_be_empty() -> None:
     with pytest.raises(ValueError, match="n_train: expected 1 or more, got 0"):
         load_dates(n_train=0)
 
@@ -159,7 +159,7 @@ def test_no_training_set_at_all() -> None:
         ({"seed": None}, "seed: expected an integer, got None"),
     ],
 )
-def test_bad_options_are_named(options: dict[str, Any], message: str) -> None:
+def test_an_error_names_the_bad_option(options: dict[str, Any], message: str) -> None:
     with pytest.raises((TypeError, ValueError)) as caught:
         load_dates(**options)
     assert str(caught.value) == message

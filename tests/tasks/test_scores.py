@@ -1,4 +1,4 @@
-"""Scores: the edit distance is a metric and equals its definition; shares count what they say."""
+"""Scores: the edit distance is a metric and equals its definition, and so do the two shares."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 
 from npattn.tasks.scores import edit_distance, score
 
-#: Few symbols, so that many agree; up to eight of them, so that brute force ends.
+#: There are few symbols, so many are equal. There are at most eight in a sequence, so brute force is fast enough.
 SEQUENCES = st.lists(st.sampled_from("abc"), max_size=8)
 
 
 @cache
 def brute_force(a: tuple[str, ...], b: tuple[str, ...]) -> int:
-    """The definition: the best of deleting, inserting or replacing the first symbol."""
+    """Return the edit distance by its definition: delete, insert or replace the first symbol, whichever is best."""
     if not a or not b:
         return len(a) + len(b)
     return min(brute_force(a[1:], b) + 1, brute_force(a, b[1:]) + 1, brute_force(a[1:], b[1:]) + (a[0] != b[0]))
@@ -37,7 +37,7 @@ def test_edit_distance_is_a_metric(a: list[str], b: list[str], c: list[str]) -> 
     assert abs(len(a) - len(b)) <= edit_distance(a, b) <= max(len(a), len(b))
 
 
-def test_edit_distance_leaves_its_arguments_alone() -> None:
+def test_edit_distance_does_not_change_its_arguments() -> None:
     a, b = list("abcd"), list("xbzd")
     assert edit_distance(a, b) == 2
     assert (a, b) == (list("abcd"), list("xbzd"))
@@ -74,7 +74,7 @@ def test_the_length_is_that_of_the_nearest_reference() -> None:
         ),
     ],
 )
-def test_bad_input_is_named(predictions: list[str], references: list[list[str]], message: str) -> None:
+def test_an_error_names_what_is_wrong(predictions: list[str], references: list[list[str]], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         score(predictions, references)
 

@@ -1,4 +1,4 @@
-"""Files of pairs and load_task: every malformed file gets one sentence with its name and line."""
+"""Files of pairs and load_task: the error for a malformed file is one sentence with its name and line."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def write_file(folder: Path, data: str | bytes) -> str:
     return str(path)
 
 
-def test_a_file_by_characters(tmp_path: Path) -> None:
+def test_a_file_is_read_by_characters(tmp_path: Path) -> None:
     path = write_file(tmp_path, "".join(f"{a}{b}\t{b}{a}\n" for a in "abcdef" for b in "uvwxy"))
     task = load_task(path)
     assert [len(part) for part in (task.train, task.validation, task.test)] == [25, 2, 3]
@@ -35,7 +35,7 @@ def test_a_file_by_characters(tmp_path: Path) -> None:
     assert load_task(path, **task.options) == task
 
 
-def test_words_and_the_unit_of_the_target(tmp_path: Path) -> None:
+def test_a_file_is_read_by_words_and_targets_by_their_own_unit(tmp_path: Path) -> None:
     path = write_file(tmp_path, "ab  ba\tB A\nab ba\tB A\ncd\tD C\nab ba\tA B\n")
     task = load_task(path, unit="words")
     assert {item.source for item in task.validation} < {"ab ba", "cd"}
@@ -44,7 +44,7 @@ def test_words_and_the_unit_of_the_target(tmp_path: Path) -> None:
     assert mixed.codec.tokenize("ab") == ["a", "b"] and mixed.codec.detokenize(["A", "B"]) == "A B"
 
 
-def test_byte_order_mark_windows_lines_and_blank_lines(tmp_path: Path) -> None:
+def test_byte_order_mark_carriage_returns_and_blank_lines_are_dropped(tmp_path: Path) -> None:
     path = write_file(tmp_path, b"\xef\xbb\xbfa\tb\r\n\r\n  \n c d \t\xc3\xa9 \r\ne\x0bf\tg\n")
     assert read_pairs(path) == [("a", "b"), ("c d", "é"), ("e\x0bf", "g")]
 
@@ -64,40 +64,40 @@ def test_byte_order_mark_windows_lines_and_blank_lines(tmp_path: Path) -> None:
         (b"a\tb\na\tc\n", "expected two or more different sources, to train and to validate, got one"),
     ],
 )
-def test_a_bad_file_is_named_with_its_line(data: bytes, message: str, tmp_path: Path) -> None:
+def test_an_error_names_the_file_and_the_line(data: bytes, message: str, tmp_path: Path) -> None:
     path = write_file(tmp_path, data)
     with pytest.raises(ValueError, match=re.escape(path) + "[:,] " + re.escape(message) + "$"):
         load_task(path)
 
 
-def test_a_missing_file_is_named(tmp_path: Path) -> None:
+def test_an_error_names_the_missing_file(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"nothing\.tsv: expected a file of lines of .*, found no such"):
         load_task(tmp_path / "nothing.tsv")
 
 
 @pytest.mark.parametrize("option", ["unit", "target_unit"])
-def test_an_unknown_unit_is_named(option: str, tmp_path: Path) -> None:
+def test_an_error_names_the_unknown_unit(option: str, tmp_path: Path) -> None:
     path = write_file(tmp_path, "a\tb\nc\td\n")
     with pytest.raises(ValueError, match=f"^{option}: expected characters or words, got 'letters'"):
         load_tsv(path, **{option: "letters"})  # type: ignore[arg-type]
 
 
-def test_an_unknown_task_is_answered_with_the_known_ones() -> None:
+def test_the_error_for_an_unknown_task_lists_the_tasks() -> None:
     with pytest.raises(ValueError, match=r"expected dates, g2p or the path of a \.tsv file, got 'date'"):
         load_task("date")
 
 
-def test_an_unknown_option_is_answered_with_the_known_ones() -> None:
+def test_the_error_for_an_unknown_option_lists_the_options() -> None:
     with pytest.raises(TypeError, match="task dates: expected options among n_train, seed, got 'stress'"):
         load_task("dates", stress=True)
 
 
-def test_the_path_is_no_option(tmp_path: Path) -> None:
+def test_the_path_is_not_an_option(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match="expected options among unit, target_unit, got 'path'"):
         load_task(write_file(tmp_path, "a\tb\nc\td\n"), path="other.tsv")
 
 
-def test_a_file_of_any_name_is_a_task(tmp_path: Path) -> None:
+def test_a_file_that_exists_may_have_any_name(tmp_path: Path) -> None:
     path = tmp_path / "pairs.txt"
     path.write_text("a\tb\nc\td\n", encoding="utf-8")
     task = load_task(path)
@@ -105,7 +105,7 @@ def test_a_file_of_any_name_is_a_task(tmp_path: Path) -> None:
 
 
 @given(st.sets(TEXTS, min_size=2, max_size=60), st.randoms(use_true_random=False))
-def test_the_split_is_of_distinct_sources_in_any_order(sources: set[str], random: object) -> None:
+def test_the_split_does_not_depend_on_the_order_of_the_sources(sources: set[str], random: object) -> None:
     shuffled = sorted(sources, key=lambda _: random.random())  # type: ignore[attr-defined]
     parts = split_sources(shuffled)
     assert parts == split_sources(sorted(sources))
@@ -116,7 +116,7 @@ def test_the_split_is_of_distinct_sources_in_any_order(sources: set[str], random
 
 
 @given(st.sets(TEXTS, min_size=2, max_size=30), st.text("abc", min_size=1, max_size=3))
-def test_another_text_leaves_the_others_in_order(texts: set[str], another: str) -> None:
+def test_a_new_text_does_not_change_the_order_of_the_others(texts: set[str], another: str) -> None:
     assert [t for t in hash_order(texts | {another}) if t != another] == hash_order(texts - {another})
 
 

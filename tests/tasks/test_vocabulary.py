@@ -1,4 +1,4 @@
-"""Vocabularies and codecs: encoding and decoding undo each other, and text never becomes a special symbol."""
+"""Vocabularies and codecs: decoding inverts encoding, and text never becomes a special symbol."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_the_order_of_the_data_does_not_matter(sentences: list[list[str]], rando
     assert Vocabulary.build(shuffled) == Vocabulary.build(sentences)
 
 
-def test_special_ids() -> None:
+def test_the_special_ids_are_the_first_four() -> None:
     assert (PAD, BOS, EOS, UNK) == (0, 1, 2, 3)
     vocabulary = Vocabulary.build([["b", "<eos>", "a"]])
     assert vocabulary.to_list() == ["a", "b"] and len(vocabulary) == 6
@@ -41,7 +41,7 @@ def test_special_ids() -> None:
 
 
 @pytest.mark.parametrize("symbols", [["a", "a"], [""], ["<pad>"]])
-def test_bad_symbols_are_named(symbols: list[str]) -> None:
+def test_an_error_names_the_bad_symbol(symbols: list[str]) -> None:
     with pytest.raises(ValueError, match=f"got {symbols[0]!r}"):
         Vocabulary(symbols)
 
@@ -52,12 +52,12 @@ def test_symbols_must_be_strings() -> None:
 
 
 @pytest.mark.parametrize("bad", [-1, 6])
-def test_decode_names_an_id_out_of_range(bad: int) -> None:
+def test_an_error_names_the_id_out_of_range(bad: int) -> None:
     with pytest.raises(IndexError, match=f"ids from 0 to 5, got {bad}"):
         Vocabulary("ab").decode([4, bad])
 
 
-def test_repr_of_a_large_vocabulary_is_short() -> None:
+def test_the_repr_of_a_large_vocabulary_is_short() -> None:
     assert repr(Vocabulary(map(str, range(1000)))).endswith("'7', … 1000 symbols])")
 
 
@@ -68,7 +68,7 @@ def test_detokenize_inverts_tokenize(words: list[str], unit: Unit) -> None:
 
 
 @given(st.lists(st.tuples(SENTENCES, SENTENCES), min_size=1, max_size=5), st.booleans())
-def test_a_codec_survives_json(examples: list[tuple[list[str], list[str]]], lowercase: bool) -> None:
+def test_a_codec_is_the_same_after_json(examples: list[tuple[list[str], list[str]]], lowercase: bool) -> None:
     texts = [(" ".join(source), " ".join(target)) for source, target in examples]
     codec = build_codec(texts, "characters", "words", lowercase=lowercase)
     again = Codec.from_json(json.loads(json.dumps(codec.to_json())))
@@ -82,7 +82,7 @@ def test_a_codec_survives_json(examples: list[tuple[list[str], list[str]]], lowe
         assert len(pair.target) - 2 <= codec.max_target_length
 
 
-def test_a_codec_prepares_its_source() -> None:
+def test_a_codec_strips_and_lowers_its_source() -> None:
     codec = build_codec([("cat", "K AE T")], "characters", "words", lowercase=True)
     assert codec.tokenize(" Cat\n") == ["c", "a", "t"]
     assert codec.encode_source("Catz") == [5, 4, 6, UNK]
@@ -90,7 +90,7 @@ def test_a_codec_prepares_its_source() -> None:
         codec.encode_source("  ")
 
 
-def test_a_codec_names_what_is_wrong() -> None:
+def test_an_error_names_the_bad_field_of_a_codec() -> None:
     codec = Codec(Vocabulary("a"), Vocabulary("b"), "characters", "characters")
     fields = codec.to_json()
     with pytest.raises(ValueError, match="target_unit: expected characters or words, got 'syllables'"):
