@@ -1,4 +1,4 @@
-"""What the other folders share and no user sees: checks of arguments, files, and the system's threads and memory.
+"""Private code that the other folders share: checks of arguments, files, and the system's threads and memory.
 
-No mathematics lives here.
+There is no mathematics here.
 """

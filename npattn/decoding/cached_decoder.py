@@ -1,19 +1,19 @@
 """The decoder one token at a time, with key/value caches: what greedy and beam search run on.
 
-A decoder layer at position t needs the keys and values of positions 0 … t, and those of earlier positions do not
-change, because the sequence mask lets no position see a later one. So they are kept, in buffers that double when they
-are full, and each step writes one position. Keys and values of the encoder's output M are computed once. A step costs
-the same work for every t but for the scores of each head.
+At position t a decoder layer needs the keys and values of positions 0 … t. Those of earlier positions do not change,
+because the sequence mask hides from each position what follows it. So they are kept in buffers, and each step writes
+one position. A buffer that is full is doubled. Keys and values of the encoder's output M are computed once. Only the
+scores of each head cost more work at a later position.
 
-**Beams**  k beginnings of one source form a group. Its k beams keep their keys and values side by side,
+**Beams**  k beginnings of one source form a group, its k beams. Their keys and values stand side by side,
 
     slot t·k + j    of the group's cache: position t of what was beam j at that time
 
-and attend to the slots of their own past alone. When beams are reordered it is this mask of pasts that follows them,
-and no key or value is ever moved. The scores are k times as many, but one matrix product for each group and head
-yields them, and the beams share the keys and values of their source.
+and each beam attends to the slots of its own past alone. When beams are reordered, this mask of pasts is reordered, and
+no key or value is moved. There are k times as many scores, but one matrix product for each group and head computes
+them, and the beams share the keys and values of their source.
 
-Inference only: there is no backward, and dropout is off.
+This is for inference: there is no backward, and dropout is off.
 """
 
 from __future__ import annotations
@@ -37,55 +37,60 @@ ROOM = 16
 class CachedDecoder:
     """The decoder between two tokens: B sources (`len(decoder)`) with `beam` beginnings each, all of t tokens.
 
-    Buffers belong to the decoder and are written in place; parameters are read only.
+    It owns its buffers and writes them in place. It only reads the parameters.
     """
 
     def __init__(self, params: Params, src: Array, config: TransformerConfig, beam: int = 1) -> None:
         """Encode src (B, N_S)."""
-        p = nested(params)
         if not src.shape[1]:
             src = np.full((len(src), 1), config.pad_id)       # an empty source is like one of pads
         with quiet("source"):
-            M, self.pads, dead = encode(p, src, config)       # (B·N_S, D_X), (B, 1, 1, N_S), (B,)
-        group, leaf = config.target_embedding.split(".")
-        self.W_E = p[group][leaf]                             # (V, D_X)
-        self.W_out = p["output"]["W"] if config.tie == "none" else self.W_E.T
-        self.norm = Norm(p["decoder"]["norm"]) if config.has_final_norm else None
-        self.layers = [DecoderLayer(p["decoder"][str(i)], M, dead, config) for i in range(config.n_decoder_layers)]
+            M, self.pads, all_pads = encode(params, src, config)   # (B·N_S, D_X), (B, 1, 1, N_S), (B,)
+        self.W_E = params[config.target_embedding]            # (V, D_X)
+        self.W_out = params["output.W"] if config.tie == "none" else self.W_E.T
+        p = nested(params)["decoder"]
+        self.norm = Norm(p["norm"]) if config.has_final_norm else None
+        self.layers = [DecoderLayer(p[str(i)], M, all_pads, config) for i in range(config.n_decoder_layers)]
         self.config, self.beam, self.t, self.room = config, beam, 0, 0
         self.pasts = np.zeros((len(src), 1, beam, 0), M.dtype)   # (B, 1, k, room·k)  0 for its own past, else −∞
-        self.apart = np.where(np.eye(beam), 0, -np.inf)          # (k, k)  the same for the newest position
+        self.own_slot = np.where(np.eye(beam), 0, -np.inf)       # (k, k)  the same for the newest position
 
     def __len__(self) -> int:
         return len(self.pasts)
 
     def step(self, ids: Array) -> Array:
-        """Read the tokens ids (B·k,) at position t; return the logits (B·k, V) of the next ones."""
+        """Read the tokens ids (B·k,) at position t, and return the logits (B·k, V) of the next tokens.
+
+        Raises FloatingPointError for logits that are not finite: a comparison with NaN would choose some token.
+        """
+        what = f"logits of position {self.t}"
         if self.t == self.room:
             self._double()
         start, stop = self.t * self.beam, (self.t + 1) * self.beam
-        self.pasts[..., start:stop] = self.apart
+        self.pasts[..., start:stop] = self.own_slot
         pasts = self.pasts[..., :stop] if self.beam > 1 else None
-        with quiet(f"logits of position {self.t}"):
+        with quiet(what):
             X = self.W_E[ids]                                 # (B·k, D_X)
             X *= math.sqrt(self.config.d_model)
             X += self.positions[self.t]
             for layer in self.layers:
                 X = layer.step(X, slice(start, stop), pasts, self.pads)
             logits: Array = (X if self.norm is None else self.norm(X)) @ self.W_out
+        if not np.isfinite(logits).all():
+            raise FloatingPointError(f"{what}: expected finite numbers, got some that are not")
         self.t += 1
         return logits
 
     def reorder(self, parents: Array) -> None:
-        """Let beam j of group b go on from what was beam parents[b, j]; parents (B, k)."""
+        """Make beam j of group b a continuation of what was beam parents[b, j]; parents (B, k)."""
         if (parents != np.arange(self.beam)).any():
             pasts = self.pasts[..., : self.t * self.beam]     # (B, 1, k, t·k)
             pasts[...] = np.take_along_axis(pasts, parents[:, None, :, None], 2)
 
     def keep(self, groups: Array) -> Array:
-        """Go on with the given groups alone, in ascending order; return which of them stands where from now on.
+        """Drop all groups but the given ones, in ascending order; return the old number of the group at each new place.
 
-        Groups move only to fill the places of those that leave, so that a whole search moves no more than B of them.
+        Groups move only to the places of dropped groups, so that a whole search moves no more than B groups.
         """
         n = len(groups)
         order, is_kept = np.arange(n), np.zeros(len(self), bool)
@@ -112,7 +117,10 @@ class CachedDecoder:
 
 @contextlib.contextmanager
 def quiet(what: str) -> Iterator[None]:
-    """Let weights below the smallest number be 0; squares beyond the largest would silently make a layer norm 0."""
+    """Make weights below the smallest number 0 without a warning, and an overflow an error.
+
+    Squares beyond the largest number would otherwise make the output of a layer norm 0.
+    """
     try:
         with np.errstate(under="ignore", over="raise"):
             yield
@@ -123,13 +131,12 @@ def quiet(what: str) -> Iterator[None]:
 class DecoderLayer(Layer):
     """One decoder layer with its caches."""
 
-    def __init__(self, p: Nested, M: Array, dead: Array, config: TransformerConfig) -> None:
+    def __init__(self, p: Nested, M: Array, all_pads: Array, config: TransformerConfig) -> None:
         super().__init__(p, config)
-        B, H = len(dead), config.n_heads
-        self.QKV = Projection(p["self_attention"], "QKV", H)
+        B, H = len(all_pads), config.n_heads
         self.Q = Projection(p["cross_attention"], "Q", H)
         self.KV_M = np.ascontiguousarray(Projection(p["cross_attention"], "KV", H)(M, B))   # (B, 2, H, N_S, D_H)
-        self.KV_M[dead, 1] = 0                                # nothing to attend to: Y = 0
+        self.KV_M[all_pads, 1] = 0                            # a source of pads alone has the values 0, so Y = 0
         self.KV = np.zeros((B, 2, H, 0, config.d_model // H), M.dtype)                      # (B, 2, H, room·k, D_H)
 
     def step(self, X: Array, slots: slice, pasts: Array | None, pads: Array) -> Array:
@@ -145,13 +152,13 @@ class DecoderLayer(Layer):
             Q = self.Q(I, len(self.KV))[:, 0]                 # (B, H, k, D_H)
             return self.attention(Q, self.KV_M[:, 0], self.KV_M[:, 1], pads, "cross_attention")
 
-        X = self.residual(X, self_attention, self.norms[0])
-        X = self.residual(X, cross_attention, self.norms[1])
-        return self.residual(X, self.feed_forward, self.norms[2])
+        X = self.sub_layer(X, self_attention, self.norms[0])
+        X = self.sub_layer(X, cross_attention, self.norms[1])
+        return self.sub_layer(X, self.feed_forward, self.norms[2])
 
 
 def longer(buffer: Array, n: int, axis: int) -> Array:
-    """Return the buffer with room for n entries along an axis; the new ones hold nothing yet."""
+    """Return the buffer with room for n entries along an axis. The new entries have no values yet."""
     shape = list(buffer.shape)
     old, shape[axis] = shape[axis], n
     grown = np.empty(shape, buffer.dtype)

@@ -1,22 +1,10 @@
-"""Checks that both searches share: of their arguments, and of the logits at every position."""
+"""The check of the arguments of both searches."""
 
 from __future__ import annotations
 
-import numpy as np
-
 from npattn._internal.checks import Array, check_room, check_size
-from npattn.decoding.cached_decoder import CachedDecoder
 from npattn.transformer.batch import check_ids_of_batch
 from npattn.transformer.model import Transformer
-
-
-def finite_logits(decoder: CachedDecoder, ids: Array) -> Array:
-    """Return `CachedDecoder.step`; raise for a NaN, which every comparison would take for some token."""
-    t = decoder.t
-    logits = decoder.step(ids)
-    if not np.isfinite(logits).all():
-        raise FloatingPointError(f"logits of position {t}: expected finite numbers, got some that are not")
-    return logits
 
 
 def check_search(model: Transformer, src: Array, max_len: int, workers: int | None) -> int:

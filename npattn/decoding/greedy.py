@@ -1,7 +1,8 @@
 """Greedy search: at every position the token of the highest probability, until <eos>.
 
-All sources advance together, on key/value caches, and those that are finished leave. Large batches are shared out over
-worker threads, see `npattn.decoding.workers`. `npattn.decoding.beam` looks at several beginnings of each target.
+All sources advance together on key/value caches, and a source whose target has ended is dropped. Worker threads share
+the rows of large batches, see `npattn.decoding.workers`. `npattn.decoding.beam` keeps several beginnings of each
+target.
 
 >>> from npattn.transformer import TransformerConfig
 >>> model = Transformer(TransformerConfig(5, 5, d_model=2, n_heads=1, d_ff=2, norm="pre"))
@@ -17,7 +18,7 @@ import numpy as np
 
 from npattn._internal.checks import Array
 from npattn.decoding.cached_decoder import CachedDecoder
-from npattn.decoding.checks import check_search, finite_logits
+from npattn.decoding.checks import check_search
 from npattn.decoding.workers import in_workers
 from npattn.transformer.model import Transformer
 
@@ -40,18 +41,18 @@ def greedy_search(model: Transformer, src: Array, max_len: int, *, workers: int 
 def _greedy(model: Transformer, src: Array, max_len: int) -> list[list[int]]:
     config = model.config
     tokens = np.full((len(src), max_len + 1), config.eos_id)  # (B, max_len + 1), the last column stays <eos>
-    rows = np.arange(len(src))                                # the rows that are not finished
+    rows = np.arange(len(src))                                # the sources whose targets have not ended
     ids = np.full(len(src), config.bos_id)
     decoder = CachedDecoder(model.params, src, config)
     for t in range(max_len):
         if not len(rows):
             break
-        logits = finite_logits(decoder, ids)                    # (rows, V)
+        logits = decoder.step(ids)                            # (rows, V)
         logits[:, config.pad_id] = logits[:, config.bos_id] = -np.inf
         ids = logits.argmax(-1)
         tokens[rows, t] = ids
-        alive = np.flatnonzero(ids != config.eos_id)
-        if len(alive) < len(rows):
-            kept = decoder.keep(alive)
+        unfinished = np.flatnonzero(ids != config.eos_id)
+        if len(unfinished) < len(rows):
+            kept = decoder.keep(unfinished)
             rows, ids = rows[kept], ids[kept]
     return [row[: row.index(config.eos_id)] for row in tokens.tolist()]

@@ -1,7 +1,7 @@
-"""What beam search does with the numbers of one step, for all sources at once, and what it keeps of those that ended.
+"""The arithmetic of one step of beam search, for all sources at once, and the hypotheses that have ended.
 
-No ids are copied from step to step: for each position the searches remember the tokens of the beams and which beam
-each came from, and at the end follow every ended hypothesis back to its beginning.
+No ids are copied from step to step. For each position, the token of each beam is recorded, and which beam it extends.
+In the end every hypothesis is read backwards along this record.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ class Hypothesis(NamedTuple):
 
 
 class Ended:
-    """The `k` best ended hypotheses of each of n sources, the best first; a score of −∞ marks an empty place."""
+    """The k best ended hypotheses of each of n sources, the best first. A score of −∞ marks an empty place."""
 
     def __init__(self, n: int, k: int, max_len: int) -> None:
         self.log_p, self.score = np.full((2, n, k), -np.inf)
-        self.beams, self.lengths = np.zeros((2, n, k), np.intp)    # the beam whose <eos> it was, and its position
+        self.beams, self.lengths = np.zeros((2, n, k), np.intp)    # the beam that ended, and the position of its <eos>
         self.tokens, self.parents = np.zeros((2, max_len + 1, n, k), np.intp)
 
-    def remember(self, sources: Array, tokens: Array, parents: Array, t: int) -> None:
-        """Note the tokens (B, k) at position t, and the beam (B, k) of position t − 1 that each continues."""
+    def record(self, sources: Array, tokens: Array, parents: Array, t: int) -> None:
+        """Record the tokens (B, k) at position t, and the beam (B, k) of position t − 1 that each extends."""
         self.tokens[t, sources], self.parents[t, sources] = tokens, parents
 
     def add(self, sources: Array, log_p: Array, beams: Array, t: int, alpha: float) -> None:
-        """Take in what ended at position t: log P (B, j), −∞ for none, and the beam (B, j) of position t − 1."""
+        """Add what ended at position t: log P (B, j), −∞ where nothing did, and the beam (B, j) of position t − 1."""
         new = (log_p, log_p / penalty(t + 1, alpha), beams, np.full_like(beams, t))
         fields = (self.log_p, self.score, self.beams, self.lengths)
         both = [np.concatenate([field[sources], values], axis=1) for field, values in zip(fields, new, strict=True)]
@@ -44,17 +44,16 @@ class Ended:
             field[sources] = np.take_along_axis(values, best, 1)
 
     def hypotheses(self) -> list[list[Hypothesis]]:
-        """Return those of each source, the best first."""
-        places = zip(*np.nonzero(np.isfinite(self.score)), strict=True)
+        """Return the hypotheses of each source, the best first."""
         found: list[list[Hypothesis]] = [[] for _ in self.score]
         ids = self._ids()
-        for row, j in places:
+        for row, j in zip(*np.nonzero(np.isfinite(self.score)), strict=True):
             own = ids[row, j, : self.lengths[row, j]].tolist()
             found[row].append(Hypothesis(own, float(self.log_p[row, j]), float(self.score[row, j])))
         return found
 
     def _ids(self) -> Array:
-        """The ids (n, k, max_len) of all hypotheses, read from their ends; behind an end they mean nothing."""
+        """Return the ids (n, k, max_len) of all hypotheses, read backwards. Those after an end mean nothing."""
         ids, beams = np.zeros((*self.score.shape, len(self.tokens)), np.intp), self.beams
         for t in reversed(range(len(self.tokens))):
             ids[:, :, t] = np.take_along_axis(self.tokens[t], beams, 1)
@@ -66,7 +65,7 @@ class Ended:
 def extend(log_p: Array, extensions: Array) -> tuple[Array, Array, Array]:
     """Return the 2k best extensions of each group, the best first: their log P, beams and tokens, all (B, 2k).
 
-    log_p (B, k) is that of each beginning, `extensions` (B·k, V) that of each next token.
+    log_p (B, k) is log P of each beginning, `extensions` (B·k, V) log P of each next token.
     """
     B, k = log_p.shape
     totals = (log_p[:, :, None] + extensions.reshape(B, k, -1)).reshape(B, -1)   # (B, k·V)
@@ -76,7 +75,7 @@ def extend(log_p: Array, extensions: Array) -> tuple[Array, Array, Array]:
 
 
 def penalty(n: int, alpha: float) -> float:
-    """((5 + n)/6)^α, what the log-probability of n tokens is divided by."""
+    """((5 + n)/6)^α, the divisor of the log-probability of n tokens."""
     return float(((5 + n) / 6) ** alpha)
 
 

@@ -1,13 +1,13 @@
 """The Transformer's layers without a backward: what `npattn.decoding.cached_decoder` runs on.
 
-One token a row makes small arrays, and a step of decoding is as fast as its NumPy calls are few. Hence this second
-version of `npattn.transformer.fast.layers`: nothing is checked and nothing kept for a backward, weights that read the same
-rows stand side by side in one matrix, 1/√D_H is part of W_Q, and arrays are overwritten where their values have been
-used. The encoder takes the same way, since caches for a backward are half its time. Tests hold logits to those of
-`npattn.transformer.fast.transformer.forward`. Dropout is off.
+With one token a row the arrays are small, and the time of a step is that of its NumPy calls. So this is a second
+version of `npattn.transformer.fast.layers` with fewer of them. Nothing is checked, and nothing is kept for a backward.
+Weights that are multiplied with the same rows stand side by side in one matrix, and 1/√D_H is part of W_Q. Arrays are
+overwritten once their values have been used. The encoder runs on these layers too: caches for a backward would double
+its time. Tests compare the logits with those of `npattn.transformer.fast.transformer.forward`. Dropout is off.
 
-Rows of all sequences stand below one another, X (B·N, D_X); D_H = D_X/H is the width of a head. Masks are
-floating arrays to be added to the scores, −∞ where a query may not attend.
+X (B·N, D_X) has the rows of all sequences one below another; D_H = D_X/H is the width of a head. Masks are floating
+arrays that are added to the scores: 0 where a query may attend, −∞ elsewhere.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from collections.abc import Callable
 
 import numpy as np
 
-from npattn._internal.checks import Array
+from npattn._internal.checks import Array, Params
 from npattn.attention.masks import padding_mask
 from npattn.layers import gelu
 from npattn.layers.positions import sinusoidal_positions
 from npattn.transformer.config import TransformerConfig
-from npattn.transformer.parameters import Nested
+from npattn.transformer.parameters import Nested, nested
 
 #: ε of every layer norm, the default of `npattn.layers.layer_norm`.
 EPS = 1e-5
@@ -38,7 +38,7 @@ class Norm:
         self.mean = np.full((D, 1), 1 / D, self.gamma.dtype)  # X @ mean is three times as fast as X.mean(-1)
 
     def __call__(self, X: Array) -> Array:
-        Y: Array = X - X @ self.mean                           # (rows, D)
+        Y: Array = X - X @ self.mean                          # (rows, D)
         Y /= np.sqrt(np.vecdot(Y, Y) + self.eps)[:, None]
         Y *= self.gamma
         if self.beta is not None:
@@ -47,7 +47,7 @@ class Norm:
 
 
 class Projection:
-    """The heads of queries, keys or values, as many as `which` names, from one product."""
+    """Queries, keys or values of all heads, those that `which` names, from one product."""
 
     def __init__(self, p: Nested, which: str, n_heads: int) -> None:
         self.W = np.concatenate([p[f"W_{name}"] for name in which], axis=1)
@@ -67,13 +67,14 @@ class Projection:
 
 
 class Layer:
-    """What encoder and decoder layers share."""
+    """What encoder and decoder layers have in common."""
 
     def __init__(self, p: Nested, config: TransformerConfig) -> None:
+        self.QKV = Projection(p["self_attention"], "QKV", config.n_heads)
         self.norms = [Norm(p[name]) for name in ("norm_1", "norm_2", "norm_3") if name in p]
         self.p, self.post, self.is_relu = p, config.norm == "post", config.activation == "relu"
 
-    def residual(self, X: Array, f: Callable[[Array], Array], norm: Norm) -> Array:
+    def sub_layer(self, X: Array, f: Callable[[Array], Array], norm: Norm) -> Array:
         """norm(X + f(X)), or X + f(norm(X)) with pre-norm."""
         F = f(X if self.post else norm(X))
         F += X
@@ -88,7 +89,7 @@ class Layer:
         """φ(X W_1 + b_1) W_2 + b_2."""
         p = self.p["feed_forward"]
         hidden = affine(X, p["W_1"], p.get("b_1"))            # (rows, d_ff)
-        if self.is_relu:                                      # a row of zeros halves NumPy's time for a scalar 0
+        if self.is_relu:                                      # NumPy takes half the time for a row of zeros as for 0
             np.maximum(hidden, np.zeros(hidden.shape[1], hidden.dtype), out=hidden)
         else:
             hidden, _ = gelu(hidden)
@@ -98,36 +99,31 @@ class Layer:
 class EncoderLayer(Layer):
     """`npattn.transformer.fast.layers.encoder_layer`."""
 
-    def __init__(self, p: Nested, config: TransformerConfig) -> None:
-        super().__init__(p, config)
-        self.QKV = Projection(p["self_attention"], "QKV", config.n_heads)
-
     def __call__(self, X: Array, pads: Array) -> Array:
         """X (B·N_S, D_X), pads (B, 1, 1, N_S)."""
         def self_attention(I: Array) -> Array:
             Q, K, V = np.moveaxis(self.QKV(I, len(pads)), 1, 0)
             return self.attention(Q, K, V, pads, "self_attention")
 
-        X = self.residual(X, self_attention, self.norms[0])
-        return self.residual(X, self.feed_forward, self.norms[1])
+        X = self.sub_layer(X, self_attention, self.norms[0])
+        return self.sub_layer(X, self.feed_forward, self.norms[1])
 
 
-def encode(p: Nested, src: Array, config: TransformerConfig) -> tuple[Array, Array, Array]:
+def encode(params: Params, src: Array, config: TransformerConfig) -> tuple[Array, Array, Array]:
     """Return the encoder's output M (B·N_S, D_X), its mask (B, 1, 1, N_S), and which rows (B,) are pads alone.
 
-    Those rows are not masked: softmax of −∞ alone is 0/0. Their M means nothing, and is not to be read.
+    Rows of pads alone are not masked, because softmax of −∞ alone is 0/0. Their M means nothing.
     """
     mask = padding_mask(src, pad_id=config.pad_id)            # (B, 1, 1, N_S)
-    dead: Array = np.logical_not(mask.any(-1)).reshape(len(src))
-    group, leaf = config.source_embedding.split(".")
-    W_E = p[group][leaf]
-    pads = np.where(mask | dead[:, None, None, None], 0, -np.inf).astype(W_E.dtype)
+    all_pads: Array = np.logical_not(mask.any(-1)).reshape(len(src))
+    p, W_E = nested(params), params[config.source_embedding]
+    pads = np.where(mask | all_pads[:, None, None, None], 0, -np.inf).astype(W_E.dtype)
     X = W_E[src] * math.sqrt(config.d_model)
     X += sinusoidal_positions(src.shape[1], config.d_model).astype(X.dtype)
     X = X.reshape(-1, config.d_model)
     for i in range(config.n_encoder_layers):
         X = EncoderLayer(p["encoder"][str(i)], config)(X, pads)
-    return Norm(p["encoder"]["norm"])(X) if config.has_final_norm else X, pads, dead
+    return Norm(p["encoder"]["norm"])(X) if config.has_final_norm else X, pads, all_pads
 
 
 def affine(X: Array, W: Array, b: Array | None) -> Array:
@@ -139,7 +135,7 @@ def affine(X: Array, W: Array, b: Array | None) -> Array:
 
 
 def attend(Q: Array, K: Array, V: Array, mask: Array | None) -> Array:
-    """Attention (B·k, D_X) of Q (B, H, k, D_H), already divided by √D_H, to K and V (B, H, N, D_H)."""
+    """Attention (B·k, D_X) of Q (B, H, k, D_H), which has been divided by √D_H, to K and V (B, H, N, D_H)."""
     E = Q @ K.mT                                              # (B, H, k, N)
     if mask is not None:
         E += mask

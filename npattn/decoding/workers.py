@@ -1,7 +1,7 @@
-"""Share the rows of a search out over worker threads.
+"""Worker threads that share the rows of a search.
 
-A step of decoding is matrix products and, between them, functions of single entries and rows. BLAS can use every core
-for the products alone; threads with some of the rows each use them for both.
+A step of decoding consists of matrix products and, between them, functions of single entries and rows. BLAS uses every
+core for the products alone. Threads with some of the rows each use every core for both.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from npattn._internal.system.workers import in_order
 
 T = TypeVar("T")
 
-#: Rows of a step from which on a shard's thread pays: Python runs one thread at a time, so that in short steps threads
-#: wait for each other. Measured on greedy steps of width 128, two threads against one that BLAS gives both cores: with
-#: 32 rows for each thread 1.4 times the time, with 64 rows 0.9, with 128 rows 0.75.
+#: The smallest number of rows of a step for which one more thread saves time. Python runs one thread at a time, so in
+#: short steps threads wait for each other. Measured on greedy steps of width 128, as the time of two threads over that
+#: of one thread with two BLAS threads: 1.4 with 32 rows for each thread, 0.9 with 64 rows, 0.75 with 128 rows.
 LEAST = 64
 
 
@@ -26,9 +26,10 @@ def in_workers(
 ) -> list[T]:
     """Return search(src), one entry for each row, from `workers` threads with one BLAS thread each.
 
-    None means one for each core when threadpoolctl (the extra `fast`) is installed and every shard gets `LEAST` rows,
-    `beam` for each source. Without it, or with one worker, BLAS threads stay as they are. Sources are dealt out in
-    turn, because neighbours are often of like length, and a shard takes as long as its longest target.
+    None takes one thread for each core if threadpoolctl (the extra `fast`) is installed and every shard has `LEAST`
+    rows, `beam` for each source. Without threadpoolctl, or with one worker, BLAS keeps its threads. Shard i has every
+    n-th source from the i-th on: neighbours are often of similar length, and a shard takes as long as its longest
+    target.
     """
     if workers is None:
         workers = max(min(cores(), len(src) * beam // LEAST), 1) if can_limit_blas() else 1

@@ -1,9 +1,9 @@
-"""Everything between a gradient and the next parameters: clipping, learning rates, Adam.
+"""From gradients to the next parameters: clipping, learning rates, Adam.
 
-It works on any mapping of names to float32 or float64 arrays. `npattn.transformer.Parameters` keeps all of
-them in one buffer, `.flat`, and is then treated as one long vector; a plain dict is treated array by array.
-Both give the same numbers, but for rounding in the one norm that clipping takes over all arrays: everything
-else is elementwise.
+Everything here works on any mapping of names to float32 or float64 arrays. A plain dict is updated array by array.
+`npattn.transformer.Parameters` has all its arrays in one buffer, `.flat`, and is updated as one long vector. Both give
+the same numbers, because the operations are elementwise. Only the norm in clipping is a sum over all arrays, and its
+rounding can differ.
 """
 
 from npattn.optim.adam import Adam, is_matrix

@@ -7,25 +7,24 @@
     p ← (1 − lr·λ) p                 λ: weight decay, decoupled from the gradient
     p ← p − lr · m̂ / (√v̂ + ε)
 
-**Why the corrections.** m and v start at 0 and are sums of gradients, and of their squares, whose weights add up to
-1 − βᵗ; dividing by that makes them averages from the first step on.
+**Why the corrections.** m and v start at 0. They are weighted sums of gradients and of their squares, and the weights
+add up to 1 − βᵗ. Dividing by 1 − βᵗ turns the sums into averages, from the first step on.
 
-**As computed.** With c = √(1 − β₂ᵗ), so that √v̂ = √v / c, numerator and denominator are multiplied by c, and
-one pass over the memory is saved:
+**As computed.** With c = √(1 − β₂ᵗ) we have √v̂ = √v / c. Multiplying numerator and denominator by c saves one pass over
+the memory:
 
     lr · m̂ / (√v̂ + ε)  =  (lr · c / (1 − β₁ᵗ)) · m / (√v + c·ε)
 
-The c beside ε matters: without it (the shortcut at the end of section 2 of the paper) ε is 1/c times larger,
-seven times in the first step at β₂ = 0.98. And ε stands outside the root: inside, it would act like √ε, which
-is larger still.
+The factor c of ε matters. Without it (the shortcut at the end of section 2 of the paper) ε is 1/c times larger: seven
+times in the first step at β₂ = 0.98. And ε is outside the root: inside, it would act like √ε, which is even larger.
 
-**Shapes.** p of any shape; g, m and v of that of p. √, division and products go entry by entry.
+**Shapes.** p may have any shape; g, m and v have the shape of p. √, division and products are elementwise.
 
-**Raises.** ValueError and TypeError, by the name of the parameter; see `Adam` and its methods.
+**Raises.** ValueError and TypeError, with the name of the parameter; see `Adam` and its methods.
 
-**Source.** Kingma, Ba 2015, "Adam", Algorithm 1; Loshchilov, Hutter 2019, "Decoupled Weight Decay
-Regularization", Algorithm 2 (with the rate multiplied in, as in PyTorch). β₂ and ε by default as in Vaswani
-et al. 2017, section 5.3.
+**Source.** Kingma, Ba 2015, "Adam", Algorithm 1; Loshchilov, Hutter 2019, "Decoupled Weight Decay Regularization",
+Algorithm 2 (with the rate multiplied in, as in PyTorch). The defaults of β₂ and ε are those of Vaswani et al. 2017,
+section 5.3.
 """
 
 from __future__ import annotations
@@ -50,30 +49,33 @@ from npattn._internal.checks import (
     shown,
 )
 from npattn.optim.buffers import (
-    CHUNK,
-    FLOATS,
-    SHARED_CHUNK,
+    PIECE,
+    SHARED_PIECE,
+    check_floats,
+    check_unshared,
+    check_writeable,
     pieces,
-    require_own,
-    require_writeable,
     run_in_pool,
     spans,
     zeros_like,
 )
-from npattn.optim.clipping import largest, require_finite, sum_of_squares
+from npattn.optim.clipping import check_finite, largest, sum_of_squares
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
-#: Hyperparameters must be numbers in float32 too: with an ε of 0 a gradient of 0 would give 0/0.
+#: Hyperparameters must be normal numbers in float32 too: with ε = 0, a gradient of 0 would give 0/0.
 SMALLEST, LARGEST = 2.0**-126, 2.0**127
 
 
 def is_matrix(name: str, parameter: Array) -> bool:
-    """Tell whether weight decay applies by default: to weights and embeddings, not to biases, γ and β.
+    """Return whether weight decay applies by default: to weights and embeddings, not to biases, γ and β.
 
-    A bias or a LayerNorm scale pulled towards 0 shifts or silences its unit and regularises nothing. So a `parameter`
-    of shape (in, out) or (V, D) is decayed, one of shape (D,) is not; its name does not matter.
+    - name: the name of the parameter; it does not matter here.
+    - parameter: an array of any shape; (in, out) and (V, D) are decayed, (D,) is not.
+
+    Weight decay pulls numbers towards 0. For a bias or the scale of a layer norm that shifts or silences its unit, and
+    it regularises nothing. Raises TypeError for what is no NumPy array.
 
     >>> is_matrix("W", np.zeros((3, 4))), is_matrix("b", np.zeros(4))
     (True, False)
@@ -84,14 +86,18 @@ def is_matrix(name: str, parameter: Array) -> bool:
 
 
 class Adam:
-    """Adam over `params`, which it updates in place.
+    """The Adam optimiser. Each step updates the parameters in place.
 
-    `params` maps names to float32 or float64 arrays; m and v take the dtype and memory layout of each. Weight
-    decay applies where `decay(name, parameter)` is true, by default to arrays of two axes or more
-    (`is_matrix`); PyTorch's AdamW is `decay=lambda name, parameter: True`. `lr` may change from step to step.
+    - params: float32 or float64 arrays by name, of any shape; m and v get the dtype and memory layout of each.
+    - lr: the learning rate; `step` can take another one.
+    - betas: β₁ and β₂, the decay of m and v per step; from 0 to 1, without 1.
+    - eps: ε, which keeps the division finite where v is 0; above 0.
+    - weight_decay: λ; 0 decays nothing.
+    - decay: a function of name and parameter that returns whether λ applies. By default it does for arrays of two axes
+      or more (`is_matrix`); PyTorch's AdamW is `decay=lambda name, parameter: True`.
 
-    ValueError: a hyperparameter out of range, a read-only array, or one array under two names, which would be
-    updated twice. TypeError: anything but float32 and float64.
+    Raises ValueError for a hyperparameter out of range, a read-only array, and two names with common memory, which
+    would be updated twice; TypeError for arrays that are not float32 or float64, and for arguments of another type.
 
     >>> params = {"w": np.array([1.0])}
     >>> adam = Adam(params, lr=0.1, betas=(0.5, 0.5))
@@ -113,7 +119,9 @@ class Adam:
         *,
         decay: Callable[[str, Array], bool] = is_matrix,
     ) -> None:
-        self._layout = _checked_layout(params)
+        self._layout = layout_of("params", params)
+        check_floats("params:", self._layout)
+        check_unshared("params", params)
         self.params = params
         self.lr = check_number("lr", lr, 0, LARGEST)
         self.betas = _checked_betas(betas)
@@ -126,16 +134,20 @@ class Adam:
         self._m, self._v = zeros_like(params), zeros_like(params)
 
     def step(self, grads: Params, lr: float | None = None, *, pool: Executor | None = None) -> None:
-        """Take one step, at the rate `lr` if given; `grads` match the parameters in names, shapes and dtypes.
+        """Take one step of the algorithm.
 
-        The threads of `pool`, if given, share the work; the result is the same to the bit. Everything is checked
-        before anything is changed. ValueError: missing, unexpected and misshaped names, all in one message; a
-        gradient with NaN or inf, or so large that its square overflows, by name; a rate below 0.
+        - grads: the gradient of every parameter, with the same names, shapes and dtypes.
+        - lr: the learning rate of this step; None takes that of the optimiser.
+        - pool: a thread pool that shares the work; None uses this thread alone. The result has the same bits.
+
+        Everything is checked before anything is changed. Raises ValueError for missing, unexpected and misshaped names
+        (one message lists them all), for a gradient with NaN or inf, for one whose square overflows, and for a rate out
+        of range; TypeError for arguments of another type.
         """
         lr = self.lr if lr is None else check_number("lr", lr, 0, LARGEST)
-        self._check("gradients", grads)
-        self._check("params", self.params)
-        require_writeable("params", self.params)
+        _check_layout("gradients", grads, self._layout)
+        _check_layout("params", self.params, self._layout)
+        check_writeable("params", self.params)
         _check_squares(grads, pool)
         self.t += 1
         if self.weight_decay:
@@ -145,31 +157,30 @@ class Adam:
                     parameter *= 1 - lr * self.weight_decay
         c = math.sqrt(1 - self.betas[1] ** self.t)
         rate = lr * c / (1 - self.betas[0] ** self.t)
-        chunk = CHUNK if pool is None else SHARED_CHUNK
-        update = partial(_update, betas=self.betas, rate=rate, eps=c * self.eps, chunk=chunk)
+        length = PIECE if pool is None else SHARED_PIECE
+        update = partial(_update, betas=self.betas, rate=rate, eps=c * self.eps, length=length)
         run_in_pool(pool, update, spans(self.params, grads, self._m, self._v))
 
     def state_dict(self) -> dict[str, Array]:
-        """Return copies of t and the moments under `t`, `m.<name>`, `v.<name>`, ready for a checkpoint.
+        """Return copies of t, m and v for a checkpoint, under the names `t`, `m.<name>` and `v.<name>`.
 
-        The hyperparameters are not in it: they belong to the call that makes the optimiser.
+        m and v have the shapes of the parameters. The hyperparameters are not included: they belong to the call that
+        makes the optimiser.
         """
-        state = {"t": np.array(self.t, np.int64)}
-        for letter, moment in (("m", self._m), ("v", self._v)):
-            state |= {f"{letter}.{name}": array.copy() for name, array in moment.items()}
-        return state
+        return {"t": np.array(self.t, np.int64)} | {name: array.copy() for name, array in self._moments().items()}
 
     def load_state_dict(self, state: Params) -> None:
-        """Go on from a copy of a `state_dict()`.
+        """Continue from a copy of an earlier state.
 
-        ValueError, and nothing is changed: missing, unexpected and misshaped names, all in one message; numbers
-        that no step can have left behind.
+        - state: what `state_dict` returned, from an optimiser with the same parameters.
+
+        Raises ValueError for missing, unexpected and misshaped names (one message lists them all), and for numbers that
+        no step can produce; TypeError for what is no mapping of names to arrays. After an error nothing is changed.
         """
+        moments = self._moments()
         expected: dict[str, Spec] = {"t": ((), np.dtype(np.int64))}
-        expected |= {f"{letter}.{name}": spec for letter in "mv" for name, spec in self._layout.items()}
-        wrong = differences(layout_of("optimiser state", state), expected)
-        if wrong:
-            raise ValueError(f"optimiser state: {wrong}")
+        expected |= {name: (array.shape, array.dtype) for name, array in moments.items()}
+        _check_layout("optimiser state", state, expected)
         if state["t"] < 0:
             raise ValueError(f"optimiser state: 't': expected 0 or more, got {state['t']}")
         for name in self._layout:
@@ -177,24 +188,30 @@ class Adam:
             if not (np.isfinite(m).all() and np.isfinite(v).all() and (v >= 0).all()):
                 raise ValueError(f"optimiser state: {name!r}: expected finite m and v, and v of 0 or more")
         self.t = int(state["t"])
-        for letter, moment in (("m", self._m), ("v", self._v)):
-            for name, array in moment.items():
-                array[...] = state[f"{letter}.{name}"]
+        for name, array in moments.items():
+            array[...] = state[name]
 
-    def _check(self, what: str, arrays: Params) -> None:
-        wrong = differences(layout_of(what, arrays), self._layout)
-        if wrong:
-            raise ValueError(f"{what}: {wrong}")
+    def _moments(self) -> dict[str, Array]:
+        """Return m and v of every parameter under their names in a state."""
+        both = (("m", self._m), ("v", self._v))
+        return {f"{letter}.{name}": array for letter, moment in both for name, array in moment.items()}
+
+
+def _check_layout(what: str, arrays: Params, expected: Layout) -> None:
+    """Raise a ValueError that lists all names, shapes and dtypes that are not as expected."""
+    wrong = differences(layout_of(what, arrays), expected)
+    if wrong:
+        raise ValueError(f"{what}: {wrong}")
 
 
 def _update(
-    p: Array, g: Array, m: Array, v: Array, betas: tuple[float, float], rate: float, eps: float, chunk: int
+    p: Array, g: Array, m: Array, v: Array, betas: tuple[float, float], rate: float, eps: float, length: int
 ) -> None:
-    """p ← p − rate · m / (√v + eps), in pieces that stay in the cache for all the operations on them."""
+    """p ← p − rate · m / (√v + eps), in pieces that stay in the cache of the processor for all operations."""
     b1, b2 = betas
-    scratch = np.empty(min(chunk, p.size), p.dtype)
-    with np.errstate(under="ignore"):                         # what is too small for its dtype may fade to 0
-        for p_, g_, m_, v_ in pieces([p, g, m, v], write=[True, False, True, True], length=chunk):
+    scratch = np.empty(min(length, p.size), p.dtype)
+    with np.errstate(under="ignore"):                         # numbers too small for the dtype may become 0
+        for p_, g_, m_, v_ in pieces([p, g, m, v], write=[True, False, True, True], length=length):
             s = scratch[: p_.size]
             np.multiply(g_, 1 - b1, out=s)
             m_ *= b1
@@ -210,16 +227,8 @@ def _update(
             p_ -= s
 
 
-def _checked_layout(params: Params) -> Layout:
-    layout = layout_of("params", params)
-    for name, (_, dtype) in layout.items():
-        if dtype not in FLOATS:
-            raise TypeError(f"params: {name!r}: expected float32 or float64, got {dtype}")
-    require_own("params", params)
-    return layout
-
-
 def _checked_betas(betas: tuple[float, float]) -> tuple[float, float]:
+    """Return β₁ and β₂. Raise unless they are two numbers in range."""
     try:
         b1, b2 = betas
     except (TypeError, ValueError):
@@ -228,10 +237,10 @@ def _checked_betas(betas: tuple[float, float]) -> tuple[float, float]:
 
 
 def _check_squares(grads: Params, pool: Executor | None) -> None:
-    """Refuse gradients that would leave NaN or inf in v, where they would stay for ever."""
-    if math.isfinite(sum_of_squares(grads, pool)):  # one quick pass; a sum can also overflow when no square does
+    """Raise a ValueError for gradients that would put NaN or inf into v, where they would stay for ever."""
+    if math.isfinite(sum_of_squares(grads, pool)):  # one quick pass; the sum can overflow although no square does
         return
-    require_finite(grads)
+    check_finite(grads)
     for name, array in grads.items():
         if largest(array) > math.sqrt(np.finfo(array.dtype).max):
             raise ValueError(

@@ -1,19 +1,17 @@
 """Limit the length of the gradient, taken over all parameters as one vector.
 
-**Formula.** ‖g‖ = √Σ gᵢ², the sum running over every entry of every array; if ‖g‖ > c, then g ← g · c/‖g‖.
-The direction stays, so this is still a step downhill, only a shorter one.
+**Formula.** ‖g‖ = √Σ gᵢ²; the sum includes every entry of every array. If ‖g‖ > c, then g ← g · c/‖g‖. The direction
+stays: the step still goes downhill, it is only shorter.
 
-**Range.** Squares leave the range of a dtype long before its numbers do: 1e200² overflows float64, 1e20²
-float32, and dividing by an infinite norm would turn a huge gradient into zeros. With the largest |gᵢ| as unit
-u, ‖g‖ = u·√Σ (gᵢ/u)², every quotient is at most 1. That costs another pass, so it is taken only where it is
-needed.
+**Range.** Squares overflow long before the numbers do: 1e200² in float64, 1e20² in float32. Dividing by an infinite
+norm would turn a huge gradient into zeros. With the largest |gᵢ| as unit u, ‖g‖ = u·√Σ (gᵢ/u)², and every quotient is
+at most 1. That needs another pass over the memory, so it happens only where squares leave the range.
 
 **Shapes.** Arrays of any shape; the norm is one number for all of them.
 
-**Raises.** ValueError and TypeError, by the name of the parameter; see `clip_gradients`.
+**Raises.** ValueError and TypeError, with the name of the parameter; see `clip_gradients`.
 
-**Source.** Pascanu, Mikolov, Bengio 2013, "On the difficulty of training recurrent neural networks",
-Algorithm 1.
+**Source.** Pascanu, Mikolov, Bengio 2013, "On the difficulty of training recurrent neural networks", Algorithm 1.
 """
 
 from __future__ import annotations
@@ -25,7 +23,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from npattn._internal.checks import Array, Params, check_flag, check_number, layout_of
-from npattn.optim.buffers import FLOATS, Arrays, buffers, pieces, require_own, run_in_pool, spans, zeros_like
+from npattn.optim.buffers import Arrays, buffers, check_floats, check_unshared, pieces, run_in_pool, spans, zeros_like
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -34,15 +32,18 @@ if TYPE_CHECKING:
 def clip_gradients(
     grads: Arrays, max_norm: float, *, in_place: bool = False, pool: Executor | None = None
 ) -> tuple[Arrays, float]:
-    """Return the gradients, no longer than `max_norm` together, and the norm they had before.
+    """Return the gradients with a norm of at most `max_norm`, and the norm that they had before.
 
-    At or below `max_norm` nothing is scaled, and the very same `grads` come back. Above it they are a scaled
-    copy, of the same class and dtypes; `in_place=True` scales the arrays of the caller instead, who must own
-    them. `max_norm=math.inf` only measures. The threads of `pool`, if given, share the work; same bits.
+    - grads: float32 or float64 arrays by name, of any shape. A tied parameter has one name and counts once.
+    - max_norm: the limit, above 0; math.inf only measures the norm.
+    - in_place: True scales these arrays, False a copy of the same class and dtypes.
+    - pool: a thread pool that shares the work; None uses this thread alone. The result has the same bits.
 
-    A tied parameter has one name and counts once. ValueError: `max_norm` is not above 0, or a gradient holds
-    NaN or inf (the message names the parameter: scaling would spread it to all). TypeError: not float32 or
-    float64.
+    If the norm is at most `max_norm`, the same `grads` come back unchanged.
+
+    Raises ValueError for a limit that is not above 0, and for a gradient with NaN or inf, which scaling would spread to
+    all gradients; with `in_place` also for read-only arrays and for names with common memory. Raises TypeError for
+    arrays that are not float32 or float64, and for arguments of another type.
 
     >>> grads = {"W": np.array([[3.0, 0.0]]), "b": np.array([4.0])}
     >>> clip_gradients(grads, max_norm=1.0)          # √(3² + 4²) = 5, so everything is divided by 5
@@ -51,11 +52,9 @@ def clip_gradients(
     True
     """
     max_norm = check_number("max_norm", max_norm, 0, ends="(]")
-    for name, (_, dtype) in layout_of("gradients", grads).items():
-        if dtype not in FLOATS:
-            raise TypeError(f"gradient of {name!r}: expected float32 or float64, got {dtype}")
+    check_floats("gradient of", layout_of("gradients", grads))
     if check_flag("in_place", in_place):
-        require_own("gradients", grads)
+        check_unshared("gradients", grads)
     unit, length = _norm(grads, pool)
     if unit * length <= max_norm:
         return grads, unit * length
@@ -65,24 +64,33 @@ def clip_gradients(
 
 
 def _scale(array: Array, out: Array, unit: float, factor: float) -> None:
-    with np.errstate(under="ignore"):  # what is too small for its dtype may fade to 0
-        scaled = array if unit == 1 else np.divide(array, unit, dtype=np.float64)
-        np.multiply(scaled, factor, out=out)
+    """out = array · factor / unit."""
+    with np.errstate(under="ignore"):  # numbers too small for the dtype may become 0
+        np.multiply(_in_units(array, unit), factor, out=out)
 
 
-def sum_of_squares(grads: Params, pool: Executor | None = None) -> float:
-    """Return Σ gᵢ² over all arrays, from the threads of the pool; not finite if an entry or its square is not."""
-    return sum(run_in_pool(pool, _squares, spans(grads)))
+def sum_of_squares(grads: Params, pool: Executor | None = None, unit: float = 1.0) -> float:
+    """Return Σ (gᵢ/unit)² over all arrays. It is not finite if an entry or its square is not.
+
+    The threads of the pool share the work.
+    """
+    return sum(run_in_pool(pool, partial(_squares, unit=unit), spans(grads)))
 
 
-def _squares(array: Array) -> float:
+def _squares(array: Array, unit: float) -> float:
+    """Return Σ (gᵢ/unit)² over one array."""
     with np.errstate(over="ignore", under="ignore"):
-        # Summed up in float64: a float32 sum of ones ends at 2²⁴.
-        return sum(float(np.dot(g, g)) for (g,) in pieces([array], [False]))
+        # The sum of the pieces is in float64: in float32 a sum of ones stops at 2²⁴.
+        return sum(float(np.dot(s := _in_units(g, unit), s)) for (g,) in pieces([array], [False]))
 
 
-def require_finite(grads: Params) -> None:
-    """Raise a ValueError that names the first parameter whose gradient is not finite, and where."""
+def _in_units(array: Array, unit: float) -> Array:
+    """Return array / unit, in float64 unless the unit is 1."""
+    return array if unit == 1 else np.divide(array, unit, dtype=np.float64)
+
+
+def check_finite(grads: Params) -> None:
+    """Raise a ValueError that names the first gradient with NaN or inf, and the place."""
     for name, array in grads.items():
         wrong = np.argwhere(~np.isfinite(array))
         if len(wrong):
@@ -94,29 +102,21 @@ def require_finite(grads: Params) -> None:
 
 
 def largest(array: Array) -> float:
-    """Return max |gᵢ|, NaN if there is one, 0 if there are none; without the temporary of np.abs."""
+    """Return max |gᵢ|: NaN if any entry is NaN, 0 for an empty array. np.abs would need a temporary array."""
     return float(np.maximum(array.max(initial=0), -array.min(initial=0)))
 
 
 def _norm(grads: Params, pool: Executor | None) -> tuple[float, float]:
-    """Return (unit, length), both well inside the range of float64, whose product is the norm."""
+    """Return (unit, length), both well inside the range of float64. Their product is the norm."""
     squares = sum_of_squares(grads, pool)
     if _lost_to_underflow(grads) < squares < math.inf:
         return 1.0, math.sqrt(squares)
-    require_finite(grads)
-    unit = max((largest(array) for (array,) in buffers(grads)), default=0.0)
-    if unit == 0:
-        return 1.0, 0.0
-    total = 0.0
-    with np.errstate(under="ignore"):  # beside the largest entry a small one may fade to 0
-        for (array,) in buffers(grads):
-            for (g,) in pieces([array], [False]):
-                scaled = np.divide(g, unit, dtype=np.float64)
-                total += float(np.dot(scaled, scaled))
-    return unit, math.sqrt(total)
+    check_finite(grads)
+    unit = max((largest(array) for (array,) in buffers(grads)), default=0.0) or 1.0
+    return unit, math.sqrt(sum_of_squares(grads, pool, unit))
 
 
 def _lost_to_underflow(grads: Params) -> float:
-    """Return a sum of squares so small that 1e9 squares lost to underflow could show in its last digits."""
+    """Return a bound: below it, 1e9 squares lost to underflow could change the last digits of the sum of squares."""
     limits = [np.finfo(array.dtype) for (array,) in buffers(grads)]
     return max((float(limit.tiny / limit.eps) * 1e9 for limit in limits), default=0.0)

@@ -1,4 +1,4 @@
-"""Learning rates by step. All count steps from 1: a warm-up from 0 would waste its first step at rate 0.
+"""Learning rates by step. Steps count from 1: with a step 0, the first step of the warm-up would have the rate 0.
 
 | rate | warm-up | afterwards | source |
 |---|---|---|---|
@@ -6,8 +6,7 @@
 | `linear_rate` | linear | falls linearly, to 0 at the last step | Devlin et al. 2019, "BERT" |
 | `cosine_rate` | linear | falls along half a cosine, to 0 at the last step | Loshchilov, Hutter 2017 (5) |
 
-They are plain functions of the step, so a run that is resumed needs nothing but its step: `adam.step(grads,
-lr=rate)`.
+They are plain functions of the step, so a resumed run needs only its step: `adam.step(grads, lr=rate)`.
 """
 
 from __future__ import annotations
@@ -20,8 +19,12 @@ from npattn._internal.checks import check_number
 def noam_rate(step: float, d_model: float, warmup: float) -> float:
     """Return d_model^−½ · min(step^−½, step · warmup^−1.5).
 
-    The two terms meet at step = warmup, where the rate is highest: (d_model · warmup)^−½.
-    ValueError: an argument is below 1.
+    - step: the number of the step, from 1.
+    - d_model: the width of the model.
+    - warmup: the number of steps in which the rate rises.
+
+    The two terms are equal at step = warmup, where the rate is highest: (d_model · warmup)^−½. Raises ValueError for an
+    argument below 1, TypeError for what is no number.
 
     >>> noam_rate(25, d_model=4, warmup=100)     # 4^-½ · min(1/5, 25/1000) = 1/2 · 1/40
     0.0125
@@ -37,10 +40,15 @@ def noam_rate(step: float, d_model: float, warmup: float) -> float:
 
 
 def linear_rate(step: int, total_steps: int, peak: float, warmup: int) -> float:
-    """Return a rate that climbs from peak/warmup at step 1 to `peak` at step `warmup`, then falls to 0.
+    """Return a rate that rises linearly from peak/warmup at step 1 to `peak` at step `warmup`, then falls to 0.
 
-    rate = peak · step/warmup up to there, then peak · (total_steps − step)/(total_steps − warmup).
-    ValueError: step outside 1 … total_steps, or warmup outside 0 … total_steps.
+    - step: the number of the step, from 1 to `total_steps`.
+    - total_steps: the number of all steps; the rate of the last one is 0.
+    - peak: the highest rate.
+    - warmup: the number of steps in which the rate rises, from 0 to `total_steps`.
+
+    rate = peak · step/warmup up to step `warmup`, then peak · (total_steps − step)/(total_steps − warmup). Raises
+    ValueError for an argument out of range, TypeError for what is no number.
 
     >>> [linear_rate(step, total_steps=6, peak=8.0, warmup=2) for step in range(1, 7)]
     [4.0, 8.0, 6.0, 4.0, 2.0, 0.0]
@@ -50,9 +58,14 @@ def linear_rate(step: int, total_steps: int, peak: float, warmup: int) -> float:
 
 
 def cosine_rate(step: int, total_steps: int, peak: float, warmup: int) -> float:
-    """Return a rate that climbs like `linear_rate`, then falls as peak · (1 + cos πx)/2, x from 0 to 1.
+    """Return a rate that rises like `linear_rate`, then falls as peak · (1 + cos πx)/2, where x goes from 0 to 1.
 
-    ValueError: step outside 1 … total_steps, or warmup outside 0 … total_steps.
+    - step: the number of the step, from 1 to `total_steps`.
+    - total_steps: the number of all steps; the rate of the last one is 0.
+    - peak: the highest rate.
+    - warmup: the number of steps in which the rate rises, from 0 to `total_steps`.
+
+    Raises ValueError for an argument out of range, TypeError for what is no number.
 
     >>> [round(cosine_rate(step, total_steps=6, peak=8.0, warmup=2), 3) for step in range(1, 7)]
     [4.0, 8.0, 6.828, 4.0, 1.172, 0.0]
@@ -62,7 +75,7 @@ def cosine_rate(step: int, total_steps: int, peak: float, warmup: int) -> float:
 
 
 def _left_after_warmup(step: float, total_steps: float, warmup: float) -> float | None:
-    """Return the share of the way down that is still ahead, or None during the warm-up."""
+    """Return which part of the steps after the warm-up is left, from 1 to 0; None during the warm-up."""
     step, total_steps, warmup = (
         check_number(symbol, value, ends="()")
         for symbol, value in (("step", step), ("total_steps", total_steps), ("warmup", warmup))

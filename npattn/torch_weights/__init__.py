@@ -1,44 +1,76 @@
-"""PyTorch's names and layouts, in and out, on plain mappings of NumPy arrays; PyTorch itself is never imported.
+"""Exchange weights with PyTorch, as mappings of names to NumPy arrays. PyTorch itself is never imported.
 
-PyTorch stores a weight as (out, in), the transpose of ours, and stacks the projections of queries, keys and values in
-one array. With E for its embed_dim and d_model, F for its dim_feedforward:
+PyTorch stores a weight as (out, in), the transpose of ours. It stacks the projections of queries, keys and values in
+one array. E is its embed_dim or d_model, F its dim_feedforward:
 
 ==================================  ====================  ====================================================
 nn.MultiheadAttention                                     ours, as in `npattn.attention.v7_multi_head`
 ==================================  ====================  ====================================================
 in_proj_weight                      (3E, E)               W_Qᵀ above W_Kᵀ above W_Vᵀ ("packed")
-q_, k_, v_proj_weight               (E, E, kdim or vdim)  W_Qᵀ, W_Kᵀ, W_Vᵀ: instead, when kdim or vdim is not E
-in_proj_bias                        (3E,)                 b_Q, b_K, b_V in a row
+q_, k_, v_proj_weight               (E, E, kdim or vdim)  W_Qᵀ, W_Kᵀ, W_Vᵀ: instead, if kdim or vdim is not E
+in_proj_bias                        (3E,)                 b_Q, b_K, b_V one after another
 out_proj.weight, .bias              (E, E), (E,)          W_Oᵀ, b_O
 ==================================  ====================  ====================================================
 nn.Transformer                                            ours, as in `npattn.Transformer`
 ==================================  ====================  ====================================================
-encoder.layers.0.self_attn.…        as above              encoder.0.self_attention.…, and decoder likewise
+encoder.layers.0.self_attn.…        as above              encoder.0.self_attention.…; decoder the same
 decoder.layers.0.multihead_attn.…   as above              decoder.0.cross_attention.…
 ….linear1.weight, .bias             (F, E), (F,)          ….feed_forward.W_1ᵀ, b_1; linear2 is W_2ᵀ, b_2
-….norm1.weight, .bias               (E,)                  ….norm_1.gamma, beta; norm2, norm3 likewise
-encoder.norm.weight, .bias          (E,)                  encoder.norm.gamma, beta, and decoder likewise
+….norm1.weight, .bias               (E,)                  ….norm_1.gamma, beta; norm2, norm3 the same
+encoder.norm.weight, .bias          (E,)                  encoder.norm.gamma, beta; decoder the same
 ==================================  ====================  ====================================================
 
-**Embeddings and output projection** are no part of nn.Transformer: loading leaves ours as they are, dumping leaves them
-out. nn.Embedding.weight is laid out like our W_E (V, D_X); nn.Linear.weight is the transpose of our output.W.
+**Embeddings and output projection** are not part of nn.Transformer. Loading leaves ours unchanged, and dumping omits
+them. nn.Embedding.weight has the layout of our W_E (V, D_X); nn.Linear.weight is the transpose of our output.W.
 
-**Final norms** nn.Transformer has by default, whatever its norm_first; so the model needs `norm="pre"`, or
-`final_norm=True` beside `norm="post"`. A model without them exchanges weights with an nn.Transformer whose
-custom_encoder and custom_decoder were built without `norm`.
+**Final norms**  nn.Transformer has them by default, for any norm_first. So the model needs `norm="pre"`, or
+`norm="post"` with `final_norm=True`. A model without final norms exchanges weights with an nn.Transformer whose
+custom_encoder and custom_decoder have no `norm`.
 
-**Not in the weights**, and so to be made equal by hand: n_heads = nhead; norm = "pre" for norm_first=True;
-activation; PyTorch's layer_norm_eps = 1e-5; add_zero_attn=False. A boolean mask says True = may *not* attend in
-nn.Transformer and nn.MultiheadAttention, the opposite of ours: pass them `~mask`.
+**Settings** are not part of the weights. Make them equal by hand: n_heads = nhead; norm = "pre" for norm_first=True;
+activation; PyTorch's layer_norm_eps = 1e-5; add_zero_attn=False. In a boolean mask of nn.Transformer and
+nn.MultiheadAttention True means may *not* attend, the opposite of ours: pass `~mask`.
 
-**Strict and lossless**  Numbers are moved, never rounded, and every array returned is a C-contiguous copy, ready for
-`save_state`, `np.savez` or `safetensors.numpy.save_file`. A value may be anything `np.asarray` takes, such as a CPU
-tensor. Names that are missing, not expected, or of another shape or dtype are all listed in one ValueError, and nothing
+**Strict and lossless**  Numbers are moved, never rounded. Every returned array is a C-contiguous copy, ready for
+`save_state`, `np.savez` or `safetensors.numpy.save_file`. A value may be anything that `np.asarray` accepts, such as a
+CPU tensor. One ValueError lists all names that are missing, unexpected, or of another shape or dtype, and then nothing
 has changed.
 
-**Files**  `save_state` and `load_state` keep a state in a `.npz` file or, with the extra `safetensors`, in a
-`.safetensors` file; so do `np.savez("core.npz", **{name: t.numpy() for name, t in module.state_dict().items()})` and
-`safetensors.torch.save_file(module.state_dict(), "core.safetensors")` beside PyTorch.
+**Files**  `save_state` and `load_state` use a `.npz` file or, with the extra `safetensors`, a `.safetensors` file. In
+PyTorch, `np.savez("core.npz", **{name: t.numpy() for name, t in module.state_dict().items()})` and
+`safetensors.torch.save_file(module.state_dict(), "core.safetensors")` write the same files.
+
+**Example**  A model moves over from PyTorch, gives the same logits, and moves back::
+
+    import math
+
+    import numpy as np
+    import torch
+
+    import npattn
+    from npattn import torch_weights
+
+    embedding = torch.nn.Embedding(12, 32)                        # of sources, of targets, and of the output
+    torch.nn.init.normal_(embedding.weight, std=32**-0.5)
+    core = torch.nn.Transformer(32, 4, 2, 2, 64, batch_first=True).eval()
+    np.savez("core.npz", **{name: tensor.numpy() for name, tensor in core.state_dict().items()})
+
+    config = npattn.TransformerConfig(
+        12, 12, d_model=32, n_heads=4, d_ff=64, n_encoder_layers=2, n_decoder_layers=2, final_norm=True, tie="all"
+    )
+    model = npattn.Transformer(config)
+    torch_weights.load_transformer(model, torch_weights.load_state("core.npz"))
+    model.params["embedding.W_E"] = embedding.weight.detach().numpy()
+
+    src, tgt = np.array([[4, 5, 6, 7]]), np.array([[1, 8, 9]])
+    ours, _ = model.forward(src, tgt)                             # (1, 3, 12), float32
+    with torch.no_grad():
+        positions = torch.tensor(npattn.sinusoidal_positions(4, 32), dtype=torch.float32)
+        X, Y = (embedding(torch.tensor(ids)) * math.sqrt(32) + positions[: ids.shape[1]] for ids in (src, tgt))
+        theirs = core(X, Y, tgt_mask=core.generate_square_subsequent_mask(3)) @ embedding.weight.T
+    assert np.abs(ours - theirs.numpy()).max() < 1e-6 * np.abs(ours).max()
+
+    core.load_state_dict({name: torch.tensor(array) for name, array in torch_weights.dump_transformer(model).items()})
 
 >>> import numpy as np
 >>> state = {"in_proj_weight": np.arange(12.0).reshape(6, 2), "out_proj.weight": np.array([[1.0, 2.0], [3.0, 4.0]])}

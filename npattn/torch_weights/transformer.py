@@ -1,4 +1,4 @@
-"""The weights of nn.Transformer, in and out of an `npattn.Transformer`."""
+"""Copy the weights of nn.Transformer into an `npattn.Transformer`, and back."""
 
 from __future__ import annotations
 
@@ -22,34 +22,40 @@ from npattn.transformer import Transformer
 
 
 def load_transformer(model: Transformer, state: Mapping[str, Any]) -> None:
-    """Copy the weights of `nn.Transformer.state_dict()` into `model`, which keeps its dtype, embeddings and output.
+    """Copy the weights of an nn.Transformer into `model`.
 
-    A narrower dtype is widened, which is exact; a wider one is refused. From the state of a module that holds the
-    nn.Transformer as `core`, take `{n.removeprefix("core."): a for n, a in state.items() if n.startswith("core.")}`.
+    - model: keeps its dtype, embeddings and output projection.
+    - state: `nn.Transformer.state_dict()`; a value may be anything that `np.asarray` accepts.
 
-    Raises ValueError that lists every name that does not fit, TypeError for what is no floating array.
+    A narrower dtype is widened, which is exact; a wider one is refused. If a module has the nn.Transformer as `core`,
+    pass `{n.removeprefix("core."): a for n, a in state.items() if n.startswith("core.")}`.
+
+    Raises ValueError that lists every name that does not fit, TypeError for what is no floating array or no model.
     """
     arrays, stacks = as_arrays("state", state), _transformer_stacks(model)
     dtype = model.params.flat.dtype
     got = {n: (a.shape, dtype if np.can_cast(a.dtype, dtype) else a.dtype) for n, a in arrays.items()}
-    final = model.config.has_final_norm
-    hint = "" if final else " (this model has no final norms; nn.Transformer's ask for final_norm=True)"
-    check_layout("state", got, stacked_shapes(model.params.shapes, stacks), dtype, hint)
+    hint = " (this model has no final norms; those of nn.Transformer need final_norm=True)"
+    shapes = stacked_shapes(model.params.shapes, stacks)
+    check_layout("state", got, shapes, dtype, "" if model.config.has_final_norm else hint)
     for name, part in unstack(arrays, stacks):
         model.params[name] = part
 
 
 def dump_transformer(model: Transformer) -> dict[str, Array]:
-    """Return the weights of `model` but for embeddings and output, as `nn.Transformer.load_state_dict` wants them.
+    """Return a state for `nn.Transformer.load_state_dict`.
 
-    Names and shapes are those of the module's table; each array is a C-contiguous copy, (out, in). Every model can be
-    dumped; ValueError comes from loading alone.
+    - model: any model. Its embeddings and output projection are left out.
+
+    Names and shapes are in the table of `npattn.torch_weights`; each array is a C-contiguous copy, (out, in). Raises
+    TypeError for what is no model. Only loading raises ValueError.
     """
-    stacks = _transformer_stacks(model)
+    stacks = _transformer_stacks(model)                       # first: it checks the model
     return stack(model.params, stacks)
 
 
 def _transformer_stacks(model: Transformer) -> Stacks:
+    """Return the stacks of nn.Transformer for the parameters of encoder and decoder."""
     if not isinstance(model, Transformer):
         raise TypeError(f"model: expected a Transformer, got {type(model).__name__}")
     inside = [name for name in model.params if name.startswith(("encoder.", "decoder."))]

@@ -1,8 +1,9 @@
 """The encoder–decoder Transformer.
 
-Read `reference` first: the whole model as one plain pair. `config` has the sizes and choices, `parameters` the memory,
-`batch` the check of ids, `model` the class around them. `fast` is the reference changed for speed; the class runs on it.
-Searching for a target is not here but in `npattn.decoding`, training in `npattn.training`.
+Read `reference` first: the whole model as one plain pair of functions. `config` has the sizes and choices, `parameters`
+the memory, `batch` the checks of ids, `model` the class that holds them together. `fast` computes what `reference`
+computes, changed for speed, and the class uses `fast`. The search for a target is in `npattn.decoding`, training in
+`npattn.training`.
 """
 
 from npattn.transformer.config import TransformerConfig

@@ -1,4 +1,4 @@
-"""Where a batch enters the model: its ids are checked here, once, and nowhere after."""
+"""Checks of the ids of a batch. They run once, where the batch enters the model."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def check_batch(src: Array, tgt: Array, config: TransformerConfig) -> None:
 
 
 def check_pairs(src: Array, tgt: Array, config: TransformerConfig) -> None:
-    """Raise unless src and tgt are such ids, and tgt has room for <bos> and <eos>."""
+    """Raise unless src and tgt pass `check_batch`, and tgt has room for <bos> and <eos>."""
     check_batch(src, tgt, config)
     if tgt.shape[1] < 2:
         raise ValueError(f"tgt: expected ids (B, N_T) from <bos> to <eos>, at least two, got {tgt.shape}")

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from npattn._internal.checks import check_choice, check_flag, check_number, check_size
+from npattn.transformer.parameters import Nested, dotted
 
-#: A model of more layers is a typing error, or a forged file: their names alone would fill memory.
+#: A larger number is a typing error or stands in a forged file: the names of so many layers alone would fill memory.
 MOST_LAYERS = 10_000
 
 CHOICES = {"norm": ("post", "pre"), "tie": ("output", "all", "none"), "activation": ("relu", "gelu")}
@@ -15,16 +16,22 @@ CHOICES = {"norm": ("post", "pre"), "tie": ("output", "all", "none"), "activatio
 
 @dataclass(frozen=True)
 class TransformerConfig:
-    """Hyperparameters; the default sizes are those of the paper's base model, whose embeddings are tied with "all".
+    """The sizes and choices of a model. The default sizes are those of the paper's base model, which has `tie="all"`.
 
-    - `src_vocab`, `tgt_vocab`: numbers of ids. `d_model` is D_X, `d_ff` the hidden width of the feed-forward layer.
-    - `norm`: "post" as in the paper, Y = norm(X + f(X)), or "pre", Y = X + f(norm(X)).
-    - `final_norm`: one more layer norm after the last layer of encoder and decoder; None means only with pre-norm,
-      whose last sum would otherwise stay unnormalised. True with post-norm is what torch's nn.Transformer does.
-    - `tie`: "output" uses the target embedding as output projection, "all" the source embedding as well (the paper;
-      one vocabulary), "none" neither.
-    - `bias`: False leaves out every b and β.
-    - `pad_id`, `bos_id`, `eos_id`: three different ids of the target vocabulary; `pad_id` fills sources as well.
+    - src_vocab, tgt_vocab: numbers of ids of source and target.
+    - d_model: D_X, the width of every row; a multiple of n_heads.
+    - n_heads: H, the number of heads of every attention.
+    - d_ff: the hidden width of the feed-forward layers.
+    - n_encoder_layers, n_decoder_layers: numbers of layers. The encoder may have none.
+    - dropout: the probability that an entry is zeroed, 0 ≤ dropout < 1.
+    - norm: "post" as in the paper, Y = norm(X + f(X)), or "pre", Y = X + f(norm(X)).
+    - final_norm: True adds a layer norm after the last layer of encoder and decoder, as torch's nn.Transformer does.
+      None adds it with pre-norm alone, where the last sum is not normalised otherwise.
+    - tie: "output" takes the target embedding as output projection. "all" takes one table for this and both embeddings,
+      as in the paper; the vocabularies must then be of one size. "none" gives each its own matrix.
+    - bias: False leaves out every b and β.
+    - activation: φ of the feed-forward layers, "relu" or "gelu".
+    - pad_id, bos_id, eos_id: three different ids of the target vocabulary. Sources are filled with pad_id too.
 
     Raises ValueError that names the field, the value and what was expected; TypeError for a field of a wrong type.
 
@@ -69,7 +76,7 @@ class TransformerConfig:
         self._check_together()
 
     def _set(self, name: str, value: Any) -> None:
-        """Keep a value of Python's own, which JSON takes, where NumPy's was given."""
+        """Replace a number of NumPy by Python's own, which JSON can hold."""
         object.__setattr__(self, name, value)
 
     def _check_together(self) -> None:
@@ -88,7 +95,7 @@ class TransformerConfig:
 
     @property
     def has_final_norm(self) -> bool:
-        """Whether encoder and decoder end on a layer norm."""
+        """Whether encoder and decoder end with a layer norm."""
         return self.norm == "pre" if self.final_norm is None else self.final_norm
 
     @property
@@ -102,50 +109,27 @@ class TransformerConfig:
         return "embedding.W_E" if self.tie == "all" else "target_embedding.W_E"
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Return the shape of every parameter by name, in the order in which they are used."""
-        D = self.d_model
-        shapes: dict[str, tuple[int, ...]] = {
-            self.source_embedding: (self.src_vocab, D),
-            self.target_embedding: (self.tgt_vocab, D),
-        }
-        for i in range(self.n_encoder_layers):
-            shapes |= self._attention(f"encoder.{i}.self_attention") | self._norm(f"encoder.{i}.norm_1")
-            shapes |= self._feed_forward(f"encoder.{i}.feed_forward") | self._norm(f"encoder.{i}.norm_2")
-        for i in range(self.n_decoder_layers):
-            shapes |= self._attention(f"decoder.{i}.self_attention") | self._norm(f"decoder.{i}.norm_1")
-            shapes |= self._attention(f"decoder.{i}.cross_attention") | self._norm(f"decoder.{i}.norm_2")
-            shapes |= self._feed_forward(f"decoder.{i}.feed_forward") | self._norm(f"decoder.{i}.norm_3")
+        """Return the shape of every parameter by name: embeddings, layers, final norms, output projection."""
+        D, F = self.d_model, self.d_ff
+        vector = (D,) if self.bias else None                  # None: there is no such parameter
+        attention = {f"{kind}_{which}": shape for which in "QKVO" for kind, shape in (("W", (D, D)), ("b", vector))}
+        feed_forward = {"W_1": (D, F), "W_2": (F, D), "b_1": (F,) if self.bias else None, "b_2": vector}
+        norm = {"gamma": (D,), "beta": vector}
+        encoder_layer = {"self_attention": attention, "norm_1": norm, "feed_forward": feed_forward, "norm_2": norm}
+        decoder_layer = {
+            "self_attention": attention, "norm_1": norm, "cross_attention": attention, "norm_2": norm,
+            "feed_forward": feed_forward, "norm_3": norm,
+        }  # fmt: skip
+        parts: Nested = {self.source_embedding: (self.src_vocab, D), self.target_embedding: (self.tgt_vocab, D)}
+        parts |= {f"encoder.{i}": encoder_layer for i in range(self.n_encoder_layers)}
+        parts |= {f"decoder.{i}": decoder_layer for i in range(self.n_decoder_layers)}
         if self.has_final_norm:
-            shapes |= self._norm("encoder.norm") | self._norm("decoder.norm")
+            parts |= {"encoder.norm": norm, "decoder.norm": norm}
         if self.tie == "none":
-            shapes["output.W"] = (D, self.tgt_vocab)
-        return shapes
+            parts["output.W"] = (D, self.tgt_vocab)
+        return dict(dotted(parts))
 
     def side_by_side(self) -> dict[str, tuple[str, ...]]:
-        """Return which parameters stand side by side, so that one product projects to queries, keys and values."""
-        attentions = [name.removesuffix("W_O") for name in self.shapes() if name.endswith("W_O")]
-        kinds = ("W", "b") if self.bias else ("W",)
-        return {
-            f"{name}{kind}_QKV": tuple(f"{name}{kind}_{which}" for which in "QKV")
-            for name in attentions
-            for kind in kinds
-        }
-
-    def _attention(self, name: str) -> dict[str, tuple[int, ...]]:
-        D = self.d_model
-        shapes: dict[str, tuple[int, ...]] = {}
-        for which in "QKVO":
-            shapes[f"{name}.W_{which}"] = (D, D)
-            if self.bias:
-                shapes[f"{name}.b_{which}"] = (D,)
-        return shapes
-
-    def _feed_forward(self, name: str) -> dict[str, tuple[int, ...]]:
-        D, F = self.d_model, self.d_ff
-        weights: dict[str, tuple[int, ...]] = {f"{name}.W_1": (D, F), f"{name}.W_2": (F, D)}
-        biases: dict[str, tuple[int, ...]] = {f"{name}.b_1": (F,), f"{name}.b_2": (D,)}
-        return weights | biases if self.bias else weights
-
-    def _norm(self, name: str) -> dict[str, tuple[int, ...]]:
-        gamma: dict[str, tuple[int, ...]] = {f"{name}.gamma": (self.d_model,)}
-        return gamma | {f"{name}.beta": (self.d_model,)} if self.bias else gamma
+        """Return the names that stand side by side: one product with W_Q, W_K and W_V gives Q, K and V."""
+        names = [name.removesuffix("Q") for name in self.shapes() if name.endswith("_Q")]
+        return {f"{name}QKV": (f"{name}Q", f"{name}K", f"{name}V") for name in names}

@@ -19,16 +19,22 @@ from npattn.transformer.parameters import Parameters
 
 
 class Transformer:
-    """The encoder–decoder Transformer; see `npattn.transformer.fast.transformer` for the formulas.
+    """The encoder–decoder Transformer. `npattn.transformer.reference` has the formulas.
 
-    Its one state is `params`. Calls keep theirs in the cache that they return, so that a model may be used from
-    several threads, and several caches may wait for their backward. A cache refers to the parameters, so take its
-    backward before you change them.
+    - config: sizes and choices, a TransformerConfig.
+    - rng: draws the first parameters: a numpy.random.Generator, or an integer seed.
+    - dtype: float32 or float64, of parameters, logits and gradients.
 
-    `rng` draws the initial parameters: an integer seed or a numpy.random.Generator. Matrices are uniform within
-    ±√(6/(in + out)) (Glorot & Bengio 2010), each a fresh draw; embeddings normal with standard deviation 1/√D_X, so
-    that a scaled embedding has entries of size 1; γ = 1; b and β = 0. Raises TypeError for a dtype that is neither
-    float32 nor float64, and for an rng that is none.
+    `params` holds the parameters, and the model has no other state. What a backward needs is in the cache that forward
+    returns. So several threads may use one model, and several caches may wait for their backward. A cache refers to the
+    parameters: call backward before you change them.
+
+    A new model starts with matrices that are uniform within ±√(6/(in + out)) (Glorot & Bengio 2010), with embeddings
+    that are normal with standard deviation 1/√D_X, so that a scaled embedding has entries of size 1, and with γ = 1,
+    b = 0 and β = 0. Each matrix is a new draw.
+
+    Raises TypeError for a config, an rng or a dtype of another type, ValueError for a negative seed and for more
+    parameters than memory has room for.
 
     >>> config = TransformerConfig(9, 7, d_model=8, n_heads=2, d_ff=16, n_encoder_layers=1, n_decoder_layers=1)
     >>> model = Transformer(config, rng=0)
@@ -56,16 +62,22 @@ class Transformer:
     def forward(
         self, src: Array, tgt: Array, rng: np.random.Generator | None = None
     ) -> tuple[Array, TransformerCache]:
-        """Return logits (B, N_T, V) for ids src (B, N_S) and tgt (B, N_T), and the cache for `backward`.
+        """Return the logits (B, N_T, V) and the cache for `backward`.
 
-        The logits at position i see tgt up to i; an rng switches dropout on.
+        - src: ids (B, N_S) of the sources, <pad> after the end of short rows.
+        - tgt: ids (B, N_T) of the targets, likewise. The logits at position i depend on tgt up to i.
+        - rng: switches dropout on; None leaves it off.
+
         Raises TypeError for ids that are no integers, IndexError for ids outside their vocabulary, ValueError for
         shapes.
         """
         return fast.forward(self.params, src, tgt, self.config, rng)
 
     def backward(self, dlogits: Array, cache: TransformerCache) -> Parameters:
-        """Return the gradient of every parameter for dlogits (B, N_T, V), in a buffer like that of the parameters.
+        """Return the gradient of every parameter, in a buffer like that of the parameters.
+
+        - dlogits: the gradient of the loss with respect to the logits, (B, N_T, V).
+        - cache: what `forward` returned beside the logits.
 
         Raises ValueError and TypeError for dlogits of another shape or dtype than the logits.
         """
@@ -77,11 +89,15 @@ class Transformer:
     def loss_and_gradients(
         self, src: Array, tgt: Array, smoothing: float = 0.1, rng: np.random.Generator | None = None
     ) -> tuple[float, Parameters]:
-        """Return the mean cross-entropy over real tokens, in nats, and the gradients.
+        """Return the mean cross-entropy over real tokens, in nats, and its gradients.
 
-        src (B, N_S) and tgt (B, N_T) are ids. `tgt` is <bos> … <eos> and then pads; the decoder reads it without its
-        last column and is asked for it without its first. Pads count neither in the loss nor in its mean. Raises what
-        `forward` does, and ValueError for a tgt of one column or unless 0 ≤ smoothing < 1.
+        - src: ids (B, N_S) of the sources, <pad> after the end of short rows.
+        - tgt: ids (B, N_T) of the targets, <bos> … <eos> and then <pad>. The decoder reads all columns but the last,
+          and the loss compares its logits with all columns but the first. Pads do not count.
+        - smoothing: ε of the label smoothing, 0 ≤ ε < 1.
+        - rng: switches dropout on; None leaves it off.
+
+        Raises what `forward` raises, and ValueError for a tgt of one column and for another smoothing.
         """
         check_pairs(src, tgt, self.config)
         grads = self.params.like()
@@ -91,16 +107,23 @@ class Transformer:
         return loss, grads
 
     def save(self, path: str | PathLike[str]) -> None:
-        """Write configuration and parameters to `path`, an .npz file; an existing file is replaced as a whole.
+        """Write configuration and parameters to an .npz file.
 
-        Raises OSError when it cannot be written; what was at `path` is still there.
+        - path: of the file. An existing file is replaced as a whole.
+
+        Raises OSError when the file cannot be written; an existing file then stays as it was.
         """
         save_arrays(path, dict(self.params), {"config": dataclasses.asdict(self.config)})
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> Transformer:
-        """Read a model that `save` wrote. Raises CheckpointError, naming file and cause, for anything else, and OSError
-        when there is no such file."""
+        """Read a model that `save` wrote.
+
+        - path: of the file.
+
+        Raises CheckpointError, naming file and cause, for a file with other content, OSError when there is no such
+        file.
+        """
         arrays, metadata = load_arrays(path)
         try:
             config = TransformerConfig(**metadata["config"])
@@ -110,14 +133,18 @@ class Transformer:
 
     @classmethod
     def from_arrays(cls, config: TransformerConfig, arrays: dict[str, Array], origin: str = "arrays") -> Transformer:
-        """Build a model around given parameters, whose names, shapes and dtype must be those of the configuration.
+        """Return a model with a copy of the given parameters.
 
-        Raises CheckpointError, naming `origin` and what does not fit, for any others.
+        - config: sizes and choices, a TransformerConfig.
+        - arrays: names to parameters. Names, shapes and one dtype must be those of the configuration.
+        - origin: what error messages call the arrays, such as the path of their file.
+
+        Raises CheckpointError, naming origin and what does not fit, and TypeError for arguments of another type.
         """
         check_config(config)
         layout_of("arrays", arrays)
         layers = config.n_encoder_layers + config.n_decoder_layers
-        if layers > len(arrays):                              # names are many more than arrays in a forged file
+        if layers > len(arrays):                              # a forged file: do not make all their names
             raise CheckpointError(f"{origin}: expected parameters of {layers} layers, got {len(arrays)} arrays")
         wanted, given = config.shapes(), {name: array.shape for name, array in arrays.items()}
         wrong = sorted(name for name in wanted.keys() | given.keys() if wanted.get(name) != given.get(name))

@@ -1,11 +1,12 @@
 """Parameters, or their gradients: named views of one flat buffer.
 
-Whatever treats all parameters alike (Adam, the norm of the gradient, a sum over workers, a file) works on `.flat` in
-one vector operation; whatever knows them by name reads a view. The layout follows llm.c.
+Adam, the norm of the gradient, a sum over workers and a file treat all parameters alike. They work on `.flat`, in one
+vector operation. The layers read the views by name. The layout follows llm.c.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeAlias
@@ -21,8 +22,8 @@ Nested: TypeAlias = dict[str, Any]
 class Blocks(Mapping[str, Array]):
     """A mapping from names to views of a few contiguous arrays, its `blocks`, with fixed names and shapes.
 
-    Most names have a block of their own. Matrices that read the same rows may stand `side_by_side` in one, given as
-    {"W_QK": ("W_Q", "W_K")}: then one product serves them all, and their views are strided.
+    Most names have a block of their own. Matrices that are multiplied with the same rows may stand `side_by_side` in
+    one block, as {"W_QK": ("W_Q", "W_K")} says. One product then serves them all, and their views are strided.
     """
 
     def __init__(
@@ -49,10 +50,17 @@ class Blocks(Mapping[str, Array]):
 
 
 class Parameters(Blocks):
-    """Blocks that lie behind one another in one flat array, `.flat`.
+    """Blocks that lie one after another in one flat array, `.flat`.
 
-    `params[name] = value` copies into the view; it never replaces it, so that `.flat` and the views stay one. The value
-    may have another dtype of real numbers, which are rounded, but must not leave the range of ours.
+    - shapes: names to shapes, in the order of the names. A shape is a tuple of sizes.
+    - dtype: float32 or float64, of every number.
+    - side_by_side: names of unions to the names of matrices or vectors that share one block; None for no union.
+
+    `params[name] = value` copies the value into the view and never replaces the view, so that `.flat` and the views
+    stay the same memory. A value of another dtype of real numbers is rounded. It must lie in the range of `dtype`.
+
+    Raises TypeError for arguments of another type, ValueError for negative sizes, for more numbers than memory has room
+    for, and for names that cannot stand side by side.
 
     >>> params = Parameters({"W": (2, 2), "b": (2,)})
     >>> params["b"] = np.array([5.0, 6.0], np.float32)
@@ -70,24 +78,21 @@ class Parameters(Blocks):
         side_by_side: Mapping[str, tuple[str, ...]] | None = None,
     ) -> None:
         check_shapes(shapes)
-        check_unions(shapes, side_by_side or {})
-        self._lay_out(shapes, check_dtype("dtype", dtype), side_by_side or {})
-
-    def _lay_out(
-        self, shapes: Mapping[str, tuple[int, ...]], dtype: Any, side_by_side: Mapping[str, tuple[str, ...]]
-    ) -> None:
-        self.flat: Array = np.zeros(sum(map(math.prod, shapes.values())), dtype)
+        self.flat: Array = np.zeros(sum(map(math.prod, shapes.values())), check_dtype("dtype", dtype))
         blocks, start = {}, 0
-        for name, shape in block_shapes(shapes, side_by_side).items():
-            size = math.prod(shape)
-            blocks[name] = self.flat[start : start + size].reshape(shape)
-            start += size
-        super().__init__(shapes, side_by_side, blocks)
-        self._tree = _nest(self._views | blocks)
+        for name, shape in block_shapes(shapes, side_by_side or {}).items():
+            stop = start + math.prod(shape)
+            blocks[name] = self.flat[start:stop].reshape(shape)
+            start = stop
+        super().__init__(shapes, side_by_side or {}, blocks)
+
+    @functools.cached_property
+    def _nested(self) -> Nested:
+        return nested(self._views | self.blocks)
 
     def __setitem__(self, name: str, value: Array) -> None:
         view = self._views[name]
-        if value is view:                                     # the last step of params[name] += …
+        if value is view:                                     # params[name] += … ends with this assignment
             return
         if not is_array(value) or not np.can_cast(value.dtype, view.dtype, "same_kind"):
             raise TypeError(f"{name}: expected a NumPy array of real numbers, got {kind_of(value)}")
@@ -104,17 +109,13 @@ class Parameters(Blocks):
 
     def like(self) -> Parameters:
         """Return zeros under the same names."""
-        other = Parameters.__new__(Parameters)                # its shapes have been checked
-        other._lay_out(self.shapes, self.flat.dtype, self.side_by_side)
-        return other
+        return Parameters(self.shapes, self.flat.dtype, self.side_by_side)
 
     def copy(self) -> Parameters:
         """Return the same values in a buffer of their own."""
-        other = self.like()
-        other.flat[:] = self.flat
-        return other
+        return _restore(self.shapes, self.flat, self.side_by_side)
 
-    # Views would be copied one by one, and cease to be views, when pickled or deep-copied.
+    # Without this, pickle and deepcopy would copy the views one by one, apart from `.flat`.
     def __reduce__(self) -> tuple[Any, ...]:
         return _restore, (self.shapes, self.flat, self.side_by_side)
 
@@ -139,39 +140,35 @@ def check_shapes(shapes: Mapping[str, tuple[int, ...]]) -> None:
     check_room("shapes", sum(map(math.prod, shapes.values())))
 
 
-def check_unions(shapes: Mapping[str, tuple[int, ...]], side_by_side: Mapping[str, tuple[str, ...]]) -> None:
-    """Raise unless what is to stand side by side are names of matrices or vectors."""
-    if not isinstance(side_by_side, Mapping):
-        raise TypeError(f"side_by_side: expected a mapping of names to names, got {kind_of(side_by_side)}")
-    for union, names in side_by_side.items():
-        if not isinstance(names, tuple) or not names or not all(shapes.get(name) for name in names):
-            raise ValueError(f"side_by_side: {union!r}: expected a tuple of names with axes, got {names!r}")
-
-
 def block_shapes(
     shapes: Mapping[str, tuple[int, ...]], side_by_side: Mapping[str, tuple[str, ...]]
 ) -> dict[str, tuple[int, ...]]:
-    """Return the shape of each block by its name: what stands side by side first, then what stands alone."""
-    blocks: dict[str, tuple[int, ...]] = {}
+    """Return the shape of each block by its name: first the unions, then the names that stand alone.
+
+    Raises unless each union has a tuple of names of matrices or vectors with the same number of rows.
+    """
+    if not isinstance(side_by_side, Mapping):
+        raise TypeError(f"side_by_side: expected a mapping of names to names, got {kind_of(side_by_side)}")
+    unions: dict[str, tuple[int, ...]] = {}
     for union, names in side_by_side.items():
+        if not isinstance(names, tuple) or not names or not all(shapes.get(name) for name in names):
+            raise ValueError(f"side_by_side: {union!r}: expected a tuple of names with axes, got {names!r}")
         parts = [shapes[name] for name in names]
         if len({shape[:-1] for shape in parts}) != 1:
             raise ValueError(f"{', '.join(names)}: expected the same number of rows side by side, got {parts}")
-        blocks[union] = (*parts[0][:-1], sum(shape[-1] for shape in parts))
+        unions[union] = (*parts[0][:-1], sum(shape[-1] for shape in parts))
     together = {name for names in side_by_side.values() for name in names}
-    return blocks | {name: shape for name, shape in shapes.items() if name not in together}
+    return unions | {name: shape for name, shape in shapes.items() if name not in together}
 
 
-def nested(params: Mapping[str, Array]) -> dict[str, Any]:
+def nested(params: Mapping[str, Array]) -> Nested:
     """Turn dotted names into nested dicts: {"encoder.0.norm_1.gamma": γ} → {"encoder": {"0": {"norm_1": …}}}.
 
-    Those that stand side by side are in it twice, also under the name of their union.
+    Of `Parameters`, the unions are in it too: an array that stands side by side with others is found in two places.
     """
-    return params._tree if isinstance(params, Parameters) else _nest(params)
-
-
-def _nest(params: Mapping[str, Array]) -> dict[str, Any]:
-    tree: dict[str, Any] = {}
+    if isinstance(params, Parameters):
+        return params._nested
+    tree: Nested = {}
     for name, array in params.items():
         *path, leaf = name.split(".")
         node = tree
@@ -181,8 +178,8 @@ def _nest(params: Mapping[str, Array]) -> dict[str, Any]:
     return tree
 
 
-def dotted(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Array]]:
-    """Yield (dotted name, array) pairs: the inverse of `nested`. None stands for a parameter that is not there."""
+def dotted(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the dotted name and value of each leaf: the inverse of `nested`. A leaf None is left out."""
     for key, value in tree.items():
         name = f"{prefix}.{key}" if prefix else key
         if isinstance(value, Mapping):

@@ -38,8 +38,7 @@ its gradients are added. For L = L(g(x), h(x)) the chain rule says dx = ∂L/∂
     attention                      version 7 derives dX_Q, dX and the gradients of its parameters. Self-attention hands
                                    X over twice: dX = dX_Q + dX. Cross-attention reads X_Q from the decoder and M for X
 
-    M                              every decoder layer reads it: dM is the sum of the dX of their cross-attentions.
-                                   From dM on, the encoder's layers run backward as those of the decoder did
+    M                              every decoder layer reads it: dM is the sum of the dX of their cross-attentions
     X = dropout(√D_X E + P)        dE = √D_X (dX ⊙ mask); P has no parameters
     E_n = W_E[ids_n]               dW_E[v] = Σ dE_n over all n with ids_n = v               see npattn.layers.embedding
     ties                           tie="output": W_E of the target adds the output's gradient and the embedding's;
@@ -70,21 +69,13 @@ import numpy as np
 from npattn._internal.checks import Array, Params, check_cache, check_cotangent
 from npattn.attention import v7_multi_head
 from npattn.attention.masks import causal_mask, padding_mask
-from npattn.layers import (
-    dropout,
-    dropout_backward,
-    embedding,
-    embedding_backward,
-    gelu,
-    gelu_backward,
-    layer_norm,
-    layer_norm_backward,
-    linear,
-    linear_backward,
-    relu,
-    relu_backward,
-)
+from npattn.layers.dropout import dropout, dropout_backward
+from npattn.layers.embedding import embedding, embedding_backward
+from npattn.layers.gelu import gelu, gelu_backward
+from npattn.layers.layer_norm import layer_norm, layer_norm_backward
+from npattn.layers.linear import linear, linear_backward
 from npattn.layers.positions import sinusoidal_positions
+from npattn.layers.relu import relu, relu_backward
 from npattn.transformer.batch import check_batch
 from npattn.transformer.config import TransformerConfig
 from npattn.transformer.parameters import Nested, dotted, nested
@@ -92,6 +83,7 @@ from npattn.transformer.parameters import Nested, dotted, nested
 PROJECTIONS = ("W_Q", "W_K", "W_V", "W_O", "b_Q", "b_K", "b_V", "b_O")                     # in the order of version 7
 PHI = {"relu": (relu, relu_backward), "gelu": (gelu, gelu_backward)}
 Rng: TypeAlias = np.random.Generator | None
+Pair: TypeAlias = tuple[Array, Any]                           # a value and its cache
 
 
 class Cache(NamedTuple):
@@ -142,7 +134,7 @@ def backward(dlogits: Array, cache: Cache) -> dict[str, Array]:
     return grads
 
 
-def embed(W_E: Array, ids: Array, config: TransformerConfig, rng: Rng) -> tuple[Array, Any]:
+def embed(W_E: Array, ids: Array, config: TransformerConfig, rng: Rng) -> Pair:
     """X = dropout(√D_X E + P), E = W_E[ids]."""
     E, c_E = embedding(ids, W_E)                              # (B, N, D_X)
     P = sinusoidal_positions(ids.shape[1], config.d_model).astype(E.real.dtype)            # (N, D_X)
@@ -156,7 +148,7 @@ def embed_backward(dX: Array, cache: Any) -> Array:
     return embedding_backward(dE, c_E)                        # E = W_E[ids]
 
 
-def run_layers(X: Array, p: Nested, layer: Callable[..., Any]) -> tuple[Array, Any]:
+def run_layers(X: Array, p: Nested, layer: Callable[..., Any]) -> Pair:
     caches = []
     for i in range(len(p) - ("norm" in p)):
         X, cache = layer(X, p[str(i)])
@@ -166,8 +158,7 @@ def run_layers(X: Array, p: Nested, layer: Callable[..., Any]) -> tuple[Array, A
 
 
 def run_layers_backward(dX: Array, cache: Any, layer_backward: Callable[..., Any]) -> tuple[Array, Any, Nested]:
-    caches, c_norm = cache
-    grads, dM = {}, 0.0
+    (caches, c_norm), grads, dM = cache, {}, 0.0
     dX, grads["norm"] = normalise_backward(dX, c_norm)
     for i in reversed(range(len(caches))):
         dX, dM_i, grads[str(i)] = layer_backward(dX, caches[i])
@@ -175,7 +166,7 @@ def run_layers_backward(dX: Array, cache: Any, layer_backward: Callable[..., Any
     return dX, dM, grads
 
 
-def encoder_layer(X: Array, p: Nested, pads: Array, config: TransformerConfig, rng: Rng) -> tuple[Array, Any]:
+def encoder_layer(X: Array, p: Nested, pads: Array, config: TransformerConfig, rng: Rng) -> Pair:
     X, c_1 = sub_layer(X, lambda I: attention(I, I, p["self_attention"], pads, config), p["norm_1"], config, rng)
     X, c_2 = sub_layer(X, lambda I: feed_forward(I, p["feed_forward"], config), p["norm_2"], config, rng)
     return X, (c_1, c_2)
@@ -187,9 +178,7 @@ def encoder_layer_backward(dX: Array, cache: Any) -> tuple[Array, float, Nested]
     return dX, 0.0, {"self_attention": d_self, "norm_1": d_1, "feed_forward": d_feed_forward, "norm_2": d_2}
 
 
-def decoder_layer(
-    X: Array, M: Array, p: Nested, seen: Array, pads: Array, config: TransformerConfig, rng: Rng
-) -> tuple[Array, Any]:
+def decoder_layer(X: Array, M: Array, p: Nested, seen: Array, pads: Array, config: TransformerConfig, rng: Rng) -> Pair:
     X, c_1 = sub_layer(X, lambda I: attention(I, I, p["self_attention"], seen, config), p["norm_1"], config, rng)
     X, c_2 = sub_layer(X, lambda I: attention(I, M, p["cross_attention"], pads, config), p["norm_2"], config, rng)
     X, c_3 = sub_layer(X, lambda I: feed_forward(I, p["feed_forward"], config), p["norm_3"], config, rng)
@@ -204,7 +193,7 @@ def decoder_layer_backward(dX: Array, cache: Any) -> tuple[Array, Array, Nested]
     return dX, dM, {"self_attention": d_self, "cross_attention": d_cross, "feed_forward": d_feed_forward, **norms}
 
 
-def sub_layer(X: Array, f: Callable[..., Any], norm: Nested, config: TransformerConfig, rng: Rng) -> tuple[Array, Any]:
+def sub_layer(X: Array, f: Callable[..., Any], norm: Nested, config: TransformerConfig, rng: Rng) -> Pair:
     """Y = norm(X + dropout(f(X))), or X + dropout(f(norm(X))) with pre-norm."""
     I, c_before = normalise(X, norm) if config.norm == "pre" else (X, None)
     F, c_f = f(I)
@@ -222,7 +211,7 @@ def sub_layer_backward(dY: Array, cache: Any, f_backward: Callable[..., Any]) ->
     return dR + dX, dM, d_f, d_before if c_after is None else d_after               # X is used in R and in I, so add
 
 
-def attention(X_Q: Array, X: Array, p: Nested, mask: Array, config: TransformerConfig) -> tuple[Array, Any]:
+def attention(X_Q: Array, X: Array, p: Nested, mask: Array, config: TransformerConfig) -> Pair:
     return v7_multi_head.forward(X_Q, X, *[p.get(name) for name in PROJECTIONS], n_heads=config.n_heads, mask=mask)  # type: ignore[arg-type]
 
 
@@ -236,7 +225,7 @@ def self_attention_backward(dZ: Array, cache: Any) -> tuple[Array, float, Nested
     return dX_Q + dX, 0.0, dp                                 # attention(X, X): X is used twice, so add
 
 
-def feed_forward(X: Array, p: Nested, config: TransformerConfig) -> tuple[Array, Any]:
+def feed_forward(X: Array, p: Nested, config: TransformerConfig) -> Pair:
     """F = H W_2 + b_2, H = φ(U), U = X W_1 + b_1."""
     phi, phi_backward = PHI[config.activation]
     U, c_U = linear(X, p["W_1"], p.get("b_1"))                # (B, N, d_ff)
@@ -252,7 +241,7 @@ def feed_forward_backward(dF: Array, cache: Any) -> tuple[Array, float, Nested]:
     return dX, 0.0, {"W_1": dW_1, "b_1": db_1, "W_2": dW_2, "b_2": db_2}
 
 
-def normalise(X: Array, p: Nested) -> tuple[Array, Any]:
+def normalise(X: Array, p: Nested) -> Pair:
     return layer_norm(X, p["gamma"], p.get("beta"))
 
 

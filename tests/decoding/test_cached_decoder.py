@@ -1,4 +1,4 @@
-"""The decoder token by token: its logits are those of the whole model, whatever happens to its rows and beams."""
+"""The decoder token by token gives the logits of the whole model, also after rows were dropped or beams reordered."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def log_p(logits: Array) -> Array:
 
 
 def assert_logits(found: Array, expected: Array, dtype: Any = np.float64) -> None:
-    """Equal up to rounding, which is relative to the largest logit."""
+    """Equal to rounding, relative to the largest logit."""
     assert found.dtype == dtype
     scale = max(1.0, float(np.abs(expected).max()))
     np.testing.assert_allclose(log_p(found), log_p(expected), rtol=0, atol=TOLERANCE[dtype] * scale)
@@ -60,8 +60,8 @@ class TestSteps:
         for t in range(3):
             assert_logits(state.step(tgt[:, t]), logits[:, t])
 
-    def test_what_is_added_to_scores(self) -> None:
-        """0 or −∞; a source of pads alone, whose values are 0, is not masked."""
+    def test_the_mask_that_is_added_to_scores(self) -> None:
+        """It is 0 or −∞. A source of pads alone is not masked; its values are 0."""
         seen = (SRC != 0) | (np.arange(4) == 2)[:, None]
         np.testing.assert_array_equal(decoder(toy_model()).pads[:, 0, 0], np.where(seen, 0, -np.inf))
 
@@ -73,7 +73,7 @@ class TestSteps:
         for t in range(2 * ROOM + 2):
             assert_logits(state.step(np.repeat(tgt[:, t], beam))[::beam], logits[:, t])
             rooms.append(state.layers[0].KV.shape[-2])
-        assert [rooms.count(n * ROOM * beam) for n in (1, 2, 4)] == [ROOM, ROOM, 2]   # twice as long, twice as often
+        assert [rooms.count(n * ROOM * beam) for n in (1, 2, 4)] == [ROOM, ROOM, 2]   # each is used until it is full
 
     def test_a_step_writes_one_position_in_place(self) -> None:
         state = decoder(toy_model())
@@ -85,7 +85,7 @@ class TestSteps:
             np.testing.assert_array_equal(np.delete(buffer, 1, axis=-2), np.delete(copy, 1, axis=-2))
 
     def test_scores_far_apart(self) -> None:
-        """exp underflows to weights of 0, and nothing is said about it."""
+        """exp underflows to weights of 0, without a warning or an error."""
         model, tgt = toy_model(), targets(4, 5)
         model.params["decoder.0.self_attention.W_Q"] *= 3e4
         model.params["encoder.0.self_attention.W_Q"] *= 3e4
@@ -107,22 +107,22 @@ class TestSteps:
 
 class TestKeep:
     @given(SEED, st.sampled_from(["paper", "pre", "many"]), st.integers(1, 3), st.integers(2, 7))
-    def test_rows_go_on_as_if_alone(self, seed: int, name: str, beam: int, rows: int) -> None:
-        """Groups leave after every step, until one is left or none."""
+    def test_kept_groups_go_on_unchanged(self, seed: int, name: str, beam: int, rows: int) -> None:
+        """After every step up to two groups are dropped, and at least one is kept."""
         rng = np.random.default_rng(seed)
         model, src = toy_model(seed, **OPTIONS[name]), rng.integers(0, 9, (rows, 5))
         tgt = targets(rows * beam, 5, seed).reshape(rows, beam, 5)
-        whole, state, left = decoder(model, src, beam), decoder(model, src, beam), np.arange(rows)
+        whole, state, kept = decoder(model, src, beam), decoder(model, src, beam), np.arange(rows)
         for t in range(5):
             expected = whole.step(tgt[:, :, t].reshape(-1)).reshape(rows, beam, -1)
-            assert_logits(state.step(tgt[left, :, t].reshape(-1)).reshape(len(left), beam, -1), expected[left])
-            groups = np.sort(rng.permutation(len(left))[: max(len(left) - rng.integers(3), 1)])
+            assert_logits(state.step(tgt[kept, :, t].reshape(-1)).reshape(len(kept), beam, -1), expected[kept])
+            groups = np.sort(rng.permutation(len(kept))[: max(len(kept) - rng.integers(3), 1)])
             order = state.keep(groups)
-            assert sorted(left[order]) == sorted(left[groups])
-            left = left[order]
-            assert len(state) == len(left)
+            assert sorted(kept[order]) == sorted(kept[groups])
+            kept = kept[order]
+            assert len(state) == len(kept)
 
-    def test_only_as_many_move_as_there_are_holes(self) -> None:
+    def test_groups_move_only_to_free_places(self) -> None:
         state = decoder(toy_model(), np.tile(SRC, (2, 1)))
         state.step(np.full(8, BOS))
         assert state.keep(np.array([0, 2, 3, 5, 6, 7])).tolist() == [0, 6, 2, 3, 7, 5]
@@ -132,7 +132,7 @@ class TestKeep:
 
 class TestBeams:
     @given(SEED, st.sampled_from(list(OPTIONS)), st.integers(1, 4), st.integers(1, 3))
-    def test_reordered_beams_keep_their_own_pasts(self, seed: int, name: str, beam: int, rows: int) -> None:
+    def test_reordered_beams_attend_to_their_own_pasts(self, seed: int, name: str, beam: int, rows: int) -> None:
         rng = np.random.default_rng(seed)
         model, src = toy_model(seed, **OPTIONS[name]), rng.integers(0, 9, (rows, 5))
         state, tgt = decoder(model, src, beam), np.full((rows, beam, 1), BOS)

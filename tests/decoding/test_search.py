@@ -1,4 +1,4 @@
-"""Greedy and beam search against the whole model, run from the start at every step, and against every sequence."""
+"""Greedy and beam search equal slow searches that run the whole model from the start at every step."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ SEED = st.integers(0, 2**32)
 PAD, BOS, EOS = 0, 1, 2
 
 
-def talker(seed: int, tgt_vocab: int = 5, dtype: Any = np.float64, **options: Any) -> Transformer:
-    """A model with few symbols, so that <eos> comes at all lengths."""
+def eager_model(seed: int, tgt_vocab: int = 5, dtype: Any = np.float64, **options: Any) -> Transformer:
+    """Return a model with so few symbols that targets of all lengths end with <eos>."""
     sizes = {"tgt_vocab": tgt_vocab, "n_encoder_layers": 1, "n_decoder_layers": 1}
     return toy_model(seed, dtype, **sizes | {"tie": "none", "norm": "pre"} | options)
 
 
 def log_p_of_next(model: Transformer, src: Array, beginnings: list[list[int]]) -> Array:
-    """log P (beginnings, N, V) of every next token, from the whole model without caches; src is one row."""
+    """Return log P (beginnings, N, V) of every next token, from the whole model without caches; src is one row."""
     tgt = np.array([[BOS, *ids] for ids in beginnings])
     z = model.forward(np.repeat(src, len(tgt), axis=0), tgt)[0].astype(np.float64)
     z -= z.max(-1, keepdims=True)
@@ -41,7 +41,7 @@ def log_p_of_next(model: Transformer, src: Array, beginnings: list[list[int]]) -
 
 
 def slow_greedy(model: Transformer, src: Array, max_len: int) -> list[list[int]]:
-    """Append the best token to every row, run the whole model again; cut at <eos> in the end."""
+    """Append the best token to every row and run the whole model again. In the end, cut each row at <eos>."""
     tgt = np.full((len(src), 1), BOS)
     for _ in range(max_len):
         logits = model.forward(src, tgt)[0][:, -1]
@@ -57,24 +57,24 @@ def score(n: int, log_p: float, alpha: float) -> float:
 def slow_steps(
     model: Transformer, src: Array, beam: int, max_len: int, alpha: float
 ) -> Iterator[tuple[float, list[Hypothesis]]]:
-    """Beam search as it is described, on lists, without caches and without stopping early.
+    """Beam search as the module describes it, on lists, without caches and without an early end.
 
-    Yields, for each position, log P of the best living beginning and the best ended hypotheses so far.
+    Yields for each position log P of the best beginning and the best ended hypotheses so far.
     """
-    live: list[tuple[float, list[int]]] = [(0.0, [])]
+    beginnings: list[tuple[float, list[int]]] = [(0.0, [])]
     ended: list[Hypothesis] = []
     for t in range(max_len + 1):
         extensions = []
-        table = log_p_of_next(model, src, [ids for _, ids in live])[:, -1]
-        for (total, ids), log_p in zip(live, table, strict=True):
+        table = log_p_of_next(model, src, [ids for _, ids in beginnings])[:, -1]
+        for (total, ids), log_p in zip(beginnings, table, strict=True):
             allowed = [EOS] if t == max_len else range(EOS, len(log_p))
             extensions += [(total + log_p[v], [*ids, v]) for v in allowed]
         extensions.sort(key=lambda extension: -extension[0])
         ends = [(total, ids[:-1]) for total, ids in extensions[:beam] if ids[-1] == EOS]
         ended += [Hypothesis(ids, total, score(len(ids), total, alpha)) for total, ids in ends]
         ended = sorted(ended, key=lambda hypothesis: -hypothesis.score)[:beam]
-        live = [(total, ids) for total, ids in extensions if ids[-1] != EOS][:beam]
-        yield max((total for total, _ in live), default=-np.inf), ended
+        beginnings = [(total, ids) for total, ids in extensions if ids[-1] != EOS][:beam]
+        yield max((total for total, _ in beginnings), default=-np.inf), ended
 
 
 def slow_beam(model: Transformer, src: Array, beam: int, max_len: int, alpha: float) -> list[Hypothesis]:
@@ -96,12 +96,12 @@ class TestGreedy:
 
     @given(SEED)
     def test_ends_on_eos(self, seed: int) -> None:
-        model = talker(seed, tgt_vocab=4)
+        model = eager_model(seed, tgt_vocab=4)
         assert greedy_search(model, SRC, 9) == slow_greedy(model, SRC, 9)
 
-    def test_the_talker_ends_at_many_lengths(self) -> None:
-        """What the tests above and below rely on."""
-        lengths = {len(ids) for seed in range(30) for ids in greedy_search(talker(seed), SRC, 9)}
+    def test_the_eager_model_ends_at_many_lengths(self) -> None:
+        """The other tests rely on it."""
+        lengths = {len(ids) for seed in range(30) for ids in greedy_search(eager_model(seed), SRC, 9)}
         assert len(lengths) >= 5 and 0 in lengths and 9 in lengths
 
     def test_never_gives_pad_or_bos(self) -> None:
@@ -117,8 +117,8 @@ class TestGreedy:
         assert {type(token) for ids in found for token in ids} == {int}
 
     @pytest.mark.parametrize("seed", range(5))
-    def test_finished_rows_leave(self, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
-        model, sizes = talker(seed), recorded(monkeypatch)
+    def test_finished_rows_are_dropped(self, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
+        model, sizes = eager_model(seed), recorded(monkeypatch)
         found = greedy_search(model, SRC, 9)
         assert sizes == [n for t in range(9) if (n := sum(len(ids) >= t for ids in found))]
 
@@ -133,7 +133,7 @@ class TestGreedy:
 
 
 def recorded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Return a list to which every step of the searches from now on adds the number of its rows."""
+    """Return a list. From now on every step of a search appends the number of its rows."""
     sizes = []
 
     class Recorder(CachedDecoder):
@@ -150,31 +150,31 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 class TestBeam:
     @given(SEED, st.integers(1, 5), st.integers(0, 5), st.sampled_from([0.0, 0.6, 1.0, 3.0]))
-    def test_is_the_search_that_is_described(self, seed: int, beam: int, max_len: int, alpha: float) -> None:
-        model = talker(seed)
+    def test_equals_the_slow_search(self, seed: int, beam: int, max_len: int, alpha: float) -> None:
+        model = eager_model(seed)
         found = beam_search(model, SRC, beam, max_len, alpha)
         assert len(found) == 4
         for row, hypotheses in zip(SRC, found, strict=True):
             assert_alike(hypotheses, slow_beam(model, row[None], beam, max_len, alpha))
 
-    def test_does_not_stop_while_a_longer_target_may_overtake(self) -> None:
-        """With one beam and a high penalty: greedy search ends early, and going on is often better."""
-        overtaken = 0
+    def test_goes_on_while_a_longer_target_can_score_higher(self) -> None:
+        """With one beam and a high penalty, a longer target often scores higher than that of greedy search."""
+        longer = 0
         for seed in range(8):
-            model = talker(seed)
+            model = eager_model(seed)
             greedy = greedy_search(model, SRC, 8)
             for row, ids, found in zip(SRC, greedy, beam_search(model, SRC, 1, 8, 3.0), strict=True):
                 assert_alike(found, slow_beam(model, row[None], 1, 8, 3.0))
-                overtaken += len(found[0].ids) > len(ids)
-        assert overtaken >= 5
+                longer += len(found[0].ids) > len(ids)
+        assert longer >= 5
 
     @given(SEED, st.sampled_from([0.0, 0.6, 2.0]))
     def test_a_wide_beam_finds_every_sequence(self, seed: int, alpha: float) -> None:
-        model, row = talker(seed), SRC[:1]
+        model, row = eager_model(seed), SRC[:1]
         sequences = [list(ids) for ids in itertools.product((3, 4), repeat=3)]
         totals = {}
         for ids, log_p in zip(sequences, log_p_of_next(model, row, sequences), strict=True):
-            steps = log_p[np.arange(3), ids]                  # the three tokens' own
+            steps = log_p[np.arange(3), ids]                  # log P of the three tokens
             totals |= {tuple(ids[:n]): float(steps[:n].sum() + log_p[n, EOS]) for n in range(4)}
         every = [Hypothesis(list(ids), log_p, score(len(ids), log_p, alpha)) for ids, log_p in totals.items()]
         every.sort(key=lambda hypothesis: -hypothesis.score)
@@ -184,60 +184,60 @@ class TestBeam:
 
     @given(SEED)
     def test_a_beam_of_one_is_greedy(self, seed: int) -> None:
-        model = talker(seed)
+        model = eager_model(seed)
         found = zip(greedy_search(model, SRC, 9), beam_search(model, SRC, 1, 9, length_penalty=0.0), strict=True)
         for ids, hypotheses in found:
             if len(ids) < 9:                                  # where <eos> was not forced
                 assert [hypothesis.ids for hypothesis in hypotheses] == [ids]
 
     def test_score(self) -> None:
-        for hypothesis in beam_search(talker(3), SRC, 5, 6, length_penalty=0.7)[0]:
+        for hypothesis in beam_search(eager_model(3), SRC, 5, 6, length_penalty=0.7)[0]:
             n = len(hypothesis.ids) + 1                       # with <eos>
             assert hypothesis.score == pytest.approx(hypothesis.log_probability / ((5 + n) / 6) ** 0.7, rel=1e-14)
 
     def test_defaults(self) -> None:
-        model = talker(3)
+        model = eager_model(3)
         assert beam_search(model, SRC) == beam_search(model, SRC, beam=4, max_len=64, length_penalty=0.6)
         assert any(len(hypotheses) == 4 for hypotheses in beam_search(model, SRC))
         model.params["decoder.norm.beta"] = np.ones(6) * 9
-        model.params["output.W"][:, EOS] = -9.0               # the last choice of all, hence only where it is forced
+        model.params["output.W"][:, EOS] = -9.0               # the least likely token: chosen only at the last position
         assert {len(hypothesis.ids) for hypotheses in beam_search(model, SRC) for hypothesis in hypotheses} == {64}
 
     def test_the_penalty_favours_long_targets(self) -> None:
         def total(alpha: float) -> int:
-            found = [beam_search(talker(seed), SRC, 4, 8, alpha) for seed in range(20)]
+            found = [beam_search(eager_model(seed), SRC, 4, 8, alpha) for seed in range(20)]
             return sum(len(hypotheses[0].ids) for rows in found for hypotheses in rows)
 
         assert total(2.0) > total(0.0)
 
     @pytest.mark.parametrize("seed", range(3))
     def test_float32(self, seed: int) -> None:
-        model = talker(seed, dtype=np.float32)
+        model = eager_model(seed, dtype=np.float32)
         for row, hypotheses in zip(SRC, beam_search(model, SRC, 3, 5), strict=True):
             assert_alike(hypotheses, slow_beam(model, row[None], 3, 5, 0.6), tolerance=1e-5)
             assert {type(hypothesis.log_probability) for hypothesis in hypotheses} == {float}
             assert {type(token) for hypothesis in hypotheses for token in hypothesis.ids} <= {int}
 
     def test_log_probabilities_of_float32_logits_are_float64(self) -> None:
-        model = talker(0, dtype=np.float32)
+        model = eager_model(0, dtype=np.float32)
         logits = CachedDecoder(model.params, SRC, model.config).step(np.full(4, BOS))
         expected = log_softmax(logits.astype(np.float64))[:, EOS]
         found = [hypotheses[0].log_probability for hypotheses in beam_search(model, SRC, 1, 0)]
         np.testing.assert_allclose(found, expected, rtol=1e-14)
 
     @given(SEED, st.integers(1, 4))
-    def test_rows_do_not_know_each_other(self, seed: int, beam: int) -> None:
-        model = talker(seed)
+    def test_rows_are_independent(self, seed: int, beam: int) -> None:
+        model = eager_model(seed)
         together = beam_search(model, SRC, beam, 6)
         for row, hypotheses in zip(SRC, together, strict=True):
             assert_alike(hypotheses, beam_search(model, row[None], beam, 6)[0])
 
     @pytest.mark.parametrize("alpha", [0.0, 0.6])
-    def test_finished_sources_leave(self, monkeypatch: pytest.MonkeyPatch, alpha: float) -> None:
-        """A source leaves as soon as the bound of the module's docstring lets it, most of them early."""
+    def test_finished_sources_are_dropped(self, monkeypatch: pytest.MonkeyPatch, alpha: float) -> None:
+        """A source is dropped as soon as the bound in the docstring of the module allows it, often early."""
         early = 0
         for seed in range(8):
-            model = talker(seed)
+            model = eager_model(seed)
             steps = [steps_until_finished(model, row[None], 2, 9, alpha) for row in SRC]
             sizes = recorded(monkeypatch)
             beam_search(model, SRC, 2, 9, alpha)
@@ -245,23 +245,23 @@ class TestBeam:
             early += sum(steps_ < 10 for steps_ in steps)
         assert early >= 8
 
-    def test_a_source_without_living_beginnings_leaves(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """In a vocabulary of <pad>, <bos> and <eos> there is the empty target alone, though two were asked for."""
+    def test_a_source_without_beginnings_is_dropped(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """With <pad>, <bos> and <eos> alone there is one hypothesis, the empty target, even with two beams."""
         sizes = recorded(monkeypatch)
-        for hypotheses in beam_search(talker(0, tgt_vocab=3), SRC, 2, 5):
+        for hypotheses in beam_search(eager_model(0, tgt_vocab=3), SRC, 2, 5):
             assert_alike(hypotheses, [Hypothesis([], hypotheses[0].log_probability, hypotheses[0].log_probability)])
         assert sizes == [8]
 
     @pytest.mark.parametrize("seed", range(3))
     def test_many_beams(self, seed: int) -> None:
-        """So many that a sort that is not stable would mix those that go on."""
-        model = talker(seed, tgt_vocab=12)
+        """There are so many that an unstable sort would change their order."""
+        model = eager_model(seed, tgt_vocab=12)
         for row, hypotheses in zip(SRC, beam_search(model, SRC, 20, 3), strict=True):
             assert_alike(hypotheses, slow_beam(model, row[None], 20, 3, 0.6))
 
 
 def steps_until_finished(model: Transformer, src: Array, beam: int, max_len: int, alpha: float) -> int:
-    """The positions after which nothing that lives can score above the `beam`-th that has ended."""
+    """Return the number of positions after which no beginning can still score above the last of `beam` ended ones."""
     for t, (best, ended) in enumerate(slow_steps(model, src, beam, max_len, alpha)):
         if len(ended) == beam and ended[-1].score >= best / penalty(max_len + 1, alpha):
             return t + 1
@@ -270,19 +270,19 @@ def steps_until_finished(model: Transformer, src: Array, beam: int, max_len: int
 
 class TestEdges:
     def test_no_tokens_allowed(self) -> None:
-        model = talker(0)
+        model = eager_model(0)
         assert greedy_search(model, SRC, 0) == [[], [], [], []]
         for row, hypotheses in zip(SRC, beam_search(model, SRC, 3, 0), strict=True):
             log_p = float(log_p_of_next(model, row[None], [[]])[0, -1, EOS])
             assert_alike(hypotheses, [Hypothesis([], log_p, log_p)])
 
     def test_no_rows(self) -> None:
-        assert greedy_search(talker(0), SRC[:0], 5) == []
-        assert beam_search(talker(0), SRC[:0], 2, 5) == []
+        assert greedy_search(eager_model(0), SRC[:0], 5) == []
+        assert beam_search(eager_model(0), SRC[:0], 2, 5) == []
 
     def test_no_source_tokens(self) -> None:
-        """An empty source is like one of pads."""
-        model = talker(0)
+        """An empty source equals a source of pads."""
+        model = eager_model(0)
         assert greedy_search(model, SRC[:, :0], 5) == greedy_search(model, np.zeros((4, 5), int), 5)
 
     @pytest.mark.parametrize(
@@ -297,8 +297,8 @@ class TestEdges:
     )
     def test_bad_input(self, src: Any, max_len: int, error: type[Exception], message: str) -> None:
         def searches() -> Iterator[Any]:
-            yield lambda: greedy_search(talker(0), src, max_len)
-            yield lambda: beam_search(talker(0), src, 2, max_len)
+            yield lambda: greedy_search(eager_model(0), src, max_len)
+            yield lambda: beam_search(eager_model(0), src, 2, max_len)
 
         for call in searches():
             with pytest.raises(error) as caught:
@@ -308,7 +308,7 @@ class TestEdges:
     @pytest.mark.parametrize("value", [np.nan, np.inf])
     @pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")   # inf − inf on the way
     def test_a_model_that_is_not_finite(self, value: float) -> None:
-        model = talker(0)
+        model = eager_model(0)
         model.params["decoder.norm.gamma"][1] = value
         for call in (lambda: greedy_search(model, SRC, 3), lambda: beam_search(model, SRC, 2, 3)):
             with pytest.raises(FloatingPointError, match=r"^logits of position 0: expected finite numbers"):
@@ -318,12 +318,12 @@ class TestEdges:
     def test_bad_workers(self, workers: Any, error: type[Exception]) -> None:
         for call in (greedy_search, beam_search):
             with pytest.raises(error, match=r"^workers: expected "):
-                call(talker(0), SRC, 3, workers=workers)
+                call(eager_model(0), SRC, 3, workers=workers)
 
-    def test_numbers_beyond_the_largest(self) -> None:
-        """Their squares would make a layer norm zero, and its output a number like any other."""
+    def test_overflow_is_an_error(self) -> None:
+        """Otherwise squares of ∞ would make the output of a layer norm 0, a finite number."""
         for name, where in [("encoder.norm.gamma", "source"), ("target_embedding.W_E", "logits of position 0")]:
-            model = talker(0)
+            model = eager_model(0)
             model.params[name] *= 1e200
             model.params["encoder.0.feed_forward.W_2"] *= 1e200 if where == "source" else 1
             for call in (lambda: greedy_search(model, SRC, 3), lambda: beam_search(model, SRC, 2, 3)):  # noqa: B023
@@ -344,23 +344,23 @@ class TestEdges:
     )
     def test_bad_options(self, options: dict[str, Any], message: str) -> None:
         with pytest.raises((TypeError, ValueError)) as caught:
-            beam_search(**{"model": talker(0), "src": SRC} | options)
+            beam_search(**{"model": eager_model(0), "src": SRC} | options)
         assert str(caught.value) == message
         if options.keys() <= {"model", "max_len"}:
             with pytest.raises((TypeError, ValueError)) as caught:
-                greedy_search(**{"model": talker(0), "src": SRC, "max_len": 3} | options)
+                greedy_search(**{"model": eager_model(0), "src": SRC, "max_len": 3} | options)
             assert str(caught.value) == message
 
-    def test_as_large_as_memory_has_room_for(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        asked: list[Any] = []
+    def test_the_room_that_is_checked(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        checked: list[Any] = []
         for module in (beam, checks):
-            monkeypatch.setattr(module, "check_room", lambda *args: asked.append(args))
-        greedy_search(talker(0), SRC, 3)
-        beam_search(talker(0), SRC, 2, 3)
-        assert asked == [("max_len", 4 * 4), ("max_len", 4 * 4), ("beam", 4 * 2 * (2 + 5))]
+            monkeypatch.setattr(module, "check_room", lambda *args: checked.append(args))
+        greedy_search(eager_model(0), SRC, 3)
+        beam_search(eager_model(0), SRC, 2, 3)
+        assert checked == [("max_len", 4 * 4), ("max_len", 4 * 4), ("beam", 4 * 2 * (2 + 5))]
 
     def test_numpy_scalars(self) -> None:
-        model, three, two = talker(0), np.int64(3), np.uint8(2)
+        model, three, two = eager_model(0), np.int64(3), np.uint8(2)
         assert greedy_search(model, SRC, three, workers=two) == greedy_search(model, SRC, 3)
         found = beam_search(model, SRC, two, three, np.float32(0.5))
         assert found == beam_search(model, SRC, 2, 3, 0.5)
@@ -372,15 +372,15 @@ class TestEdges:
 
     def test_bad_beams(self) -> None:
         with pytest.raises(ValueError, match=r"^beam: expected 1 or more, got 0$"):
-            beam_search(talker(0), SRC, 0)
+            beam_search(eager_model(0), SRC, 0)
         with pytest.raises(ValueError, match=r"^length_penalty: expected 0 ≤ length_penalty < 16, got -0\.1$"):
-            beam_search(talker(0), SRC, 2, length_penalty=-0.1)
+            beam_search(eager_model(0), SRC, 2, length_penalty=-0.1)
 
 
 class TestWorkers:
     @given(SEED, st.integers(1, 7), st.integers(1, 9))
     def test_rows_come_back_in_their_order(self, seed: int, workers: int, rows: int) -> None:
-        model, src = talker(seed), np.random.default_rng(seed).integers(0, 9, (rows, 5))
+        model, src = eager_model(seed), np.random.default_rng(seed).integers(0, 9, (rows, 5))
         assert greedy_search(model, src, 6, workers=workers) == greedy_search(model, src, 6, workers=1)
         together, alone = (beam_search(model, src, 3, 6, workers=n) for n in (workers, 1))
         for found, expected in zip(together, alone, strict=True):
@@ -391,7 +391,7 @@ class TestWorkers:
     def test_every_worker_has_a_shard(
         self, monkeypatch: pytest.MonkeyPatch, search_: Any, workers: int, rows: int
     ) -> None:
-        """Each takes its first step before any takes its second, hence all run at once, also more than cores."""
+        """All workers wait at their first step for each other, so they run at once, even if there are fewer cores."""
         barrier = threading.Barrier(min(workers, rows))
 
         class Waiting(CachedDecoder):
@@ -402,10 +402,10 @@ class TestWorkers:
 
         for module in (beam, greedy):
             monkeypatch.setattr(module, "CachedDecoder", Waiting)
-        search_(talker(0), np.resize(SRC, (rows, 5)), max_len=2, workers=workers)
+        search_(eager_model(0), np.resize(SRC, (rows, 5)), max_len=2, workers=workers)
         assert not barrier.broken
 
-    def test_few_rows_stay_in_this_thread(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_few_rows_take_one_thread(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(workers, "cores", lambda: 2)
         monkeypatch.setattr(workers, "can_limit_blas", lambda: True)
         monkeypatch.setattr("npattn._internal.system.workers.one_blas_thread", contextlib.nullcontext)
@@ -420,20 +420,20 @@ class TestWorkers:
         monkeypatch.setattr(workers, "LEAST", 6)
         monkeypatch.setattr(workers, "cores", lambda: 2)
         monkeypatch.setattr(workers, "can_limit_blas", lambda: True)
-        for beam, shard in ((2, 8), (3, 6)):                  # 8 rows and 12, which make two shards
+        for k, shard in ((2, 8), (3, 6)):                     # 8 rows make one shard, 12 rows two
             sizes = recorded(monkeypatch)
-            beam_search(talker(0), SRC, beam, 0)
+            beam_search(eager_model(0), SRC, k, 0)
             assert set(sizes) == {shard}
 
-    def test_errors_come_through(self) -> None:
-        model = talker(0)
+    def test_errors_of_workers_are_raised(self) -> None:
+        model = eager_model(0)
         model.params["output.W"][2, 3] = np.nan
         with pytest.raises(FloatingPointError, match=r"^logits of position 0: "):
             greedy_search(model, SRC, 3, workers=2)
 
 
 def thread_names(src: Array) -> list[str]:
-    time.sleep(0.01)                                          # long enough for the other thread to take its own
+    time.sleep(0.01)                                          # long enough for the other thread to start its shard
     return [threading.current_thread().name] * len(src)
 
 
@@ -449,12 +449,12 @@ class TestHelpers:
 
     @pytest.mark.parametrize("k", [1, 2, 3, 8, 50, 299, 300])
     def test_top_of_many(self, k: int) -> None:
-        """More than a selection would sort on its way."""
+        """There are so many that a selection does not sort them by chance."""
         values = np.random.default_rng(k).permuted(np.tile(np.arange(300.0), (9, 1)), axis=1)
         found = np.take_along_axis(values, top(values, k), 1)
         np.testing.assert_array_equal(found, np.tile(np.arange(299.0, 299.0 - k, -1), (9, 1)))
 
-    def test_top_puts_equals_in_order(self) -> None:
+    def test_top_keeps_the_order_of_equal_values(self) -> None:
         assert top(np.array([[1.0, 3.0, 1.0, 3.0, 3.0, 1.0]]), 6).tolist() == [[1, 3, 4, 0, 2, 5]]
 
     @given(SEED, st.integers(1, 4), st.integers(2, 6), st.integers(1, 3))
@@ -468,7 +468,7 @@ class TestHelpers:
         np.testing.assert_array_equal(found, totals[np.arange(B)[:, None], beams, tokens])
 
     def test_of_equal_scores_the_earlier_comes_first(self) -> None:
-        """So many that a sort that is not stable would mix them."""
+        """There are so many that an unstable sort would change their order."""
         ended = Ended(1, 60, 2)
         for t in range(2):
             ended.add(np.array([0]), -(np.arange(60)[None] % 3.0), np.arange(60)[None], t, 0.0)

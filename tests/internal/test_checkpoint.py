@@ -1,4 +1,4 @@
-"""Checkpoints: what was saved comes back bit for bit, if it is what was expected."""
+"""Checkpoints return the saved arrays bit for bit, and refuse other arrays than expected."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class TestRoundTrip:
     def test_arrays_and_metadata_come_back(self, path: Path) -> None:
         arrays, metadata = load_arrays(path)
         assert same(arrays, ARRAYS) and metadata == METADATA
-        arrays["W_K"][0] = 1  # one may write into what comes back
+        arrays["W_K"][0] = 1  # the arrays are writeable
 
     @given(seed=st.integers(0, 2**32), data=st.data())
     def test_any_dtype_shape_order_and_name(self, tmp_path_factory: Any, seed: int, data: st.DataObject) -> None:
@@ -76,7 +76,7 @@ class TestRoundTrip:
             assert np.array_equal(file["W_K"], ARRAYS["W_K"])
             assert json.loads(file["__npattn__"].tobytes()) == {"format": 1, "metadata": METADATA}
 
-    def test_adam_goes_on_from_a_file(self, tmp_path: Path) -> None:
+    def test_adam_continues_from_a_file(self, tmp_path: Path) -> None:
         params = {"W": np.ones((2, 3), np.float32)}
         adam, again = Adam(params), Adam(params)
         adam.step({"W": np.full((2, 3), 0.3, np.float32)})
@@ -125,7 +125,7 @@ class TestRefusesToSave:
             ({}, {"deep": nested(10**5)}, ValueError, "metadata: expected what JSON can hold: .*recursion"),
         ],
     )
-    def test_what_it_could_not_give_back(
+    def test_names_dtypes_and_values_that_would_not_come_back(
         self, path: Path, arrays: Any, metadata: Any, error: type[Exception], message: str
     ) -> None:
         with pytest.raises(error, match=message):

@@ -1,4 +1,4 @@
-"""No damaged or forged file is taken for a checkpoint, and every refusal is one CheckpointError."""
+"""Every damaged or forged file is refused with a CheckpointError."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def path(tmp_path: Path) -> Path:
 
 
 class TestDamage:
-    """Whatever happens to a file by accident, the checksum sees."""
+    """The checksum finds every accidental change."""
 
     def refused(self, path: Path, content: bytes) -> None:
         path.write_bytes(content)
@@ -55,7 +55,7 @@ class TestDamage:
         for content in (b"", b"hello", pickle.dumps(ARRAYS), plain.getvalue(), bytes(10_000)):
             self.refused(path, content)
 
-    def test_a_missing_file_is_the_operating_system_s_error(self, tmp_path: Path) -> None:
+    def test_a_missing_file_raises_the_error_of_the_operating_system(self, tmp_path: Path) -> None:
         with pytest.raises(FileNotFoundError, match=r"nowhere\.npz"):
             load_arrays(tmp_path / "nowhere.npz")
 
@@ -65,7 +65,7 @@ ONES = npy(np.ones(3))
 
 
 class TestForgery:
-    """Files made up by somebody who can compute a checksum."""
+    """Files with wrong content and a right checksum."""
 
     def test_a_good_one_is_accepted(self, tmp_path: Path) -> None:
         (tmp_path / "x").write_bytes(archive(("W.npy", ONES), HEADER))
@@ -109,8 +109,8 @@ class TestForgery:
         with pytest.raises(CheckpointError, match="twice"):
             load_arrays(tmp_path / "x")
 
-    def test_members_that_lie_on_one_another(self, tmp_path: Path) -> None:
-        """A directory that lists the same bytes many times would make a small file large."""
+    def test_members_that_overlap(self, tmp_path: Path) -> None:
+        """A directory that lists the same bytes many times would turn a small file into large arrays."""
         content = archive(HEADER, *((f"{i}.npy", npy(np.zeros(2000))) for i in range(4)))
         offsets = [content.find(b"%d.npy" % i) - 30 for i in range(4)]
         directory = content.index(b"PK\1\2")
@@ -125,10 +125,9 @@ class TestForgery:
             load_arrays(tmp_path / "x")
 
 
-
 @pytest.mark.parametrize("field", ["n_encoder_layers", "n_decoder_layers", "d_model", "d_ff", "src_vocab"])
 def test_a_model_that_claims_to_be_huge(tmp_path: Path, field: str) -> None:
-    """It is refused before anything of that size is made, were it only a list of names."""
+    """It is refused before anything of that size is made, even a list of names."""
     config = TransformerConfig(5, 6, d_model=4, n_heads=2, d_ff=3, n_encoder_layers=1, n_decoder_layers=1)
     huge = dataclasses.asdict(config) | {field: 10**12}
     save_arrays(tmp_path / "x", dict(Transformer(config).params), {"config": huge})
@@ -139,7 +138,7 @@ def test_a_model_that_claims_to_be_huge(tmp_path: Path, field: str) -> None:
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 def test_three_hundred_at_random(tmp_path: Path) -> None:
-    """Never another exception, and never another array; `tests/soak fuzz` tries many more."""
+    """No other exception and no other arrays appear; `tests/soak fuzz` tries many more files."""
     counts = fuzz(tmp_path, 300, np.random.default_rng(1))
     assert counts["damaged, refused"] == counts["forged, refused"] == 100
     assert counts["damaged and sealed, refused"] > 50 and counts.total() == 300

@@ -1,4 +1,4 @@
-"""A save that is interrupted, by whatever it is, leaves the old file or the new one."""
+"""An interrupted save leaves the old file or the new one."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def path(tmp_path: Path) -> Path:
 
 
 class TestInterruption:
-    """Whatever stops a save, the old file is still there, and no temporary one."""
+    """After an interruption the old file is still there, and no temporary file."""
 
     def intact(self, path: Path, save: Callable[[], None], error: type[BaseException], message: str) -> BaseException:
         with pytest.raises(error, match=message) as caught:
@@ -35,7 +35,7 @@ class TestInterruption:
         assert same(load_arrays(path)[0], ARRAYS) and os.listdir(path.parent) == [path.name]
         return caught.value
 
-    @pytest.mark.skipif(sys.platform == "win32", reason="limits the size of a file as POSIX systems can")
+    @pytest.mark.skipif(sys.platform == "win32", reason="only POSIX systems limit the size of a file")
     def test_no_space_left(self, path: Path) -> None:
         import resource
 
@@ -56,23 +56,26 @@ class TestInterruption:
         monkeypatch.setattr(os, "fsync", interrupt)
         self.intact(path, lambda: save_arrays(path, {}, {}), KeyboardInterrupt, "^$")
 
-    def test_a_folder_that_is_not_there(self, tmp_path: Path) -> None:
+    def test_a_missing_folder(self, tmp_path: Path) -> None:
         with pytest.raises(FileNotFoundError, match=r"cannot write: .*model\.npz"):
-            save_arrays(tmp_path / "nowhere" / "model.npz", ARRAYS, {})
+            save_arrays(tmp_path / "missing" / "model.npz", ARRAYS, {})
         assert os.listdir(tmp_path) == []
 
-    def test_a_folder_in_its_place(self, tmp_path: Path) -> None:
+    def test_a_folder_with_the_name_of_the_file(self, tmp_path: Path) -> None:
         (tmp_path / "model.npz").mkdir()
         with pytest.raises(OSError, match=r"cannot write: .*model\.npz"):
             save_arrays(tmp_path / "model.npz", ARRAYS, {})
         assert os.listdir(tmp_path) == ["model.npz"]
 
-    def test_what_a_killed_process_left_is_removed(self, path: Path) -> None:
-        left, others = path.with_name(f".model.npz.{'0a' * 8}.tmp"), path.with_name(f".model.npz.b.{'0a' * 8}.tmp")
-        left.touch()
-        others.touch()
-        save_arrays(path, ARRAYS, {})
-        assert sorted(os.listdir(path.parent)) == sorted([path.name, others.name])
+    @pytest.mark.parametrize("name", ["model.npz", "[a].npz"])
+    def test_the_temporary_file_of_a_killed_process_is_removed(self, tmp_path: Path, name: str) -> None:
+        """Files with similar names stay."""
+        others = {f".{name}.b.{'0a' * 8}.tmp", f".a{name}.{'0a' * 8}.tmp", f".{name}.{'0g' * 8}.tmp", f".{name}.0a.tmp"}
+        others |= {f"{name}.{'0a' * 8}.tmp", f".{name}.{'0a' * 9}.tmp", f".a.npz.{'0a' * 8}.tmp"}
+        for other in (*others, f".{name}.{'0a' * 8}.tmp", f".{name}.{'9f' * 8}.tmp"):
+            (tmp_path / other).touch()
+        save_arrays(tmp_path / name, ARRAYS, {})
+        assert set(os.listdir(tmp_path)) == {name, *others}
 
     @pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL")
     def test_kill_9(self, path: Path) -> None:
@@ -97,7 +100,7 @@ class TestInterruption:
             assert len(os.listdir(path.parent)) <= 2
 
 
-def test_text_is_replaced_as_a_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_text_is_replaced_completely_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_text(tmp_path / "run.json", "二〇二五\n")
     assert (tmp_path / "run.json").read_bytes() == "二〇二五\n".encode()
     monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(PermissionError(13, "no")))

@@ -1,4 +1,4 @@
-"""What is said of arguments that are no arrays, word for word; what is right comes back as a value of Python's own."""
+"""Arguments that are not arrays: the exact messages for wrong values, and the Python types of right ones."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from npattn._internal.checks import (
+    Interval,
     check_choice,
     check_dtype,
     check_flag,
@@ -19,6 +20,7 @@ from npattn._internal.checks import (
     check_integer,
     check_number,
     check_path,
+    check_random,
     check_room,
     check_size,
     shown,
@@ -49,10 +51,17 @@ REFUSED: dict[str, Callable[[], Any]] = {
     "ValueError: p: expected 0 ≤ p < 1, got an integer of 1329 bits": lambda: check_number("p", 10**400, 0, 1),
     "ValueError: p: expected 0 ≤ p ≤ inf, got an integer of 1329 bits":
         lambda: check_number("p", -(10**400), 0, ends="[]"),
+    "TypeError: scale: expected a number, got None": lambda: Interval(0, 1)("scale", None),
+    "TypeError: scale: expected a number, got 'a'": lambda: Interval(optional=True)("scale", "a"),
+    "ValueError: scale: expected 0 ≤ scale < 1, got 1": lambda: Interval(0, 1)("scale", 1),
+    "ValueError: scale: expected 0 < scale ≤ 1, got 0": lambda: Interval(0, 1, "(]", optional=True)("scale", 0),
+    "ValueError: scale: expected -inf ≤ scale < inf, got inf": lambda: Interval()("scale", math.inf),
     "TypeError: causal: expected True or False, got 1": lambda: check_flag("causal", 1),  # type: ignore[arg-type]
     "ValueError: norm: expected one of pre, post, got 'no'": lambda: check_choice("norm", "no", ("pre", "post")),
     "ValueError: norm: expected one of pre, post, got an array of <U3 (2,)":
         lambda: check_choice("norm", np.array(["pre", "a"]), ("pre", "post")),  # type: ignore[arg-type]
+    "TypeError: rng: expected a numpy.random.Generator or None, got int":
+        lambda: check_random("rng", 3),  # type: ignore[arg-type]
     "TypeError: rng: expected a numpy.random.Generator or an integer seed, got None":
         lambda: check_generator("rng", None),  # type: ignore[arg-type]
     "TypeError: rng: expected a numpy.random.Generator or an integer seed, got True":
@@ -73,13 +82,13 @@ REFUSED: dict[str, Callable[[], Any]] = {
 
 
 @pytest.mark.parametrize("message", REFUSED)
-def test_refused(message: str) -> None:
+def test_a_wrong_value_is_refused(message: str) -> None:
     with pytest.raises((TypeError, ValueError)) as caught:
         REFUSED[message]()
     assert f"{caught.type.__name__}: {caught.value}" == message
 
 
-TAKEN: list[tuple[Callable[[], Any], Any]] = [
+ACCEPTED: list[tuple[Callable[[], Any], Any]] = [
     (lambda: check_integer("n", 2**63 - 1), 2**63 - 1),
     (lambda: check_integer("n", -(2**63)), -(2**63)),
     (lambda: check_integer("n", np.int8(-3)), -3),
@@ -108,18 +117,27 @@ TAKEN: list[tuple[Callable[[], Any], Any]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("call", "expected"), TAKEN)
-def test_taken(call: Callable[[], Any], expected: Any) -> None:
+@pytest.mark.parametrize(("call", "expected"), ACCEPTED)
+def test_a_right_value_is_returned(call: Callable[[], Any], expected: Any) -> None:
     got = call()
     assert got == expected and type(got) is type(expected)
 
 
-def test_what_is_taken_and_returns_nothing() -> None:
+def test_checks_that_return_nothing() -> None:
     check_choice("norm", "pre", ("pre", "post"))
     check_room("N", 0)
+    check_random("rng", None)
+    check_random("rng", np.random.default_rng())
 
 
-def test_text_of_many_lines_is_one_line() -> None:
+def test_an_interval_is_a_check() -> None:
+    Interval(0, 1)("p", 0)
+    Interval(0, 1, "(]")("p", np.float32(1))
+    Interval(0, 1, optional=True)("p", None)
+    Interval()("p", -math.inf)
+
+
+def test_text_of_several_lines_becomes_one_line() -> None:
     assert shown([np.eye(2)]) == "[array([[1., 0.], [0., 1.]])]"
 
 
@@ -129,7 +147,7 @@ def test_generators_and_seeds() -> None:
     assert check_generator("rng", np.int64(5)).random() == np.random.default_rng(5).random()
 
 
-def test_room_is_that_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_room_is_the_memory_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     check_room("N", memory() // 8)
     check_room("N", memory() // 2, itemsize=2)
     with pytest.raises(ValueError, match=r"^N: "):
@@ -138,10 +156,6 @@ def test_room_is_that_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
         check_room("N", memory() + 1, itemsize=1)
     sizes = {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 1000}
     monkeypatch.setattr(_scalars.os, "sysconf", sizes.__getitem__)
-    memory.cache_clear()
     assert memory() == 4_096_000
     monkeypatch.delattr(_scalars.os, "sysconf")
-    memory.cache_clear()
     assert memory() == sys.maxsize
-    monkeypatch.undo()
-    memory.cache_clear()

@@ -1,4 +1,4 @@
-"""States in files of others: what comes in is what was written, and what is damaged is refused."""
+"""Files of named arrays for other programs: the same arrays come back, and damaged files are refused."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ def path(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     return tmp_path / f"state{request.param}"
 
 
-def test_what_is_saved_comes_back(path: Path) -> None:
+def test_the_saved_arrays_come_back(path: Path) -> None:
     save_state(path, STATE)
     loaded = load_state(path)
     assert same(dict(sorted(loaded.items())), dict(sorted(STATE.items())))
-    loaded["scale"][...] = 1                                  # one may write into what comes back
+    loaded["scale"][...] = 1                                  # the arrays are writeable
 
 
 @pytest.mark.parametrize("layout", ["Fortran", "strided", "reversed", "big-endian", "read-only", "list"])
 def test_any_layout_of_memory(path: Path, layout: str) -> None:
-    """safetensors 0.8.0 writes an array in Fortran order as if it were in C order: 0 3 1 4 2 5 for 0 1 2 3 4 5."""
+    """safetensors 0.8.0 treats an array in Fortran order like one in C order: 0 3 1 4 2 5 for 0 1 2 3 4 5."""
     array = np.arange(24.0).reshape(4, 6)
     given: Any = {
         "Fortran": np.asfortranarray(array), "strided": np.repeat(array, 2, 1)[:, ::2], "list": array.tolist(),
@@ -53,7 +53,7 @@ def test_any_layout_of_memory(path: Path, layout: str) -> None:
     assert same(load_state(path), {"W": array})
 
 
-def test_what_savez_wrote(tmp_path: Path) -> None:
+def test_a_file_of_savez(tmp_path: Path) -> None:
     arrays = STATE | {"W": np.asfortranarray(STATE["layers.0.weight"]), "big": np.ones(3, ">f4")}
     np.savez(tmp_path / "state.npz", **arrays)  # type: ignore[arg-type]
     loaded = load_state(tmp_path / "state.npz")
@@ -61,7 +61,7 @@ def test_what_savez_wrote(tmp_path: Path) -> None:
     assert all(array.flags.c_contiguous for array in loaded.values())
 
 
-def test_what_safetensors_wrote_and_reads(tmp_path: Path) -> None:
+def test_files_from_and_for_safetensors(tmp_path: Path) -> None:
     numpy = pytest.importorskip("safetensors.numpy")
     numpy.save_file(STATE, tmp_path / "theirs.safetensors")
     assert load_state(tmp_path / "theirs.safetensors").keys() == STATE.keys()
@@ -71,7 +71,7 @@ def test_what_safetensors_wrote_and_reads(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["state.pt", "state.pth", "state", "state.npz.bak"])
-def test_files_of_another_kind(tmp_path: Path, name: str) -> None:
+def test_files_with_another_suffix(tmp_path: Path, name: str) -> None:
     for call in (lambda: load_state(tmp_path / name), lambda: save_state(tmp_path / name, STATE)):
         with pytest.raises(ValueError, match=r"path: expected a file with the suffix \.npz or \.safetensors") as error:
             call()
@@ -81,11 +81,11 @@ def test_files_of_another_kind(tmp_path: Path, name: str) -> None:
 def test_without_safetensors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "safetensors", None)
     for call in (lambda path: load_state(path), lambda path: save_state(path, STATE)):
-        with pytest.raises(ModuleNotFoundError, match=r"pip install npattn\[safetensors\]"):
+        with pytest.raises(ModuleNotFoundError, match=r'pip install "npattn\[safetensors\]"'):
             call(tmp_path / "state.safetensors")
 
 
-def test_a_file_that_is_not_there(path: Path) -> None:
+def test_a_missing_file(path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         load_state(path)
 
@@ -125,7 +125,7 @@ def test_bad_safetensors_files(tmp_path: Path) -> None:
 
 
 def test_random_damage(path: Path) -> None:
-    """One error, or in an .npz file the same arrays: its checksums notice every other number."""
+    """Every damaged file raises a CheckpointError, or an .npz file still has the same arrays."""
     save_state(path, STATE)
     content, rng = path.read_bytes(), np.random.default_rng(0)
     for _ in range(300):
@@ -147,7 +147,7 @@ def test_random_damage(path: Path) -> None:
         ({"a" * 70_000: np.ones(2)}, ValueError, "at most 65,531 bytes"),
     ],
 )
-def test_what_cannot_be_written(path: Path, state: dict[str, Any], error: type[Exception], message: str) -> None:
+def test_states_that_cannot_be_written(path: Path, state: dict[str, Any], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         save_state(path, state)
     assert not path.exists()

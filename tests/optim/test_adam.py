@@ -1,4 +1,4 @@
-"""Adam by hand, against PyTorch's numbers, and on every kind of memory."""
+"""Adam against its algorithm and PyTorch's numbers, on every memory layout."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from npattn import Adam, Parameters
 from npattn._internal.checks import Array
-from npattn.optim.buffers import CHUNK
+from npattn.optim.buffers import PIECE
 from support.named_arrays import draw, flat, same
 
 GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "optim.npz")
@@ -24,7 +24,7 @@ DTYPES = st.sampled_from([np.float32, np.float64])
 def textbook(
     p: Array, gradients: list[Array], lr: float, betas: tuple[float, float], eps: float, decay: float
 ) -> Array:
-    """Algorithm 1 as it is printed, with decoupled weight decay."""
+    """Algorithm 1 as in the paper, with decoupled weight decay."""
     m, v = np.zeros_like(p), np.zeros_like(p)
     for t, g in enumerate(gradients, 1):
         m = betas[0] * m + (1 - betas[0]) * g
@@ -87,8 +87,8 @@ def test_flat_and_named_parameters_give_the_same_bits(seed: int, dtype: Any) -> 
         assert all(np.array_equal(p, buffer[name]) for buffer in buffers)
 
 
-def test_matrices_side_by_side_meet_their_own_gradients() -> None:
-    """Parameters whose matrices share a block, with gradients that lie one behind the other, and the reverse."""
+def test_matrices_side_by_side_get_their_own_gradients() -> None:
+    """Parameters and gradients, each with matrices in one block or one after another."""
     rng = np.random.default_rng(4)
     shapes = {"W_Q": (3, 2), "W_K": (3, 2), "b": (2,)}
     start, gradient = ({name: rng.normal(size=shape) for name, shape in shapes.items()} for _ in range(2))
@@ -104,7 +104,7 @@ def test_matrices_side_by_side_meet_their_own_gradients() -> None:
         assert same(params, expected)
 
 
-@pytest.mark.parametrize("shape", [(3, 4), (CHUNK // 64 + 1, 129)])
+@pytest.mark.parametrize("shape", [(3, 4), (PIECE // 64 + 1, 129)])
 def test_updates_any_memory_layout_in_place(shape: tuple[int, int]) -> None:
     rng = np.random.default_rng(5)
     rows, columns = shape
@@ -138,28 +138,28 @@ def test_epsilon_stands_outside_the_root_and_t_starts_at_1(dtype: Any) -> None:
     np.testing.assert_allclose(params["w"], -1e-3 * 1e-10 / (1e-10 + 1e-8), rtol=1e-6)  # −9.90e-6
 
 
-def test_the_first_step_has_the_length_of_the_rate_whatever_the_gradient() -> None:
+def test_the_first_step_has_the_length_of_the_rate_for_any_gradient() -> None:
     params = {"w": np.zeros(4)}
     Adam(params, lr=0.5).step({"w": np.array([1e150, -3.0, 1e-3, 0.0])})
     np.testing.assert_allclose(params["w"], [-0.5, 0.5, -0.5, 0.0], rtol=1e-5)
 
 
-def test_decays_matrices_only_and_apart_from_the_gradient() -> None:
+def test_decays_matrices_only_and_independently_of_the_gradient() -> None:
     params = {"W": np.full((2, 2), 4.0), "b": np.full(2, 4.0), "gamma": np.full(2, 4.0)}
     adam = Adam(params, lr=0.5, weight_decay=0.1)
     adam.step({name: np.zeros_like(p) for name, p in params.items()})
     assert (params["W"] == 4 * (1 - 0.5 * 0.1)).all() and (params["b"] == 4).all() and (params["gamma"] == 4).all()
 
 
-def test_decays_what_the_caller_chooses_by_name() -> None:
+def test_a_function_chooses_by_name_what_decays() -> None:
     params = {"W": np.full((2, 2), 4.0), "b": np.full(2, 4.0)}
     adam = Adam(params, lr=0.5, weight_decay=0.1, decay=lambda name, parameter: name == "b")
     adam.step({name: np.zeros_like(p) for name, p in params.items()})
     assert (params["W"] == 4).all() and (params["b"] == 4 * (1 - 0.5 * 0.1)).all()
 
 
-def test_a_gradient_that_may_only_be_read() -> None:
-    """One number shown as a matrix, say, as a sum hands its gradient back."""
+def test_a_read_only_gradient() -> None:
+    """For example one number as a matrix, the gradient of a sum."""
     params, same_for_all = {"W": np.zeros((2, 3))}, {"W": np.full((2, 3), -2.0)}
     Adam(params).step({"W": np.broadcast_to(np.array(5.0), (2, 3))})
     Adam(same_for_all).step({"W": np.full((2, 3), 5.0)})
@@ -175,7 +175,7 @@ def test_a_rate_for_one_step() -> None:
     np.testing.assert_allclose(params["w"], -0.25)
 
 
-def test_a_rate_from_numpy_is_a_rate_from_python() -> None:
+def test_rates_of_numpy_and_of_python_give_the_same_bits() -> None:
     grads = {"w": np.random.default_rng(0).normal(size=1000).astype(np.float32)}
     results = []
     for kind in (float, np.float64):
@@ -186,7 +186,7 @@ def test_a_rate_from_numpy_is_a_rate_from_python() -> None:
 
 
 @pytest.mark.parametrize("flatten", [False, True])
-def test_goes_on_from_its_state_with_the_same_bits(flatten: bool) -> None:
+def test_continues_from_its_state_with_the_same_bits(flatten: bool) -> None:
     rng = np.random.default_rng(3)
     whole: Any = draw(rng)
     interrupted: Any = {name: p.copy() for name, p in whole.items()}
@@ -201,15 +201,15 @@ def test_goes_on_from_its_state_with_the_same_bits(flatten: bool) -> None:
     state = first.state_dict()
     second.load_state_dict(state)
     for array in state.values():
-        array[...] = 99  # a copy went out, and a copy in
+        array[...] = 99  # saving and loading both copy
     for grads in gradients[2:]:
         second.step(grads)
     assert second.t == 4
     assert same(whole, interrupted)
 
 
-def test_a_state_of_before_the_first_step() -> None:
-    """m and v of 0 and t = 0, as after a gradient of 0: nothing is wrong with them."""
+def test_a_state_from_before_the_first_step() -> None:
+    """m and v of 0 and t = 0 are allowed, as after a gradient of 0."""
     fresh, used = Adam({"w": np.ones(2)}), Adam({"w": np.ones(2)})
     used.step({"w": np.ones(2)})
     used.load_state_dict(fresh.state_dict())
@@ -234,10 +234,10 @@ def test_needs_no_large_temporaries() -> None:
     adam.step(grads)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert peak < 1.5 * CHUNK * params.flat.itemsize < params.flat.nbytes / 16
+    assert peak < 1.5 * PIECE * params.flat.itemsize < params.flat.nbytes / 16
 
 
-def test_is_quiet_when_numbers_fade() -> None:
+def test_gives_no_warning_when_small_numbers_become_0() -> None:
     params, fading = {"w": np.ones(3, np.float32)}, np.array([1e-30, 1e-44, 0], np.float32)
     small = {"W": np.full((2, 2), 1e-44, np.float32)}
     adam = Adam(params)

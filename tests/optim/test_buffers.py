@@ -1,4 +1,4 @@
-"""How Adam and clipping walk over named arrays: in as few pieces as they come in, and in shares of one size."""
+"""How Adam and clipping iterate over named arrays: in as few arrays as possible, and in shares of equal size."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def blocks() -> Blocks:
     return Blocks(SHAPES, SIDE_BY_SIDE, {"W_QK": np.ones((3, 6)), "b": np.ones(5)})
 
 
-def test_blocks_are_walked_over_as_they_are() -> None:
-    """Matrices side by side are one contiguous array; by their names they would be two strided ones."""
+def test_blocks_are_yielded_as_blocks() -> None:
+    """Matrices side by side are one contiguous block. By name they would be two strided arrays."""
     one, other = blocks(), blocks()
     assert [[id(array) for array in arrays] for arrays in buffers(one, other)] == [
         [id(one.blocks[name]), id(other.blocks[name])] for name in ("W_QK", "b")
@@ -29,7 +29,7 @@ def test_blocks_are_walked_over_as_they_are() -> None:
     assert [array.shape for (array,) in buffers(one)] == [(3, 6), (5,)]
 
 
-def test_by_name_beside_arrays_of_another_layout() -> None:
+def test_arrays_of_another_layout_are_yielded_by_name() -> None:
     arrays = {name: np.zeros(shape) for name, shape in SHAPES.items()}
     found = list(buffers(blocks(), arrays))
     assert [one.shape for one, _ in found] == list(SHAPES.values())
@@ -37,14 +37,14 @@ def test_by_name_beside_arrays_of_another_layout() -> None:
 
 
 def test_spans(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is contiguous comes in runs of SPAN numbers, anything else as it is."""
+    """A contiguous array is cut into runs of SPAN numbers, any other array is not."""
     monkeypatch.setattr(module, "SPAN", 4)
     found = list(spans({"W": np.arange(10.0).reshape(5, 2), "T": np.ones((2, 3)).T}))
     assert [array.tolist() for (array,) in found] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9], [[1, 1]] * 3]
 
 
 class Pool(ThreadPoolExecutor):
-    """Notes the sizes of the arrays in each share that it is given."""
+    """A pool of two threads with a list of the sizes of the arrays in each share."""
 
     def __init__(self) -> None:
         super().__init__(2)
@@ -61,14 +61,14 @@ class Pool(ThreadPoolExecutor):
     [
         ([4, 5, 1, 4, 5, 1], [[4, 5, 1], [4, 5, 1]]),
         ([9, 12, 3, 10, 1, 1], [[9, 12], [3, 10], [1, 1]]),
-        ([4, 5, 1], []),                                      # one share is no work for a pool
+        ([4, 5, 1], []),                                      # one share needs no pool
         ([], []),
     ],
 )
-def test_a_thread_takes_small_arrays_together(
+def test_a_share_holds_several_small_arrays(
     monkeypatch: pytest.MonkeyPatch, sizes: list[int], shares: list[list[int]]
 ) -> None:
-    """A share is full with ten numbers."""
+    """A share is complete with ten numbers."""
     monkeypatch.setattr(module, "SPAN", 10)
     with Pool() as pool:
         assert module.run_in_pool(pool, np.size, [(np.zeros(size),) for size in sizes]) == sizes

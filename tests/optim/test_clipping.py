@@ -1,4 +1,4 @@
-"""Clipping: the length, the direction, the range of the numbers, and who owns the arrays."""
+"""Clipping: length, direction, range of the numbers, copies and in-place changes."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_shortens_to_max_norm_and_keeps_the_direction(
      (np.float32, [3e-22, -4e-22, 0.0], 1e-6), (np.float64, [3e-320, 4e-320, 0.0], 1e-3)],
 )  # fmt: skip
 def test_numbers_whose_squares_leave_the_range(dtype: Any, values: list[float], rel: float) -> None:
-    """Too large, too small, and so small that a square keeps only some of its digits."""
+    """Too large, too small, and so small that a square loses some of its digits."""
     grads = {"W": np.array(values[:1], dtype), "b": np.array(values[1:], dtype)}
     five = abs(values[1]) / 4 * 5
     with np.errstate(all="raise"):
@@ -65,7 +65,7 @@ def test_a_norm_beyond_all_numbers() -> None:
 
 
 @pytest.mark.parametrize(("largest", "small"), [(1e200, 1e-200), (1.0, 1e-300)])
-def test_what_is_small_beside_the_largest_fades_quietly(largest: float, small: float) -> None:
+def test_much_smaller_numbers_become_0_without_a_warning(largest: float, small: float) -> None:
     grads = {"W": np.array([largest, small])}
     with np.errstate(all="raise"):
         clipped, norm = clip_gradients(grads, 1e-100)
@@ -90,8 +90,8 @@ def test_many_ones_are_all_counted() -> None:
 
 
 @pytest.mark.parametrize("scale", [1.0, 1e200])
-def test_gradients_of_any_layout_that_may_only_be_read(scale: float) -> None:
-    """One number shown as a matrix, say, as a sum hands its gradient back."""
+def test_read_only_gradients_of_any_layout(scale: float) -> None:
+    """For example one number as a matrix, the gradient of a sum."""
     grads = {"W": np.broadcast_to(np.array(3 * scale), (2, 3)), "F": np.full((3, 2), 4 * scale, order="F")}
     clipped, norm = clip_gradients(grads, 1.0)
     assert norm == pytest.approx(scale * math.sqrt(6 * 9 + 6 * 16), rel=1e-15)
@@ -119,7 +119,7 @@ def test_names_a_gradient_that_is_not_finite(value: float) -> None:
 
 
 @pytest.mark.parametrize("max_norm", [0.0, -1.0, math.nan])
-def test_refuses_a_limit_that_is_none(max_norm: float) -> None:
+def test_refuses_a_limit_that_is_not_positive(max_norm: float) -> None:
     with pytest.raises(ValueError, match="max_norm: expected 0 < max_norm ≤ inf"):
         clip_gradients({"W": np.ones(2)}, max_norm)
 

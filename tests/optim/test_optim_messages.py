@@ -1,4 +1,4 @@
-"""What Adam, clipping and the rates say when they refuse, word for word."""
+"""The exact error messages of Adam, clipping and the rates."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def adam(**options: Any) -> Adam:
     return Adam({"w": np.ones(2)}, **options)
 
 
-def exchanged() -> Adam:
-    """An optimiser one of whose parameters was replaced by another array."""
+def with_replaced_parameter() -> Adam:
+    """Return an optimiser with one parameter replaced by another array."""
     params = {"w": np.ones(2)}
     optimiser = Adam(params)
     params["w"] = np.ones(3)
@@ -33,7 +33,7 @@ def read_only() -> Array:
 
 
 def load(**changes: Any) -> None:
-    """Load a state of which some entries are others, or, as None, missing."""
+    """Load a state with changed entries; None removes an entry."""
     state = adam().state_dict() | {name.replace("_", "."): array for name, array in changes.items()}
     adam().load_state_dict({name: array for name, array in state.items() if array is not None})
 
@@ -57,7 +57,7 @@ REFUSED: dict[str, Callable[[], Any]] = {
     "params: 'w': expected float32 or float64, got int64": lambda: Adam({"w": np.ones(2, np.int64)}),
     "params: 'w': expected a writeable array, got a read-only one": lambda: Adam({"w": read_only()}),
     "params: 'W' and 'T' share memory: keep a tied array under one name": lambda: Adam({"W": W, "T": W.T}),
-    "params: 'w': expected float64 (2,), got float64 (3,)": lambda: exchanged().step({"w": np.ones(2)}),
+    "params: 'w': expected float64 (2,), got float64 (3,)": lambda: with_replaced_parameter().step({"w": np.ones(2)}),
     "gradients: missing 'w'; unexpected 'v'": lambda: adam().step({"v": np.ones(2)}),
     "gradients: expected a mapping of names to NumPy arrays, got NoneType":
         lambda: adam().step(None),  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""What Adam refuses, by name and before anything is changed."""
+"""Adam names what it refuses, before anything is changed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def refused(error: type[Exception], message: str, grads: Any) -> None:
     assert all(np.array_equal(before[name], after[name]) for name in before)
 
 
-def test_names_that_do_not_fit_all_at_once() -> None:
+def test_one_message_lists_all_names_that_do_not_fit() -> None:
     grads = draw(np.random.default_rng(0))
     del grads["b"]
     grads |= {"c": np.ones(4), "W": grads["W"].T, "W_E": grads["W_E"].astype(np.float32)}
@@ -51,13 +51,13 @@ def test_gradients_whose_square_overflows() -> None:
     refused(ValueError, r"'b'.*1e\+200 overflows float64.*clip", grads)
 
 
-def test_but_not_gradients_whose_sum_of_squares_overflows() -> None:
+def test_accepts_gradients_whose_sum_of_squares_overflows() -> None:
     params = {"w": np.zeros(100, np.float32)}
     Adam(params, lr=1.0).step({"w": np.full(100, 1.8e19, np.float32)})
     np.testing.assert_allclose(params["w"], -1, rtol=1e-6)
 
 
-def test_nor_the_largest_gradient_whose_square_is_a_number() -> None:
+def test_accepts_the_largest_gradient_with_a_finite_square() -> None:
     root = np.sqrt(np.finfo(np.float64).max)
     params = {"w": np.zeros(2)}
     Adam(params, lr=1.0).step({"w": np.full(2, root)})
@@ -66,7 +66,7 @@ def test_nor_the_largest_gradient_whose_square_is_a_number() -> None:
 
 
 @pytest.mark.parametrize("grads", [{"W": [1.0]}, [np.ones(2)], np.ones(2), None])
-def test_what_is_no_mapping_of_arrays(grads: Any) -> None:
+def test_gradients_that_are_no_mapping_of_arrays(grads: Any) -> None:
     refused(TypeError, "gradients: ", grads)
 
 
@@ -105,7 +105,7 @@ def test_a_read_only_array() -> None:
         Adam({"W": W})
 
 
-def test_parameters_that_were_exchanged_for_others() -> None:
+def test_parameters_replaced_by_other_arrays() -> None:
     params = {"W": np.ones(2)}
     adam = Adam(params)
     params["W"] = np.ones(3)
@@ -130,16 +130,17 @@ def test_a_state_that_does_not_fit(change: dict[str, Any], message: str) -> None
 
 
 OVERLAPPING: list[Callable[[Array], dict[str, Array]]] = [
-    lambda a: {"U": a[:3], "V": a[2:]},                       # not at the same address
+    lambda a: {"U": a[:3], "V": a[2:]},                       # with different addresses
     lambda a: {"V": a[2:], "b": np.ones(2), "U": a[:3]},
     lambda a: {"V": a[:, :3], "W": np.ones(1), "U": a[:, 2:]},
     lambda a: {"U": a, "b": np.ones(3), "V": a[4:, 1:2]},
+    lambda a: {"U": a[1:2, 0], "b": a[3, 1:2], "V": a[:, 0]},  # b ends between the ends of U and V
 ]
 
 
 @pytest.mark.parametrize("take", OVERLAPPING)
 def test_arrays_that_overlap(take: Callable[[Array], dict[str, Array]]) -> None:
-    """A number that two names have would be updated twice, and scaled twice by clipping in place."""
+    """A number under two names would be updated twice, and in-place clipping would scale it twice."""
     arrays = take(np.ones((5, 4)))
     with pytest.raises(ValueError, match=r"^params: '[UV]' and '[UV]' share memory: keep a tied array under one name$"):
         Adam(arrays)
@@ -148,7 +149,7 @@ def test_arrays_that_overlap(take: Callable[[Array], dict[str, Array]]) -> None:
     clip_gradients(arrays, 1.0)
 
 
-def test_but_not_neighbours_and_not_what_is_interlaced() -> None:
+def test_accepts_neighbours_and_interlaced_arrays() -> None:
     a = np.ones((5, 6))
     Adam({"U": a[:2], "V": a[2:], "empty": a[1:1]})
     Adam({"U": a[:, :2], "V": a[:, 2:4], "W": a[:, 4:]})

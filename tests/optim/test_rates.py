@@ -1,4 +1,4 @@
-"""Learning rates: their formulas, their ends, and the steps they refuse."""
+"""Learning rates: formulas, first and last steps, and steps that are refused."""
 
 from __future__ import annotations
 
@@ -44,6 +44,6 @@ def test_refuse_steps_and_warmups_out_of_range(rate: Any, arguments: Any) -> Non
 
 
 @pytest.mark.parametrize("arguments", [(0, 512, 4000), (1, 0, 4000), (1, 512, 0), (math.nan, 1, 1)])
-def test_noam_refuses_what_is_below_1(arguments: Any) -> None:
+def test_noam_refuses_numbers_below_1(arguments: Any) -> None:
     with pytest.raises(ValueError, match=r"^(step|d_model|warmup): expected 1 ≤ .* < inf, got"):
         noam_rate(*arguments)

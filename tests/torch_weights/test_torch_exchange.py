@@ -1,9 +1,11 @@
-"""A model of PyTorch's gives the same logits here: that of golden/exchange.npz; others too, if PyTorch is installed."""
+"""Models of PyTorch give the same logits here: the model in golden/exchange.npz and, with PyTorch, others."""
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,14 +18,13 @@ from npattn import torch_weights
 from npattn._internal.checks import Array
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "exchange.npz"
-README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-SNIPPETS = [block for block in re.findall(r"^```python\n(.*?)^```$", README, re.M | re.S) if "import torch\n" in block]
+EXAMPLE = re.compile(r"and moves back::\n\n((?:    .*\n|\n)+)")
 
 SIZES = {"d_model": 6, "n_heads": 2, "d_ff": 10, "n_encoder_layers": 2, "n_decoder_layers": 3, "dropout": 0.0}
 
 
 def test_the_golden_model_gives_the_same_logits() -> None:
-    """The file is what `np.savez` makes of a `state_dict()`, float32 as PyTorch has it, logits and all."""
+    """The file of `np.savez` has the `state_dict()`, ids and logits, in float32 like PyTorch."""
     state = torch_weights.load_state(GOLDEN)
     config = npattn.TransformerConfig(
         12, 12, d_model=16, n_heads=4, d_ff=32, n_encoder_layers=2, n_decoder_layers=2, final_norm=True, tie="all"
@@ -49,7 +50,7 @@ def torch() -> Iterator[Any]:
 
 
 def shaken(module: Any, torch: Any) -> Any:
-    """Move every parameter away from its initial value, which is 0 for biases and 1 for γ."""
+    """Change every parameter: the initial values are 0 for biases and 1 for γ."""
     with torch.no_grad():
         for parameter in module.parameters():
             parameter += 0.3 * torch.randn_like(parameter)
@@ -65,12 +66,13 @@ def assert_same(got: Any, want: Any) -> None:
     assert all(got[n].tobytes() == want[n].tobytes() and got[n].shape == want[n].shape for n in want)
 
 
-@pytest.mark.parametrize("snippet", SNIPPETS)
-def test_the_snippet_of_the_readme(torch: Any, snippet: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_example_of_the_docstring(torch: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.set_default_dtype(torch.float32)
     monkeypatch.chdir(tmp_path)
-    exec(compile(snippet, "README.md", "exec"), {})
-    assert os.listdir(tmp_path)
+    found = EXAMPLE.search(inspect.cleandoc(torch_weights.__doc__ or ""))
+    assert found
+    exec(compile(textwrap.dedent(found[1]), "torch_weights", "exec"), {})
+    assert os.listdir(tmp_path) == ["core.npz"]
 
 
 @pytest.mark.parametrize("bias", [True, False])
@@ -100,7 +102,7 @@ def test_learned_keys_and_values_are_refused(torch: Any) -> None:
         torch_weights.load_multi_head(state)
 
 
-@pytest.mark.filterwarnings("ignore:enable_nested_tensor")     # PyTorch says that some options are slower
+@pytest.mark.filterwarnings("ignore:enable_nested_tensor")     # PyTorch warns that some options are slower
 @pytest.mark.parametrize("norm", ["pre", "post"])
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("final_norm", [True, False])

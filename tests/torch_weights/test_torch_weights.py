@@ -1,4 +1,4 @@
-"""Weights go to PyTorch and back without a bit lost, and a state that does not fit is refused whole."""
+"""Weights go to PyTorch and back bit for bit. A state that does not fit changes nothing."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def draw_multi_head(rng: np.random.Generator, E: int, D_K: int, D_V: int, bias: 
 
 
 class Tensor:
-    """What a tensor shows of itself: its numbers, or an error when they lie elsewhere."""
+    """Like a tensor of PyTorch: an array for `np.asarray`, or an error if NumPy cannot read the tensor."""
 
     def __init__(self, array: Array | None) -> None:
         self.array = array
@@ -92,7 +92,7 @@ class TestTransformer:
             array[...] = 7
         assert_same(model.params, before)
 
-    def test_load_copies_and_leaves_the_state_alone(self) -> None:
+    def test_load_copies_and_does_not_change_the_state(self) -> None:
         model, state = draw_model(0, np.float32), dump_transformer(draw_model(1, np.float32))
         kept = {name: array.copy() for name, array in state.items()}
         load_transformer(model, state)
@@ -102,7 +102,7 @@ class TestTransformer:
             array[...] = 7
         assert_same(model.params, before)
 
-    def test_takes_what_asarray_takes_in_any_order_and_layout(self) -> None:
+    def test_accepts_values_for_asarray_in_any_order_and_layout(self) -> None:
         model, source = draw_model(0, np.float64), draw_model(1, np.float64)
         state = {name: Tensor(np.asfortranarray(a)) for name, a in reversed(dump_transformer(source).items())}
         load_transformer(model, state)
@@ -115,7 +115,7 @@ class TestTransformer:
         with pytest.raises(ValueError, match=r"'encoder.norm.weight': expected float32 \(6,\), got float64 \(6,\)"):
             load_transformer(narrow, dump_transformer(wide))
 
-    def test_lists_all_that_is_wrong_and_changes_nothing(self) -> None:
+    def test_lists_every_difference_and_changes_nothing(self) -> None:
         model = draw_model(0, np.float64)
         state = dump_transformer(draw_model(1, np.float64))
         del state["decoder.layers.1.norm3.bias"], state["encoder.norm.weight"]
@@ -130,10 +130,10 @@ class TestTransformer:
         )
         self.assert_refused(model, state, ValueError, message)
 
-    def test_says_what_a_model_without_final_norms_needs(self) -> None:
+    def test_the_message_for_a_model_without_final_norms(self) -> None:
         model, state = draw_model(0, np.float64, final_norm=None), dump_transformer(draw_model(1, np.float64))
         self.assert_refused(model, state, ValueError, "unexpected 'decoder.norm.weight'")
-        self.assert_refused(model, state, ValueError, "(this model has no final norms; ")
+        self.assert_refused(model, state, ValueError, "(this model has no final norms; those of nn.Tr")
 
     @pytest.mark.parametrize(
         ("wrong", "message"),
@@ -144,11 +144,19 @@ class TestTransformer:
             (None, "expected a floating array, got object"),
         ],
     )
-    def test_refuses_what_is_no_floating_array(self, wrong: Any, message: str) -> None:
+    def test_refuses_values_that_are_no_floating_arrays(self, wrong: Any, message: str) -> None:
         state = dump_transformer(draw_model(1, np.float64)) | {"decoder.norm.bias": wrong}
         self.assert_refused(draw_model(0, np.float64), state, TypeError, f"state: 'decoder.norm.bias': {message}")
 
-    def test_refuses_what_is_no_mapping(self) -> None:
+    @pytest.mark.parametrize("model", [None, {"encoder.norm.gamma": np.ones(6)}])
+    def test_refuses_another_object_than_a_model(self, model: Any) -> None:
+        message = f"^model: expected a Transformer, got {type(model).__name__}$"
+        with pytest.raises(TypeError, match=message):
+            dump_transformer(model)
+        with pytest.raises(TypeError, match=message):
+            load_transformer(model, dump_transformer(draw_model(1, np.float64)))
+
+    def test_refuses_a_list(self) -> None:
         message = "state: expected a mapping of names to arrays, got list"
         self.assert_refused(draw_model(0, np.float64), [np.zeros(3)], TypeError, message)
 
@@ -190,13 +198,13 @@ class TestMultiHead:
                 assert not any(np.shares_memory(a, b) for a in given_.values() for b in got.values())
                 assert all(array.flags.c_contiguous and array.flags.writeable for array in got.values())
 
-    def test_takes_what_asarray_takes(self) -> None:
+    def test_accepts_values_for_asarray(self) -> None:
         state = MULTI_HEAD["v7_multi_head.self"]["state"]
         assert_same(load_multi_head({name: Tensor(a) for name, a in state.items()}), load_multi_head(state))
         lists = {"in_proj_weight": [[1.0], [2.0], [3.0]], "out_proj.weight": [[4.0]]}
         assert load_multi_head(lists)["W_V"] == 3.0
 
-    def test_lists_all_that_is_wrong(self) -> None:
+    def test_lists_every_difference(self) -> None:
         state = dict(MULTI_HEAD["v7_multi_head.separate"]["state"])
         del state["q_proj_weight"], state["out_proj.bias"]
         state |= {"extra": np.ones(3), "k_proj_weight": np.ones((7, 6)), "out_proj.weight": np.ones((6, 5))}
@@ -218,7 +226,7 @@ class TestMultiHead:
         with pytest.raises(ValueError, match=r"expected add_bias_kv=False, got bias_k and bias_v"):
             load_multi_head(MULTI_HEAD["v7_multi_head.plain"]["state"] | extra)
 
-    def test_refuses_to_pack_what_does_not_fit(self) -> None:
+    def test_refuses_to_pack_keys_of_another_width(self) -> None:
         params = draw_multi_head(np.random.default_rng(0), 4, 5, 4, True, np.float32)
         message = r"'W_K': expected float32 \(4, 4\), got float32 \(5, 4\) \(.* need packed=False\)"
         with pytest.raises(ValueError, match=message):

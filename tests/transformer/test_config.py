@@ -1,4 +1,4 @@
-"""The configuration: its defaults, its names and shapes, and what it refuses."""
+"""The configuration: its defaults, its names and shapes, and the values that it refuses."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class TestShapes:
         assert 37_000 * 512 + encoder + decoder == 63_082_496
         assert count(TransformerConfig(37_000, 37_000, tie="all")) == 63_082_496
 
-    def test_what_each_option_adds(self) -> None:
+    def test_the_parameters_that_each_option_adds(self) -> None:
         D, V_S, V_T, n_norms, n_biases = 6, 9, 11, 10, 6 * 4 * 6 + 4 * (8 + 6)
         base = count(toy_config())
         assert count(toy_config(tie="none")) == base + D * V_T
@@ -52,7 +52,7 @@ class TestShapes:
         expected = {f"{group}.{name}": shape for group, shapes in groups.items() for name, shape in shapes.items()}
         assert config.shapes() == expected
 
-    def test_without_bias_only_weights_and_gamma_are_left(self) -> None:
+    def test_without_bias_there_are_only_weights_and_gamma(self) -> None:
         names = toy_config(bias=False, norm="pre").shapes()
         assert {name.rpartition(".")[2] for name in names} == {
             "W_E", "W_Q", "W_K", "W_V", "W_O", "W_1", "W_2", "gamma"
@@ -135,13 +135,13 @@ class TestErrors:
         assert str(caught.value) == message
 
     def test_numbers_of_numpy_become_numbers_of_python(self) -> None:
-        """JSON knows no np.int64, and np.float64 would promote float32."""
+        """JSON cannot hold np.int64, and np.float64 would promote float32."""
         sizes = {"d_model": np.int64(6), "dropout": np.float64(0.5), "pad_id": np.uint8(0)}
         config = toy_config(**sizes, bias=np.True_, final_norm=np.False_)
         assert config == toy_config(dropout=0.5, final_norm=False)
         kinds = {name: type(value) for name, value in dataclasses.asdict(config).items()}
         assert kinds == {name: type(value) for name, value in dataclasses.asdict(toy_config(final_norm=False)).items()}
 
-    def test_as_many_layers_as_may_be(self) -> None:
+    def test_the_largest_number_of_layers(self) -> None:
         config = toy_config(n_encoder_layers=10_000, n_decoder_layers=10_000)
         assert (config.n_encoder_layers, config.n_decoder_layers) == (10_000, 10_000)

@@ -1,4 +1,4 @@
-"""The Transformer's own attention against version 7, and rows of tokens against padded batches."""
+"""Attention of the fast path equals version 7, its softmax that of the layers, and packed rows equal padded batches."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ NAMES = [f"{kind}_{which}" for kind in "Wb" for which in "QKVO"]
 
 
 def draw(seed: int, biased: bool, apart: bool) -> tuple[dict[str, Array], Any, Any]:
-    """Parameters of width 6, stored apart or side by side, and ids of 4 sources and targets with pads, one dead row."""
+    """Return parameters of width 6, stored apart or side by side, and ids of 4 sources and targets with pads.
+
+    Source 2 has pads alone.
+    """
     rng = np.random.default_rng(seed)
     p: dict[str, Any] = {name: rng.normal(size=(6, 6) if name[0] == "W" else 6) for name in NAMES}
     if not biased:
@@ -52,7 +55,7 @@ class TestAgainstVersion7:
         p, src, _ = draw(seed, biased, apart)
         rng, packing = np.random.default_rng(seed), Packing.of(src, 0)
         X, dZ = rng.normal(size=(2, 4, 5, 6))
-        dZ[src == 0] = 0                                      # nothing depends on what has no row
+        dZ[src == 0] = 0                                      # pads have no row and no gradient
         Z, cache = attention.self_attention(packing.pack(X), p, n_heads, packing)
         dX, grads = attention.self_attention_backward(packing.pack(dZ), cache)
         expected, c = v7_multi_head.forward(X, X, *arguments(p), n_heads=n_heads, mask=packing.mask)
@@ -81,9 +84,10 @@ class TestAgainstVersion7:
         assert abs(got - expected).max(initial=0) <= 1e-12 * max(abs(expected).max(initial=0), 1e-300)
 
     def compare_parameters(self, grads: dict[str, Array], expected: dict[str, Array | None]) -> None:
-        split = {f"{kind}_{which}": part for kind in "Wb" if f"{kind}_QKV" in grads
+        split = {f"{kind}_{which}": part for kind in "Wb" if grads[f"{kind}_QKV"] is not None
                  for which, part in zip("QKV", np.split(grads[f"{kind}_QKV"], 3, -1), strict=True)}
         split |= {name: gradient for name, gradient in grads.items() if "QKV" not in name}
+        split = {name: gradient for name, gradient in split.items() if gradient is not None}
         assert split.keys() == {name for name, gradient in expected.items() if gradient is not None}
         largest = max(abs(gradient).max() for gradient in expected.values() if gradient is not None)
         assert all(abs(split[name] - expected[name]).max() <= 1e-12 * largest for name in split)
@@ -94,7 +98,7 @@ class TestWeights:
     @pytest.mark.parametrize("offset", [0.0, -40.0, -200.0, 1e4])
     @given(st.integers(0, 2**32))
     def test_are_those_of_softmax(self, scale: float, offset: float, seed: int) -> None:
-        """On the quick way and on the careful one: moderate, huge, and vanishing scores, under masks with dead rows."""
+        """Scores are moderate, huge or vanishing, and some rows may attend to nothing: with and without the maximum."""
         rng = np.random.default_rng(seed)
         E = rng.normal(size=(3, 2, 4, 5)) * scale + offset
         ids = rng.integers(0, 3, (3, 5))
@@ -103,7 +107,7 @@ class TestWeights:
         np.testing.assert_allclose(softmax.masked_softmax(E.copy(), packing), expected, rtol=1e-12, atol=1e-300)
 
     @pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
-    def test_what_is_hidden_is_not_read(self, wrong: float) -> None:
+    def test_hidden_scores_are_not_read(self, wrong: float) -> None:
         packing = Packing.of(np.array([[1, 0, 2]]), 0)
         E = np.random.default_rng(0).normal(size=(1, 1, 2, 3))
         expected = layers.softmax(E, packing.mask)
@@ -111,8 +115,8 @@ class TestWeights:
         np.testing.assert_allclose(softmax.masked_softmax(E, packing), expected, rtol=1e-14)
 
     @given(st.integers(0, 2**32))
-    def test_a_maximum_is_subtracted_only_where_it_has_to_be(self, seed: int) -> None:
-        """Moderate rows, up to the limits themselves, go without, and keep their bits beside one that does not."""
+    def test_the_maximum_is_subtracted_only_where_it_must(self, seed: int) -> None:
+        """Moderate rows, up to the limits themselves, keep their bits, also beside rows that need the maximum."""
         rng = np.random.default_rng(seed)
         E, packing = rng.normal(size=(2, 3, 4, 5)) * 9, Packing.of(np.array([[1, 0, 1, 1, 1], [1, 1, 1, 1, 0]]), 0)
         seen = E + packing.bias
@@ -122,18 +126,18 @@ class TestWeights:
             with pytest.MonkeyPatch.context() as without:
                 without.delattr(softmax, "careful_softmax")
                 moderate = softmax.masked_softmax(E.copy(), packing)
-            for wild in (500, 1e4, -500, -1e4, -np.inf):
-                E[1, 2, 3] += wild
+            for shift in (500, 1e4, -500, -1e4, -np.inf):
+                E[1, 2, 3] += shift
                 A = softmax.masked_softmax(E.copy(), packing)
                 np.testing.assert_array_equal(A.reshape(-1, 5)[:-1], moderate.reshape(-1, 5)[:-1])
                 np.testing.assert_allclose(A, layers.softmax(E, packing.mask), rtol=1e-12)
 
     @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.complex128])
-    @pytest.mark.parametrize("spread", [1.0, 1e4, -1e4])
-    def test_raises_no_floating_point_error(self, spread: float, dtype: Any) -> None:
-        """Weights too small for a number are 0, rows that may attend to nothing too, whatever the caller's errstate."""
+    @pytest.mark.parametrize("factor", [1.0, 1e4, -1e4])
+    def test_raises_no_floating_point_error(self, factor: float, dtype: Any) -> None:
+        """Weights below the smallest number are 0, and so are rows that may attend to nothing, under any errstate."""
         packing = Packing.of(np.array([[1, 1, 0, 1], [0, 0, 0, 0]]), 0, dtype(0).real.dtype)
-        E = (np.linspace(0, 1, 24).reshape(2, 1, 3, 4) * spread).astype(dtype)
+        E = (np.linspace(0, 1, 24).reshape(2, 1, 3, 4) * factor).astype(dtype)
         expected = layers.softmax(E, packing.mask)
         with np.errstate(all="raise"):
             A = softmax.masked_softmax(E, packing)
@@ -150,7 +154,7 @@ def test_the_cache_of_self_attention_holds_its_input_once() -> None:
 
 
 @pytest.mark.parametrize("biased", [True, False])
-def test_what_stands_side_by_side_is_not_copied(biased: bool) -> None:
+def test_weights_side_by_side_are_not_copied(biased: bool) -> None:
     p, _, _ = draw(0, biased, apart=False)
     W, b = attention.side_by_side(p)
     np.testing.assert_array_equal(W, np.hstack([p["W_Q"], p["W_K"], p["W_V"]]))
@@ -170,7 +174,7 @@ class TestPacking:
         np.testing.assert_array_equal(packing.unpack_repeated(rows)[ids != 0], rows)
         assert packing.unpack_repeated(rows).shape == X.shape
         assert rows.dtype == packing.unpack(rows).dtype == packing.unpack_repeated(rows).dtype == dtype
-        assert np.isin(packing.unpack_repeated(rows), rows).all() or not len(rows)      # not zeros: some row again
+        assert np.isin(packing.unpack_repeated(rows), rows).all() or not len(rows)      # not zeros, but copies of rows
 
     def test_without_pads_nothing_is_copied(self) -> None:
         packing, X = Packing.of(np.ones((2, 3), int), 0), np.zeros((2, 3, 4))
@@ -179,7 +183,7 @@ class TestPacking:
             assert np.shares_memory(view, X)
 
     def test_masks(self) -> None:
-        """Pads are hidden, kept or not, and so is what follows when causal."""
+        """Pads are hidden whether they have a row or not. With `causal`, later tokens are hidden too."""
         ids = np.array([[1, 1, 0]])
         np.testing.assert_array_equal(Packing.of(ids, 0).mask, [[[[True, True, False]]]])
         causal = Packing.of(ids, 0, np.float32, kept=np.array([[True, True, True]]), causal=True)

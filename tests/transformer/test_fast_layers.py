@@ -1,4 +1,4 @@
-"""The parts of a layer, pair by pair: gradients by both methods, purity, and what the formulas say."""
+"""The parts of a layer, pair by pair: gradients by both methods, and the formulas."""
 
 from __future__ import annotations
 
@@ -19,33 +19,29 @@ METHODS = [("complex-step", 1e-12), ("central-difference", 1e-7)]
 B, N, N_S, D = 3, 5, 7, 4
 
 
-def block_config(**options: Any) -> TransformerConfig:
+def small_config(**options: Any) -> TransformerConfig:
     sizes: dict[str, Any] = {"d_model": D, "n_heads": 2, "d_ff": 6, "n_encoder_layers": 1, "n_decoder_layers": 1}
     return TransformerConfig(5, 5, **sizes | {"dropout": 0.0} | options)
 
 
-def named(config: TransformerConfig, seed: int = 1) -> dict[str, Any]:
-    """Nested parameters, each once: from a plain dict nothing stands side by side."""
-    return nested(dict(toy_params(config, seed)))
-
-
 def by_name(backward: Any) -> Any:
-    """`backward` with the gradients of W_Q, W_K and W_V, which come side by side, under their own names."""
+    """Return `backward` with the gradients of W_Q, W_K and W_V under their own names, and without what is None or 0."""
 
     def split(grads: Any) -> Any:
         if not isinstance(grads, dict):
             return grads
-        out = {name: split(gradient) for name, gradient in grads.items() if not name.endswith("_QKV")}
+        out = {name: split(gradient) for name, gradient in grads.items() if gradient is not None}
         for kind in "Wb":
-            if f"{kind}_QKV" in grads:
-                parts = np.split(grads[f"{kind}_QKV"], 3, -1)
+            if f"{kind}_QKV" in out:
+                parts = np.split(out.pop(f"{kind}_QKV"), 3, -1)
                 out |= {f"{kind}_{which}": part for which, part in zip("QKV", parts, strict=True)}
         return out
 
-    return lambda dY, cache: tuple(split(each) for each in backward(dY, cache))
+    return lambda dY, cache: tuple(split(each) for each in backward(dY, cache) if not isinstance(each, float))
 
 
 def parts(config: TransformerConfig, seed: int = 1) -> dict[str, Any]:
+    """Return the parameters as nested dicts, each once: nothing of a plain dict stands side by side."""
     return nested(toy_params(config, seed))
 
 
@@ -53,7 +49,7 @@ def draw(seed: int, *shape: int) -> Array:
     return np.random.default_rng(seed).normal(size=shape)
 
 
-SRC = np.array([[3, 4, 3, 4, 0, 0, 0], [3, 3, 4, 4, 3, 4, 3], [0, 0, 0, 0, 0, 0, 0]])   # (B, N_S), one of pads alone
+SRC = np.array([[3, 4, 3, 4, 0, 0, 0], [3, 3, 4, 4, 3, 4, 3], [0, 0, 0, 0, 0, 0, 0]])   # (B, N_S)  pads alone last
 TGT = np.array([[1, 3, 4, 3, 3], [1, 4, 0, 0, 0], [1, 3, 3, 0, 0]])                       # (B, N)
 TOKENS_M, TOKENS = Packing.of(SRC, 0), Packing.of(TGT, 0, causal=True)
 n_M, n = int((SRC != 0).sum()), int((TGT != 0).sum())
@@ -75,13 +71,14 @@ class TestSubLayers:
     @pytest.mark.parametrize("activation", ["relu", "gelu"])
     @pytest.mark.parametrize("bias", [True, False])
     def test_feed_forward(self, method: Any, bound: float, activation: Any, bias: bool) -> None:
-        p = parts(block_config(bias=bias))["encoder"]["0"]["feed_forward"]
+        p = parts(small_config(bias=bias))["encoder"]["0"]["feed_forward"]
         args, kwargs = (draw(0, B, N, D), p), {"activation": activation}
-        check_gradients(layers.feed_forward, layers.feed_forward_backward, args, kwargs, method=method, rtol=bound)
+        backward = by_name(layers.feed_forward_backward)
+        check_gradients(layers.feed_forward, backward, args, kwargs, method=method, rtol=bound)
 
     @pytest.mark.parametrize("bias", [True, False])
     def test_cross_attention(self, method: Any, bound: float, bias: bool) -> None:
-        p = named(block_config(bias=bias))["decoder"]["0"]["cross_attention"]
+        p = parts(small_config(bias=bias))["decoder"]["0"]["cross_attention"]
         args, kwargs = (draw(0, n, D), draw(1, n_M, D), p), {"n_heads": 2, "packing": TOKENS, "packing_M": TOKENS_M}
         backward = by_name(attention.cross_attention_backward)
         check_gradients(attention.cross_attention, backward, args, kwargs, method=method, rtol=bound)
@@ -89,19 +86,19 @@ class TestSubLayers:
     @pytest.mark.parametrize("packing", [TOKENS_M, TOKENS])
     def test_self_attention(self, method: Any, bound: float, packing: Packing) -> None:
         rows = int(packing.places.size)
-        args = (draw(0, rows, D), named(block_config(bias=False))["encoder"]["0"]["self_attention"])
+        args = (draw(0, rows, D), parts(small_config(bias=False))["encoder"]["0"]["self_attention"])
         kwargs, backward = {"n_heads": 2, "packing": packing}, by_name(attention.self_attention_backward)
         check_gradients(attention.self_attention, backward, args, kwargs, method=method, rtol=bound)
 
     @pytest.mark.parametrize("norm", ["post", "pre"])
-    def test_residual(self, method: Any, bound: float, norm: Any) -> None:
-        config = block_config(norm=norm, dropout=0.4)
+    def test_sub_layer(self, method: Any, bound: float, norm: Any) -> None:
+        config = small_config(norm=norm, dropout=0.4)
 
         def forward(X: Array, f: Any, norm: Any, rng: Any) -> Any:
-            return layers.residual(X, lambda I: layers.feed_forward(I, f, "gelu"), norm, config, rng)
+            return layers.sub_layer(X, lambda I: layers.feed_forward(I, f, "gelu"), norm, config, rng)
 
         def backward(dY: Array, cache: Any) -> Any:
-            return layers.residual_backward(dY, cache, layers.feed_forward_backward)
+            return layers.sub_layer_backward(dY, cache, layers.feed_forward_backward)
 
         p = parts(config)["encoder"]["0"]
         args = (draw(0, B, N, D), p["feed_forward"], p["norm_2"])
@@ -109,46 +106,46 @@ class TestSubLayers:
 
 
 class TestLayers:
-    """Every number by the complex step; by central differences, which are slow, along random directions."""
+    """The complex step checks every number. Central differences are slow and check random directions."""
 
     @pytest.mark.parametrize("options", LAYER_OPTIONS.values(), ids=LAYER_OPTIONS.keys())
     def test_encoder_layer(self, options: dict[str, Any]) -> None:
-        self.check_encoder_layer(block_config(**options), "complex-step", 1e-12)
+        self.check_encoder_layer(small_config(**options), "complex-step", 1e-12)
 
     @pytest.mark.parametrize("options", LAYER_OPTIONS.values(), ids=LAYER_OPTIONS.keys())
     def test_decoder_layer(self, options: dict[str, Any]) -> None:
-        self.check_decoder_layer(block_config(**options), "complex-step", 1e-12)
+        self.check_decoder_layer(small_config(**options), "complex-step", 1e-12)
 
     @pytest.mark.parametrize("norm", ["post", "pre"])
     def test_by_central_differences(self, norm: Any) -> None:
-        config = block_config(norm=norm, bias=False, activation="gelu", d_ff=128)
+        config = small_config(norm=norm, bias=False, activation="gelu", d_ff=128)
         self.check_encoder_layer(config, "central-difference", 1e-7)
         self.check_decoder_layer(config, "central-difference", 1e-7)
 
     def check_encoder_layer(self, config: TransformerConfig, method: Any, bound: float) -> None:
-        args = (draw(0, n_M, D), named(config)["encoder"]["0"])
+        args = (draw(0, n_M, D), parts(config)["encoder"]["0"])
         kwargs = {"packing": TOKENS_M, "config": config, "rng": generator(config)}
         backward = by_name(layers.encoder_layer_backward)
         check_gradients(layers.encoder_layer, backward, args, kwargs, method=method, rtol=bound)
 
     def check_decoder_layer(self, config: TransformerConfig, method: Any, bound: float) -> None:
-        args = (draw(0, n, D), draw(1, n_M, D), named(config)["decoder"]["0"])
+        args = (draw(0, n, D), draw(1, n_M, D), parts(config)["decoder"]["0"])
         kwargs = {"packing": TOKENS, "packing_M": TOKENS_M, "config": config, "rng": generator(config)}
         backward = by_name(layers.decoder_layer_backward)
         check_gradients(layers.decoder_layer, backward, args, kwargs, method=method, rtol=bound)
 
 
-class TestResidual:
-    """With a sub-layer that triples, the two formulas can be written down."""
+class TestSubLayer:
+    """With f(X) = 3 X the two formulas can be written down."""
 
     X = draw(5, B, N, D)
 
-    def run(self, norm: Any) -> tuple[Array, layers.ResidualCache]:
-        p = parts(block_config())["encoder"]["0"]["norm_1"]
-        return layers.residual(self.X, lambda I: (3 * I, "cache of f"), p, block_config(norm=norm))
+    def run(self, norm: Any) -> tuple[Array, layers.SubLayerCache]:
+        p = parts(small_config())["encoder"]["0"]["norm_1"]
+        return layers.sub_layer(self.X, lambda I: (3 * I, "cache of f"), p, small_config(norm=norm))
 
     def norm(self, X: Array) -> Array:
-        p = parts(block_config())["encoder"]["0"]["norm_1"]
+        p = parts(small_config())["encoder"]["0"]["norm_1"]
         return layer_norm(X, p["gamma"], p["beta"])[0]
 
     def test_post(self) -> None:
@@ -160,20 +157,26 @@ class TestResidual:
     def test_cache_of_the_sub_layer(self) -> None:
         assert self.run("pre")[1].f == "cache of f"
 
-    def test_dropout_is_on_the_sub_layer_alone(self) -> None:
-        """What is dropped leaves X itself, so every entry of Y is x or x + f/(1 − p)."""
-        config = block_config(norm="pre", dropout=0.25)
+    def test_dropout_is_on_f_alone(self) -> None:
+        """Every entry of Y is x where f was dropped, and x + f/(1 − p) elsewhere."""
+        config = small_config(norm="pre", dropout=0.25)
         p = parts(config)["encoder"]["0"]["norm_1"]
-        Y, _ = layers.residual(self.X, lambda I: (I + 9, None), p, config, np.random.default_rng(0))
+        Y, _ = layers.sub_layer(self.X, lambda I: (I + 9, None), p, config, np.random.default_rng(0))
         full = self.X + (self.norm(self.X) + 9) / 0.75
         dropped = np.isclose(Y, self.X, rtol=0, atol=1e-13)
         assert 0 < dropped.sum() < Y.size / 2
         np.testing.assert_allclose(Y[~dropped], full[~dropped], rtol=1e-13)
 
 
-def test_dead_queries_read_nothing() -> None:
-    """A row whose source is nothing but pads gets b_O from cross-attention, whatever M holds."""
-    config = block_config()
+def test_an_encoder_layer_has_no_dM() -> None:
+    config = small_config()
+    X, cache = layers.encoder_layer(draw(0, n_M, D), parts(config)["encoder"]["0"], TOKENS_M, config)
+    assert layers.encoder_layer_backward(np.ones_like(X), cache)[1] == 0
+
+
+def test_a_source_of_pads_alone_is_not_read() -> None:
+    """Cross-attention to it gives b_O, whatever M holds."""
+    config = small_config()
     p = parts(config)["decoder"]["0"]["cross_attention"]
     M = draw(1, n_M, D)
     Z, cache = attention.cross_attention(draw(0, n, D), M, p, 2, TOKENS, TOKENS_M)

@@ -1,4 +1,4 @@
-"""The Transformer as a function: by the book, blind to pads and to the future, pure; and its files."""
+"""The Transformer equals its formulas, does not depend on pads or later tokens, and is pure; and its files."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from npattn import CheckpointError, Transformer, TransformerConfig
 from npattn._internal.checks import Array
 from npattn._internal.files import load_arrays, save_arrays
-from npattn.transformer.fast import transformer as functions
-from support.transformer_toys import OPTIONS, SRC, TGT, Reference, deviation, toy_config, toy_model, toy_params
+from npattn.transformer.fast import transformer as fast
+from support.transformer_toys import OPTIONS, SRC, TGT, LoopTransformer, deviation, toy_config, toy_model, toy_params
 
 every_option = pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS.keys())
 OPTION = st.sampled_from(list(OPTIONS))
@@ -37,9 +37,9 @@ class TestForward:
         config, rng = without_dropout(name), np.random.default_rng(seed)
         params = toy_params(config, seed)
         src, tgt = draw_ids(rng, config.src_vocab, 2, N_S), draw_ids(rng, 11, 2, N_T)
-        logits, _ = functions.forward(params, src, tgt, config)
+        logits, _ = fast.forward(params, src, tgt, config)
         for b in range(2):
-            expected = Reference(params, config).logits(src[b].tolist(), tgt[b].tolist())
+            expected = LoopTransformer(params, config).logits(src[b].tolist(), tgt[b].tolist())
             np.testing.assert_allclose(logits[b], expected, rtol=1e-12, atol=1e-12)
 
     @given(OPTION, SEED)
@@ -51,24 +51,24 @@ class TestForward:
         for ids, sizes in zip((src, tgt), lengths, strict=True):
             ids[np.arange(ids.shape[1]) >= sizes[:, None]] = 0
         dlogits = rng.normal(size=(4, 5, 11)) * (tgt != 0)[..., None]
-        logits, cache = functions.forward(params, src, tgt, config)
-        grads = functions.backward(dlogits, cache)
+        logits, cache = fast.forward(params, src, tgt, config)
+        grads = fast.backward(dlogits, cache)
         total = {n: np.zeros_like(array) for n, array in params.items()}
         for b, (n_s, n_t) in enumerate(zip(*lengths, strict=True)):
-            alone, cache = functions.forward(params, src[b : b + 1, :n_s], tgt[b : b + 1, :n_t], config)
+            alone, cache = fast.forward(params, src[b : b + 1, :n_s], tgt[b : b + 1, :n_t], config)
             np.testing.assert_allclose(logits[b, :n_t], alone[0], rtol=1e-12, atol=1e-12)
-            for n, gradient in functions.backward(dlogits[b : b + 1, :n_t], cache).items():
+            for n, gradient in fast.backward(dlogits[b : b + 1, :n_t], cache).items():
                 total[n] += gradient
         assert deviation(grads, total) < 1e-12
 
     @given(OPTION, SEED)
-    def test_what_stands_in_for_pads_does_not_matter(self, name: str, seed: int) -> None:
+    def test_the_embedding_of_the_pad_changes_nothing(self, name: str, seed: int) -> None:
         config = without_dropout(name) if OPTIONS[name].get("tie") == "none" else toy_config(tie="none")
         params = toy_params(config, seed)
-        before, _ = functions.forward(params, SRC, TGT, config)
+        before, _ = fast.forward(params, SRC, TGT, config)
         for table in ("source_embedding.W_E", "target_embedding.W_E"):
             params[table][0] = np.random.default_rng(seed).normal(size=config.d_model, scale=1e3)
-        after, _ = functions.forward(params, SRC, TGT, config)
+        after, _ = fast.forward(params, SRC, TGT, config)
         np.testing.assert_array_equal(before[TGT != 0], after[TGT != 0])
 
     def test_more_pads_change_nothing(self) -> None:
@@ -81,7 +81,7 @@ class TestForward:
         assert deviation(wide_grads, grads) < 1e-12
 
     @given(OPTION, SEED)
-    def test_no_position_sees_a_later_one(self, name: str, seed: int) -> None:
+    def test_no_position_depends_on_a_later_one(self, name: str, seed: int) -> None:
         config, rng = without_dropout(name), np.random.default_rng(seed)
         params = toy_params(config, seed)
         src, tgt = draw_ids(rng, config.src_vocab, 3, 4), draw_ids(rng, 11, 3, 6)
@@ -89,8 +89,8 @@ class TestForward:
         other = tgt.copy()
         other[:, i + 1 :] = draw_ids(rng, 11, 3, 5 - i)
         other[:, i + 1] = np.where(other[:, i + 1] == tgt[:, i + 1], 3 + (tgt[:, i + 1] - 2) % 8, other[:, i + 1])
-        logits, _ = functions.forward(params, src, tgt, config)
-        changed, _ = functions.forward(params, src, other, config)
+        logits, _ = fast.forward(params, src, tgt, config)
+        changed, _ = fast.forward(params, src, other, config)
         np.testing.assert_array_equal(logits[:, : i + 1], changed[:, : i + 1])
         assert (logits[:, i + 1] != changed[:, i + 1]).any(-1).all()
 
@@ -98,12 +98,12 @@ class TestForward:
     def test_order_of_the_batch(self, name: str, seed: int) -> None:
         config = without_dropout(name)
         params, order = toy_params(config, seed), np.random.default_rng(seed).permutation(4)
-        logits, _ = functions.forward(params, SRC, TGT, config)
-        permuted, _ = functions.forward(params, SRC[order], TGT[order], config)
+        logits, _ = fast.forward(params, SRC, TGT, config)
+        permuted, _ = fast.forward(params, SRC[order], TGT[order], config)
         np.testing.assert_allclose(permuted, logits[order], rtol=1e-12, atol=1e-12)
 
     def test_other_ids_for_the_special_tokens(self) -> None:
-        """The pad is where `pad_id` says, not 0."""
+        """The pad is the id `pad_id`, not 0."""
         usual, unusual = toy_config(tie="none"), toy_config(tie="none", pad_id=8, bos_id=3, eos_id=4)
         params = toy_params(usual)
         moved = dict(params)
@@ -112,8 +112,8 @@ class TestForward:
             moved[table][[0, 8]] = params[table][[8, 0]]
         swap = np.arange(11)
         swap[[0, 8]] = 8, 0
-        logits, _ = functions.forward(params, SRC, TGT, usual)
-        same, _ = functions.forward(moved, swap[SRC], swap[TGT], unusual)
+        logits, _ = fast.forward(params, SRC, TGT, usual)
+        same, _ = fast.forward(moved, swap[SRC], swap[TGT], unusual)
         np.testing.assert_array_equal(logits, same)
 
     @pytest.mark.parametrize(("B", "N_S", "N_T"), [(0, 5, 3), (4, 0, 3), (4, 5, 0), (0, 0, 0)])
@@ -147,11 +147,11 @@ class TestDropout:
         np.testing.assert_array_equal(runs[0][1].flat, runs[1][1].flat)
 
     def test_every_place_has_a_mask_of_its_own(self) -> None:
-        """Embeddings and every sub-layer drop, each with new numbers."""
+        """There is dropout after both embeddings and in every sub-layer, each with new random numbers."""
         _, cache = toy_model(dropout=0.5).forward(SRC, TGT, np.random.default_rng(0))
-        masks = [cache.encoder.embed.dropout.M, cache.decoder.embed.dropout.M]
+        masks = [cache.source.dropout.M, cache.target.dropout.M]
         for layer in (*cache.encoder.layers, *cache.decoder.layers):
-            masks += [residual.dropout.M for residual in layer]
+            masks += [sub_layer.dropout.M for sub_layer in layer]
         assert len(masks) == 2 + 2 * 2 + 2 * 3
         assert all(set(np.unique(mask)) == {0.0, 2.0} for mask in masks)
         by_shape: dict[Any, list[bytes]] = {}
@@ -179,18 +179,18 @@ class TestAttentionWeights:
             real = (ids != 0)[:, None, None, :]
             assert not A[~np.broadcast_to(real, A.shape)].any()
             sums = A.sum(-1)
-            alive = np.broadcast_to(real.any(-1), sums.shape)
-            np.testing.assert_allclose(sums[alive], 1, rtol=1e-14)
-            assert not sums[~alive].any()
+            attends = np.broadcast_to(real.any(-1), sums.shape)
+            np.testing.assert_allclose(sums[attends], 1, rtol=1e-14)
+            assert not sums[~attends].any()
 
-    def test_the_decoder_looks_back_only(self) -> None:
+    def test_the_decoder_attends_to_earlier_tokens_alone(self) -> None:
         _, cache = toy_model().forward(SRC, TGT)
         for i in range(2):
             A = cache.attention_weights()[f"decoder.{i}.self_attention"]
             assert not np.triu(A, 1).any()
             assert A[2][..., 2, :].all()
 
-    def test_order_is_that_of_the_layers(self) -> None:
+    def test_the_order_is_that_of_the_layers(self) -> None:
         _, cache = toy_model(n_encoder_layers=1).forward(SRC, TGT)
         assert list(cache.attention_weights()) == [
             "encoder.0.self_attention", "decoder.0.self_attention", "decoder.0.cross_attention",
@@ -201,19 +201,19 @@ class TestAttentionWeights:
 class TestPurity:
     @every_option
     def test_nothing_is_written_to(self, options: dict[str, Any]) -> None:
-        """Arguments are read-only, and the cache gives the same gradients twice."""
+        """Arguments may be read-only, and a cache gives the same gradients twice."""
         config = toy_config(**options)
         params = toy_params(config)
         src, tgt, dlogits = SRC.copy(), TGT.copy(), np.random.default_rng(0).normal(size=(4, 3, 11))
         for array in (src, tgt, dlogits, *params.values()):
             array.setflags(write=False)
-        logits, cache = functions.forward(params, src, tgt, config, np.random.default_rng(0))
-        logits[...] = np.nan                                  # the caller's own
-        first = functions.backward(dlogits, cache)
+        logits, cache = fast.forward(params, src, tgt, config, np.random.default_rng(0))
+        logits[...] = np.nan                                  # the caller may overwrite them
+        first = fast.backward(dlogits, cache)
         saved = {name: gradient.copy() for name, gradient in first.items()}
         for gradient in first.values():
-            gradient[...] = np.nan                            # the caller's own, too
-        second = functions.backward(dlogits, cache)
+            gradient[...] = np.nan                            # and these too
+        second = fast.backward(dlogits, cache)
         assert all(np.array_equal(second[name], saved[name]) for name in saved)
 
     def test_two_pending_caches(self) -> None:
@@ -233,7 +233,7 @@ class TestPurity:
     def test_dtype_in_is_dtype_out(self, options: dict[str, Any], dtype: Any) -> None:
         model = toy_model(dtype=dtype, **options)
         logits, cache = model.forward(SRC, TGT, np.random.default_rng(0))
-        grads = functions.backward(np.ones_like(logits), cache)
+        grads = fast.backward(np.ones_like(logits), cache)
         arrays = [logits, cache.Y, *grads.values(), *cache.attention_weights().values(), *floats(cache)]
         assert {array.dtype for array in arrays} == {np.dtype(dtype)}
         assert model.loss_and_gradients(SRC, TGT)[1].flat.dtype == dtype
@@ -247,9 +247,9 @@ class TestPurity:
         assert loss_32 == pytest.approx(loss, rel=1e-5)
         assert deviation(grads_32, grads) < 1e-4
 
-    def test_plain_dicts_do_as_well_as_parameters(self) -> None:
+    def test_plain_dicts_give_the_same_logits(self) -> None:
         model = toy_model()
-        logits, _ = functions.forward(dict(model.params), SRC, TGT, model.config)
+        logits, _ = fast.forward(dict(model.params), SRC, TGT, model.config)
         np.testing.assert_array_equal(logits, model.forward(SRC, TGT)[0])
 
     @pytest.mark.parametrize("kind", [np.int8, np.uint16, np.int32, np.int64])
@@ -261,7 +261,7 @@ class TestPurity:
 
 
 def floats(thing: Any) -> list[Array]:
-    """All floating arrays in a cache."""
+    """Return all floating arrays in a cache."""
     if isinstance(thing, np.ndarray):
         return [thing] if thing.dtype.kind == "f" else []
     return [array for part in thing for array in floats(part)] if isinstance(thing, tuple) else []
@@ -288,7 +288,7 @@ class TestErrors:
                 call(src, tgt)
             assert str(caught.value) == message
 
-    def test_a_target_without_end(self) -> None:
+    def test_a_target_of_one_column(self) -> None:
         with pytest.raises(ValueError) as caught:
             toy_model().loss_and_gradients(SRC, TGT[:, :1])
         assert str(caught.value) == "tgt: expected ids (B, N_T) from <bos> to <eos>, at least two, got (4, 1)"
@@ -405,7 +405,7 @@ class TestFiles:
 class TestFromArrays:
     @pytest.mark.parametrize("n", [3, 4])
     def test_fewer_arrays_than_layers(self, n: int) -> None:
-        """Then the names of all that is missing need not be made; with as many arrays as layers they are."""
+        """With fewer arrays than layers, the missing names are not even made; with as many arrays, they are."""
         arrays = {f"x{i}": np.ones(1) for i in range(n)}
         with pytest.raises(CheckpointError) as caught:
             Transformer.from_arrays(toy_config(), arrays, "here")
@@ -438,7 +438,7 @@ class TestFromArrays:
 
     @pytest.mark.parametrize("dtype", [np.float16, np.int64, np.float32])
     def test_dtypes_that_do_not_fit(self, dtype: Any) -> None:
-        """All of one dtype, float32 or float64: a conversion would be a silent change of the model."""
+        """All arrays have one dtype, float32 or float64. A silent conversion would change the model."""
         arrays = toy_params(toy_config())
         arrays["encoder.1.norm_2.gamma"] = np.ones(6, dtype)
         with pytest.raises(CheckpointError, match=rf"^arrays: expected float32 or float64 for all .*{np.dtype(dtype)}"):
@@ -468,7 +468,7 @@ class TestFromArrays:
          "got NoneType"),
     ],
 )  # fmt: skip
-def test_what_makes_no_model(make: Callable[[], Any], message: str) -> None:
+def test_wrong_arguments(make: Callable[[], Any], message: str) -> None:
     with pytest.raises((TypeError, ValueError)) as caught:
         make()
     assert f"{caught.type.__name__}: {caught.value}" == message

@@ -1,4 +1,4 @@
-"""`Parameters`: names and one flat buffer stay the same memory, whatever is done to them."""
+"""`Parameters`: the named views and the flat buffer stay the same memory."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def numbered(dtype: Any = np.float32) -> Parameters:
 
 
 def is_whole(params: Parameters) -> bool:
-    """Tell whether the blocks are, one after the other, all of the buffer, and the views share it out among them."""
+    """Whether the blocks, one after another, are the whole buffer, and each of its numbers is in one view."""
     before = params.flat.copy()
     params.flat[:] = np.arange(params.flat.size)
     pieces = [block.ravel() for block in params.blocks.values()]
@@ -171,7 +171,7 @@ class TestCopies:
         assert is_whole(twin.params)
 
 
-class TestTrees:
+class TestNested:
     def test_nested(self) -> None:
         a, b, c = np.arange(3), np.arange(2), np.arange(1)
         tree = nested({"a.0.x": a, "a.0.y": b, "a.1.x": b, "c": c})
@@ -184,7 +184,7 @@ class TestTrees:
         assert again.keys() == params.keys()
         assert all(again[name] is params[name] for name in params)
 
-    def test_dotted_leaves_out_what_is_not_there(self) -> None:
+    def test_dotted_leaves_out_none(self) -> None:
         assert dict(dotted({"a": {"W": 1, "b": None}, "c": {}})) == {"a.W": 1}  # type: ignore[dict-item]
 
 
@@ -200,7 +200,7 @@ class TestSideBySide:
         assert nested(params)["W_QK"] is params.blocks["W_QK"]
         assert "W_QK" not in params
 
-    def test_copies_keep_it(self) -> None:
+    def test_copies_keep_the_blocks(self) -> None:
         params = Parameters(self.SHAPES, np.float64, {"W_QK": ("W_Q", "W_K")})
         params.flat[:] = np.arange(params.flat.size)
         for other in (params.copy(), copy.deepcopy(params), pickle.loads(pickle.dumps(params))):
@@ -213,7 +213,7 @@ class TestSideBySide:
             Parameters({"W_Q": (3, 2), "W_K": (2, 2)}, np.float64, {"W_QK": ("W_Q", "W_K")})
         assert str(caught.value) == "W_Q, W_K: expected the same number of rows side by side, got [(3, 2), (2, 2)]"
 
-    def test_one_alone(self) -> None:
+    def test_a_union_of_one_name(self) -> None:
         params = Parameters({"b": (2,), "W": (3, 2)}, np.float64, {"W_1": ("W",)})
         assert is_whole(params)
         assert np.shares_memory(params["W"], params.blocks["W_1"])
@@ -239,7 +239,7 @@ class TestSideBySide:
          "ValueError: side_by_side: 'U': expected a tuple of names with axes, got ('V',)"),
     ],
 )
-def test_what_is_no_layout(arguments: tuple[Any, ...], message: str) -> None:
+def test_wrong_layouts(arguments: tuple[Any, ...], message: str) -> None:
     with pytest.raises((TypeError, ValueError)) as caught:
         Parameters(*arguments)
     assert f"{caught.type.__name__}: {caught.value}" == message

@@ -1,4 +1,4 @@
-"""The gradient of the whole model, for every option: by both methods, as a composition, and where it must be zero."""
+"""The gradients of the whole model, for every option: by both methods, as a composition, and where they are zero."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from npattn import TransformerConfig, check_gradients
 from npattn._internal.checks import Array, Params
 from npattn.layers import cross_entropy, cross_entropy_backward
-from npattn.transformer.fast import transformer as functions
+from npattn.transformer.fast import transformer as fast
 from support.transformer_toys import OPTIONS, SRC, TGT, deviation, toy_config, toy_model, toy_params
 
 every_option = pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS.keys())
@@ -21,8 +21,8 @@ every_option = pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS.
 
 def run(config: TransformerConfig, params: Params, dlogits: Array, src: Array = SRC, tgt: Array = TGT) -> Any:
     """Return the logits, and the gradients for the cotangent `dlogits`."""
-    logits, cache = functions.forward(params, src, tgt, config, seeded(config))
-    return logits, functions.backward(dlogits, cache)
+    logits, cache = fast.forward(params, src, tgt, config, seeded(config))
+    return logits, fast.backward(dlogits, cache)
 
 
 def cotangent(*shape: int, seed: int = 4) -> Array:
@@ -34,7 +34,7 @@ def seeded(config: TransformerConfig) -> np.random.Generator | None:
 
 
 class Slopes:
-    """Slopes of Σ dlogits · logits, with pads, repeated ids and a source of nothing but pads: dead rows."""
+    """Slopes of Σ dlogits · logits. The batch has pads, repeated ids and a source of pads alone."""
 
     def __init__(self, config: TransformerConfig) -> None:
         self.config, self.params, self.dlogits = config, toy_params(config), cotangent(4, 3, 11)
@@ -42,9 +42,9 @@ class Slopes:
         self.largest = max(float(np.abs(gradient).max()) for gradient in self.grads.values())
 
     def direction(self, names: list[str], rng: np.random.Generator) -> dict[str, Array]:
-        """Move every number, each array by as much as makes the largest entry of its gradient count as 1.
+        """Return a random step for every number, scaled so that the largest entry of each gradient counts as 1.
 
-        b_K's gradient is zero in mathematics and noise in numbers, so it is measured against the largest of all.
+        The gradient of b_K is zero in mathematics and rounding noise in numbers. Its scale is the largest entry of all.
         """
         scales = {n: self.largest if n.endswith("b_K") else np.abs(self.grads[n]).max() for n in names}
         return {n: rng.choice([-1.0, 1.0], self.params[n].shape) / scales[n] for n in names}
@@ -68,13 +68,13 @@ class Slopes:
         return (4 * difference(h / 2) - difference(h)) / 3    # Richardson: no h² in the error
 
     def terms(self, params: Params) -> Array:
-        return self.dlogits * functions.forward(params, SRC, TGT, self.config, seeded(self.config))[0]
+        return self.dlogits * fast.forward(params, SRC, TGT, self.config, seeded(self.config))[0]
 
 
 class TestNumerically:
     @every_option
     def test_layer_by_layer(self, options: dict[str, Any]) -> None:
-        """One random direction for each layer, in which every entry of its gradients has a share."""
+        """One random direction for each layer moves every parameter of the layer."""
         slopes, rng = Slopes(toy_config(**options)), np.random.default_rng(6)
         assert slopes.grads.keys() == slopes.config.shapes().keys()
         layers: dict[str, list[str]] = {}
@@ -85,7 +85,7 @@ class TestNumerically:
             slope = slopes.analytic(direction)
             assert slopes.by_complex_step(direction) == pytest.approx(slope, rel=0, abs=1e-12), layer
             central = [slopes.by_central_difference(direction, h) for h in (1e-4, 1e-5)]
-            assert min(abs(found - slope) for found in central) < 1e-7, layer   # a kink of relu may be near
+            assert min(abs(found - slope) for found in central) < 1e-7, layer   # one step may cross a kink of relu
 
     @pytest.mark.parametrize("name", ["paper", "pre", "dropout", "many others"])
     def test_by_the_checker(self, name: str) -> None:
@@ -93,7 +93,7 @@ class TestNumerically:
         kwargs = {"config": config, "rng": seeded(config)}
         args = (toy_params(config), SRC, TGT)
         report = check_gradients(
-            functions.forward, functions.backward, args, kwargs, method="complex-step", rtol=1e-12
+            fast.forward, fast.backward, args, kwargs, method="complex-step", rtol=1e-12
         )
         verdicts = {argument.name[len("params['") : -len("']")]: argument.verdict for argument in report.arguments}
         assert verdicts == {name: "zero" if name.endswith("b_K") else "ok" for name in config.shapes()}
@@ -102,18 +102,18 @@ class TestNumerically:
         config = toy_config(**OPTIONS["many"] | {"n_encoder_layers": 1, "n_decoder_layers": 1, "d_ff": 64})
         kwargs = {"config": config, "rng": seeded(config)}
         args = (toy_params(config), SRC, TGT)
-        check_gradients(functions.forward, functions.backward, args, kwargs, method="central-difference", rtol=1e-7)
+        check_gradients(fast.forward, fast.backward, args, kwargs, method="central-difference", rtol=1e-7)
 
 
 class TestComposition:
     @every_option
     def test_loss_and_gradients(self, options: dict[str, Any]) -> None:
-        """No work is done on pads, and the numbers are those of forward, cross_entropy and backward on them all."""
+        """The numbers are those of forward, cross_entropy and backward on the whole batch with its pads."""
         model = toy_model(**options | {"dropout": 0.0})
         tgt = np.array([[1, 7, 7, 2], [1, 4, 2, 0], [1, 10, 9, 2], [1, 2, 0, 0]])
-        logits, cache = functions.forward(model.params, SRC, tgt[:, :-1], model.config)
+        logits, cache = fast.forward(model.params, SRC, tgt[:, :-1], model.config)
         loss, c_loss = cross_entropy(logits, tgt[:, 1:], 0.2, ignore_id=0)
-        grads = functions.backward(cross_entropy_backward(1.0, c_loss), cache)
+        grads = fast.backward(cross_entropy_backward(1.0, c_loss), cache)
         got_loss, got = model.loss_and_gradients(SRC, tgt, smoothing=0.2)
         assert type(got_loss) is float
         assert got_loss == pytest.approx(float(loss), rel=1e-14)
@@ -121,12 +121,12 @@ class TestComposition:
         assert deviation(got, grads) < 1e-12
 
     def test_a_pad_in_the_middle(self) -> None:
-        """Nobody attends to it, it counts in no mean, and what follows is still asked for."""
+        """No query attends to it, it does not count in the mean, and later tokens do count."""
         model = toy_model(dropout=0.0)
         tgt = np.array([[1, 0, 7, 2], [1, 4, 0, 0], [1, 10, 0, 2], [0, 0, 5, 0]])
-        logits, cache = functions.forward(model.params, SRC, tgt[:, :-1], model.config)
+        logits, cache = fast.forward(model.params, SRC, tgt[:, :-1], model.config)
         loss, c_loss = cross_entropy(logits, tgt[:, 1:], 0.2, ignore_id=0)
-        grads = functions.backward(cross_entropy_backward(1.0, c_loss), cache)
+        grads = fast.backward(cross_entropy_backward(1.0, c_loss), cache)
         got_loss, got = model.loss_and_gradients(SRC, tgt, smoothing=0.2)
         assert got_loss == pytest.approx(float(loss), rel=1e-14)
         assert deviation(got, grads) < 1e-12
@@ -137,7 +137,7 @@ class TestComposition:
         assert losses[0] == losses[1] != losses[2] != model.loss_and_gradients(SRC, TGT)[0]
 
     def test_the_loss_by_hand(self) -> None:
-        """ℓ = −Σ q log p with q = (1 − ε) onehot + ε/V, its mean over the real tokens."""
+        """The mean over the real tokens of ℓ = −Σ q log p, with q = (1 − ε) onehot + ε/V."""
         model = toy_model()
         tgt = np.array([[1, 7, 7, 2], [1, 4, 2, 0], [1, 10, 9, 2], [1, 2, 0, 0]])
         logits, _ = model.forward(SRC, tgt[:, :-1])
@@ -161,11 +161,11 @@ class TestComposition:
         grads = model.backward(dlogits, cache)
         assert grads.shapes == model.params.shapes
         assert not np.shares_memory(grads.flat, model.params.flat)
-        assert deviation(grads, functions.backward(dlogits, cache)) == 0
+        assert deviation(grads, fast.backward(dlogits, cache)) == 0
 
     @pytest.mark.parametrize("tie", ["output", "all"])
     def test_a_tied_embedding_gets_the_sum_of_its_uses(self, tie: Any) -> None:
-        """An untied model with equal tables is the same function, and its gradients add up to the tied one."""
+        """An untied model with equal tables is the same function. Its gradients add up to that of the tied table."""
         tied = toy_config(tie=tie, src_vocab=11)
         untied = toy_config(tie="none", src_vocab=11)
         params = toy_params(tied)
@@ -188,14 +188,13 @@ class TestZeros:
     def test_unread_ids_get_no_gradient(self, options: dict[str, Any]) -> None:
         config = toy_config(**options | {"tie": "none"})
         _, grads = run(config, toy_params(config), cotangent(4, 3, 11))
-        dead = np.array([1, 2])                               # SRC holds 0 and 3 … 8
-        assert not grads["source_embedding.W_E"][dead].any()
+        assert not grads["source_embedding.W_E"][[1, 2]].any()   # SRC holds 0 and 3 … 8
         assert grads["source_embedding.W_E"][3:9].any(1).all()
         assert not grads["target_embedding.W_E"][[2, 3, 5, 6, 8]].any()
 
     @every_option
     def test_pads_get_no_gradient(self, options: dict[str, Any]) -> None:
-        """The loss does not ask for logits at pads, so neither source nor target pads reach it."""
+        """The logits at pads have no part in the loss, so it depends neither on source pads nor on target pads."""
         config = toy_config(**options | {"tie": "none"})
         dlogits = cotangent(4, 3, 11) * (TGT != 0)[..., None]
         _, grads = run(config, toy_params(config), dlogits)
@@ -204,7 +203,7 @@ class TestZeros:
 
     @given(st.integers(0, 2), st.sampled_from(list(OPTIONS)))
     def test_no_gradient_from_the_future(self, i: int, name: str) -> None:
-        """Logits at position i alone: the tokens after i have exactly zero gradient."""
+        """The logits at position i give the tokens after i exactly zero gradient."""
         config = toy_config(**OPTIONS[name] | {"tie": "none", "dropout": 0.0})
         tgt = np.array([[1, 7, 4], [1, 8, 5], [1, 9, 6], [1, 10, 3]])
         dlogits = np.zeros((4, 3, 11))

@@ -1,4 +1,4 @@
-"""What `Parameters` and `Transformer` say of arguments that cannot be meant, word by word."""
+"""The error messages of `Parameters` and `Transformer` for wrong arguments, word by word."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from support.transformer_toys import SRC, TGT, toy_config, toy_model
 SHAPES = {"W": (2, 3), "b": (3,)}
 
 
-def refusal(error: type[Exception], function: Any, *args: Any, **kwargs: Any) -> str:
+def error_of(error: type[Exception], function: Any, *args: Any, **kwargs: Any) -> str:
     with pytest.raises(error) as caught:
         function(*args, **kwargs)
     assert type(caught.value) is error
@@ -36,7 +36,7 @@ class TestParameters:
         ],
     )  # fmt: skip
     def test_shapes(self, shapes: Any, error: type[Exception], message: str) -> None:
-        assert refusal(error, Parameters, shapes) == message
+        assert error_of(error, Parameters, shapes) == message
 
     @pytest.mark.parametrize(
         ("side_by_side", "error", "message"),
@@ -50,10 +50,10 @@ class TestParameters:
     )
     def test_side_by_side(self, side_by_side: Any, error: type[Exception], message: str) -> None:
         shapes: dict[str, tuple[int, ...]] = SHAPES | {"s": ()}
-        assert refusal(error, Parameters, shapes, np.float32, side_by_side) == message
+        assert error_of(error, Parameters, shapes, np.float32, side_by_side) == message
 
     def test_dtype(self) -> None:
-        assert refusal(TypeError, Parameters, SHAPES, np.int64) == "dtype: expected float32 or float64, got int64"
+        assert error_of(TypeError, Parameters, SHAPES, np.int64) == "dtype: expected float32 or float64, got int64"
 
     @pytest.mark.parametrize(
         ("value", "error", "message"),
@@ -66,7 +66,7 @@ class TestParameters:
     def test_values(self, value: Any, error: type[Exception], message: str) -> None:
         params = Parameters(SHAPES)
         params.flat[:] = 7
-        assert refusal(error, params.__setitem__, "W", value) == message
+        assert error_of(error, params.__setitem__, "W", value) == message
         assert (params.flat == 7).all()
 
     @pytest.mark.parametrize("kind", [np.int64, np.float16, np.float64, bool])
@@ -80,13 +80,13 @@ class TestParameters:
 
 class TestTransformer:
     def test_config(self) -> None:
-        message = refusal(TypeError, Transformer, {"src_vocab": 9})
+        message = error_of(TypeError, Transformer, {"src_vocab": 9})
         assert message == "config: expected a TransformerConfig, got dict"
 
     def test_room(self) -> None:
         config = toy_config(src_vocab=2**50)
         numbers = Transformer(toy_config()).params.flat.size + (2**50 - 9) * 6
-        message = refusal(ValueError, Transformer, config)
+        message = error_of(ValueError, Transformer, config)
         assert message == f"config: expected no more numbers than memory has room for, got {numbers}"
 
     @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ class TestTransformer:
         ],
     )
     def test_options(self, options: dict[str, Any], error: type[Exception], message: str) -> None:
-        assert refusal(error, Transformer, toy_config(), **options) == message
+        assert error_of(error, Transformer, toy_config(), **options) == message
 
     @pytest.mark.parametrize(
         ("arrays", "message"),
@@ -108,13 +108,13 @@ class TestTransformer:
         ],
     )
     def test_arrays(self, arrays: Any, message: str) -> None:
-        assert refusal(TypeError, Transformer.from_arrays, toy_config(), arrays) == message
+        assert error_of(TypeError, Transformer.from_arrays, toy_config(), arrays) == message
 
     def test_another_cache(self) -> None:
         model = toy_model()
         logits, cache = model.forward(SRC, TGT)
-        message = refusal(TypeError, model.backward, logits, cache.decoder)
+        message = error_of(TypeError, model.backward, logits, cache.decoder)
         assert message == (
             "cache: expected what forward returned, a npattn.transformer.fast.transformer.TransformerCache, "
-            "got npattn.transformer.fast.encoder_decoder.DecoderCache"
+            "got npattn.transformer.fast.encoder_decoder.LayersCache"
         )

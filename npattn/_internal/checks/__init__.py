@@ -1,7 +1,9 @@
 """Checks of arguments. Every other folder imports them from here.
 
-`shapes` declares the arguments of a forward/backward pair and checks them in one line, `arrays` and `scalars` check single
-arguments, `named_arrays` compares mappings of arrays. `types` holds the types that signatures are written in.
+- `shapes` declares the arguments of a forward/backward pair and checks them in one line.
+- `arrays` and `scalars` check single arguments.
+- `named_arrays` compares mappings of names to arrays.
+- `types` has the types that signatures use.
 """
 
 from npattn._internal.checks.arrays import (

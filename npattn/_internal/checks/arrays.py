@@ -1,8 +1,4 @@
-"""Checks of single arrays, of caches, and of the gradients that a backward is given.
-
-Only NumPy's own arrays are taken. A masked array would be read with the numbers under its mask, and np.matrix has a `*`
-of its own.
-"""
+"""Checks of single arrays, of caches, and of the gradients that a backward takes."""
 
 from __future__ import annotations
 
@@ -15,34 +11,35 @@ from npattn._internal.checks.types import Array
 
 Cache = TypeVar("Cache")
 
-#: complex128 is admitted for one purpose: `npattn.check_gradients` differentiates forward code by the complex step.
+#: complex128 has one purpose: `npattn.check_gradients` differentiates forward code by the complex step.
 FLOATING = (np.dtype(np.float32), np.dtype(np.float64), np.dtype(np.complex128))
 
 
 def is_array(value: Any) -> TypeGuard[Array]:
-    """Whether `value` is an array that computes as NumPy's do.
+    """Return whether `value` is a plain NumPy array, in memory or in a file (np.memmap).
 
-    A masked array would be taken with what is under its mask, and a np.matrix has a `*` of its own. One that lies in a
-    file, a np.memmap, is like any other.
+    Other subclasses compute differently: the numbers under the mask of a masked array would count, and `*` of a
+    np.matrix is a matrix product.
     """
     return type(value) is np.ndarray or isinstance(value, np.memmap)
 
 
 def kind_of(value: Any) -> str:
-    """The dtype of an array; the type of anything else."""
+    """Return the dtype of an array, or the type of anything else, as text."""
     return str(value.dtype) if is_array(value) else type(value).__name__
 
 
-def check_floating(symbol: str, array: Array | None) -> None:
-    """Raise a TypeError unless `array` is a NumPy array of float32 or float64."""
+def check_floating(symbol: str, array: Array | None) -> Array:
+    """Return the array. Raise a TypeError unless it is a floating NumPy array."""
     if not is_array(array):
         raise TypeError(f"{symbol}: expected a NumPy array, got {kind_of(array)}")
     if array.dtype not in FLOATING:
         raise TypeError(f"{symbol}: expected float32 or float64, got {array.dtype}")
+    return array
 
 
 def check_cache(cache: Cache, kind: type[Cache]) -> Cache:
-    """Return the cache; raise a TypeError unless it is of the kind that this very layer's forward returns."""
+    """Return the cache. Raise a TypeError unless it has the type that the forward of this layer returns."""
     if not isinstance(cache, kind):
         wanted, got = (f"{t.__module__}.{t.__name__}".removeprefix("builtins.") for t in (kind, type(cache)))
         raise TypeError(f"cache: expected what forward returned, a {wanted}, got {got}")
@@ -50,7 +47,7 @@ def check_cache(cache: Cache, kind: type[Cache]) -> Cache:
 
 
 def check_ids(symbol: str, ids: Array, size: int, ignore_id: int | None = None) -> None:
-    """Raise unless `ids` is an array of integers from 0 to `size` − 1; those equal to `ignore_id` may be any number."""
+    """Raise unless `ids` is an array of integers from 0 to `size` − 1. Entries equal to `ignore_id` are not checked."""
     check_integers(symbol, ids)
     if ignore_id is not None:
         ids = ids[ids != check_integer("ignore_id", ignore_id)]
@@ -66,7 +63,7 @@ def check_integers(symbol: str, array: Array) -> None:
 
 
 def check_cotangent(symbol: str, given: Array, shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> None:
-    """Raise unless the gradient that a backward is given has the shape and the dtype of forward's output."""
+    """Raise unless the gradient `given` to a backward has the shape and the dtype of forward's output."""
     if not is_array(given) or given.dtype != dtype:
         raise TypeError(f"{symbol}: expected an array of {dtype} like the output, got {kind_of(given)}")
     if given.shape != shape:
@@ -74,6 +71,6 @@ def check_cotangent(symbol: str, given: Array, shape: tuple[int, ...], dtype: np
 
 
 def check_gradient_of(symbol: str, array: Array, gradient_symbol: str, gradient: Array) -> None:
-    """Raise unless `array` is a floating array, and its gradient has the same shape and dtype."""
+    """Raise unless `array` is a floating array and its gradient has the same shape and dtype."""
     check_floating(symbol, array)
     check_cotangent(gradient_symbol, gradient, array.shape, array.dtype)

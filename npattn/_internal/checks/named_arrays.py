@@ -1,4 +1,4 @@
-"""Compare named arrays with the names, shapes and dtypes that were expected; report all that differs."""
+"""Compare named arrays with the expected names, shapes and dtypes, and list every difference."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import numpy as np
 from npattn._internal.checks.arrays import is_array, kind_of
 from npattn._internal.checks.types import Params
 
-#: What an array is before anyone reads its numbers: its shape and its dtype.
+#: The shape and dtype of one array, and those of arrays by name.
 Spec: TypeAlias = tuple[tuple[int, ...], np.dtype[Any]]
 Layout: TypeAlias = Mapping[str, Spec]
 
 
 def layout_of(what: str, arrays: Params) -> Layout:
-    """Return the shape and dtype of every array; raise a TypeError that names the entry that is none."""
+    """Return the shape and dtype of every array. Raise a TypeError that names an entry that is no array."""
     if not isinstance(arrays, Mapping):
         raise TypeError(f"{what}: expected a mapping of names to NumPy arrays, got {type(arrays).__name__}")
     layout = {}
@@ -28,7 +28,7 @@ def layout_of(what: str, arrays: Params) -> Layout:
 
 
 def differences(got: Layout, expected: Layout) -> str:
-    """Name every missing, unexpected and misshaped entry in one line; the empty string means that they agree.
+    """Return one line with every missing name, unexpected name, and wrong shape or dtype; "" if there is none.
 
     >>> f4 = np.dtype(np.float32)
     >>> differences({"W": ((2, 3), f4), "c": ((3,), f4)}, {"W": ((3, 2), f4), "b": ((3,), f4)})
@@ -36,10 +36,11 @@ def differences(got: Layout, expected: Layout) -> str:
     """
     if got == expected:
         return ""
-    found = [f"missing {name!r}" for name in expected if name not in got]
-    found += [f"unexpected {name!r}" for name in got if name not in expected]
-    for name, (shape, dtype) in expected.items():
-        if name in got and got[name] != (shape, dtype):
-            wrong_shape, wrong_dtype = got[name]
-            found.append(f"{name!r}: expected {dtype} {shape}, got {wrong_dtype} {wrong_shape}")
-    return "; ".join(found)
+    missing = [f"missing {name!r}" for name in expected if name not in got]
+    unexpected = [f"unexpected {name!r}" for name in got if name not in expected]
+    changed = [
+        f"{name!r}: expected {dtype} {shape}, got {got[name][1]} {got[name][0]}"
+        for name, (shape, dtype) in expected.items()
+        if name in got and got[name] != (shape, dtype)
+    ]
+    return "; ".join(missing + unexpected + changed)

@@ -1,12 +1,11 @@
-"""Check the arguments that are no arrays: sizes, numbers, flags, words, seeds.
+"""Checks of arguments that are not arrays: sizes, numbers, flags, words, seeds.
 
-Each check returns what it has checked, as a value of Python's own. NumPy's scalars are taken wherever Python's are, but
-an np.float64 would promote float32, products of np.int64 overflow silently, and JSON knows neither.
+Most checks return the value as a Python type. NumPy's scalars are allowed too, but they cause trouble later: np.float64
+promotes float32, products of np.int64 overflow silently, and JSON accepts neither.
 """
 
 from __future__ import annotations
 
-import functools
 import math
 import os
 import sys
@@ -17,12 +16,12 @@ from typing import Any
 
 import numpy as np
 
-#: Numbers that are shown in full: beyond this an integer is said to be huge, and other values are cut.
-DIGITS, LETTERS = 128, 60
+#: Limits of what a message shows: an integer of more bits is described, and longer text is cut.
+BITS, LETTERS = 128, 60
 
 
 def check_integer(symbol: str, value: int) -> int:
-    """Return an integer of 64 bits, Python's or NumPy's; raise for anything else, True and False included."""
+    """Return the value as an int. Raise unless it is an integer of 64 bits, of Python or NumPy; a bool is none."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
         raise TypeError(f"{symbol}: expected an integer, got {shown(value)}")
     if not -(2**63) <= value < 2**63:
@@ -31,7 +30,7 @@ def check_integer(symbol: str, value: int) -> int:
 
 
 def check_size(symbol: str, size: int, least: int = 0) -> int:
-    """Return an integer of `least` or more, or raise."""
+    """Return the size as an int. Raise unless it is an integer of `least` or more."""
     size = check_integer(symbol, size)
     if size < least:
         raise ValueError(f"{symbol}: expected {least} or more, got {size}")
@@ -41,7 +40,9 @@ def check_size(symbol: str, size: int, least: int = 0) -> int:
 def check_number(
     symbol: str, value: object, low: float = -math.inf, high: float = math.inf, ends: str = "[)"
 ) -> float:
-    """Return a real number of the interval, whose ends belong to it as [ and ] say, or not as ( and ) say; or raise.
+    """Return the value as a float. Raise unless it is a real number in the interval from `low` to `high`.
+
+    `ends` tells which ends are inside: [ and ] include an end, ( and ) exclude it.
 
     >>> check_number("p", np.float32(0.5), 0, 1)
     0.5
@@ -53,7 +54,7 @@ def check_number(
         raise TypeError(f"{symbol}: expected a number, got {shown(value)}")
     try:
         number = float(value)
-    except OverflowError:                                     # an integer beyond all floats
+    except OverflowError:                                     # an integer larger than every float
         number = math.inf if value > 0 else -math.inf
     least, most = ends[0] == "[", ends[1] == "]"
     if not (low < number < high or (least and number == low) or (most and number == high)):
@@ -64,21 +65,21 @@ def check_number(
 
 @dataclass(frozen=True)
 class Interval:
-    """The numbers from `low` to `high`; an end belongs to them as [ and ] say, or not as ( and ) say."""
+    """A check for `Shapes`: a number from `low` to `high`, with `ends` as in `check_number`."""
 
     low: float = -math.inf
     high: float = math.inf
     ends: str = "[)"
-    optional: bool = False                                    # whether None is allowed too
+    optional: bool = False                                    # True allows None too
 
     def __call__(self, symbol: str, value: object) -> None:
-        """Raise unless `value` is one of them."""
+        """Raise unless `value` is in the interval."""
         if value is not None or not self.optional:
             check_number(symbol, value, self.low, self.high, self.ends)
 
 
 def check_flag(symbol: str, value: bool) -> bool:
-    """Return True or False; anything else raises a TypeError, for it may have been meant for another argument."""
+    """Return the value as a bool. Raise a TypeError for anything else: it may be meant for another argument."""
     if not isinstance(value, bool | np.bool_):
         raise TypeError(f"{symbol}: expected True or False, got {shown(value)}")
     return bool(value)
@@ -97,7 +98,7 @@ def check_random(symbol: str, rng: np.random.Generator | None) -> None:
 
 
 def check_generator(symbol: str, rng: np.random.Generator | int) -> np.random.Generator:
-    """Return a generator, or one that starts from a seed."""
+    """Return the generator, or a new one that starts from the seed `rng`."""
     if isinstance(rng, np.random.Generator):
         return rng
     if isinstance(rng, bool) or not isinstance(rng, int | np.integer):
@@ -106,7 +107,7 @@ def check_generator(symbol: str, rng: np.random.Generator | int) -> np.random.Ge
 
 
 def check_dtype(symbol: str, dtype: Any) -> np.dtype[Any]:
-    """Return the dtype that is meant; raise a TypeError unless it is float32 or float64. None would mean float64."""
+    """Return the dtype. Raise a TypeError unless it is float32 or float64; None, NumPy's float64, is refused too."""
     try:
         given = None if dtype is None else np.dtype(dtype)
     except (TypeError, ValueError):
@@ -117,7 +118,7 @@ def check_dtype(symbol: str, dtype: Any) -> np.dtype[Any]:
 
 
 def check_path(symbol: str, path: str | os.PathLike[str]) -> Path:
-    """Return the path of a file; raise for what is none, such as the number of an open file."""
+    """Return the path. Raise unless it can name a file; the number of an open file is no path."""
     if not isinstance(path, str | os.PathLike):
         raise TypeError(f"{symbol}: expected the path of a file, got {shown(path)}")
     if not Path(path).name or "\0" in str(path):
@@ -126,22 +127,21 @@ def check_path(symbol: str, path: str | os.PathLike[str]) -> Path:
 
 
 def check_room(symbol: str, numbers: int, itemsize: int = 8) -> None:
-    """Raise a ValueError unless memory has room for so many numbers."""
+    """Raise a ValueError unless this many numbers of `itemsize` bytes fit into the memory of the machine."""
     if itemsize * numbers > memory():
         raise ValueError(f"{symbol}: expected no more numbers than memory has room for, got {shown(numbers)}")
 
 
-@functools.cache
 def memory() -> int:
-    """The bytes of this machine's memory, or of all addresses where the system does not say."""
+    """Return the bytes of this machine's memory, or sys.maxsize where the system does not tell."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, OSError, ValueError):             # Windows; a system without these names
+    except (AttributeError, OSError, ValueError):             # Windows, and systems without these names
         return sys.maxsize
 
 
 def shown(value: object) -> str:
-    """What was received, in a few words: messages are one line.
+    """Return the text that shows a received value in a message of one line.
 
     >>> shown(np.float64(2.5)), shown(np.zeros((2, 3))), shown(10**400)
     ('2.5', 'an array of float64 (2, 3)', 'an integer of 1329 bits')
@@ -150,7 +150,7 @@ def shown(value: object) -> str:
         return f"an array of {value.dtype} {value.shape}"
     if isinstance(value, np.generic):
         value = value.item()
-    if isinstance(value, int) and value.bit_length() > DIGITS:
+    if isinstance(value, int) and value.bit_length() > BITS:
         return f"an integer of {value.bit_length()} bits"
     text = " ".join(repr(value).split())
     return text if len(text) <= LETTERS else text[: LETTERS - 1] + "…"

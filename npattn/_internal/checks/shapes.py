@@ -13,20 +13,20 @@ The value of each name says what the argument must be:
 =====================  ==============================================================================================
 ``"… N_Q D_Q"``        a floating array with these axes. The first array with an axis binds its size, and the later
                        ones must agree. ``…`` stands for the batch axes, which must be equal in all arrays
-``"D_V or None"``      the same, and the argument may be missing
+``"D_V or None"``      the same, but the argument may be None
 ``"… < V"``            an array of integers from 0 to V − 1
 ``"H, an integer"``    a positive integer. An axis ``H·D_Q`` of an array must be a multiple of it
-``mask``, ``bias``     these two names alone may broadcast to their axes; a mask is boolean, a bias floating
-``dY``                 a name that begins with d: the gradient that backward is given, with the shape of the output
-`Interval` …           anything else: a function of the name and the value that raises unless the value is right
+``mask``, ``bias``     only these two names may broadcast to their axes; a mask is boolean, a bias floating
+``dY``                 a name that begins with d: the gradient that backward takes, with the shape of the output
+`Interval` …           anything but text: a function of name and value. It raises unless the value is right
 =====================  ==============================================================================================
 
-Nothing else broadcasts: a broadcast by mistake is a wrong answer without an error.
+Nothing else broadcasts: an unintended broadcast gives a wrong answer without an error.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, TypeAlias, TypeVar
 
@@ -45,20 +45,16 @@ from npattn._internal.checks.types import Array
 
 BATCH, OPTIONAL, BELOW, INTEGER = "…", " or None", " < ", ", an integer"
 
-#: The arguments that may have axes of size 1, or fewer axes, where their declaration has others.
+#: The arguments that may have fewer axes than their declaration, and axes of size 1.
 BROADCAST = ("mask", "bias")
 
+#: The size of every axis by its symbol; the entry … is the shape of the batch axes.
+Sizes: TypeAlias = Mapping[str, Any]
+
+#: The name, shape and dtype of an array among the arguments.
+Argument: TypeAlias = tuple[str, tuple[int, ...], np.dtype[np.generic]]
+
 Cache = TypeVar("Cache", bound=tuple[Any, ...])
-
-
-class Sizes(dict[str, int]):
-    """The size of every axis by its symbol, and the shape of the batch axes."""
-
-    batch: tuple[int, ...] | None = None                      # None: no array has batch axes
-
-    def shape(self, axes: Sequence[str]) -> tuple[int, ...]:
-        """Return the shape that an array with these axes has."""
-        return (*(self.batch or () if BATCH in axes else ()), *(self[name] for name in axes if name != BATCH))
 
 
 class Shapes:
@@ -67,7 +63,7 @@ class Shapes:
     >>> from npattn._internal.checks.scalars import Interval
     >>> SHAPES = Shapes(X="… N_X D_X", W_K="D_X D_Q", mask="… N_X", eps=Interval(0, 1))
     >>> SHAPES.check(np.zeros((4, 64)), np.zeros((64, 32)), eps=0.5)
-    {'N_X': 4, 'D_X': 64, 'D_Q': 32}
+    {'…': (), 'N_X': 4, 'D_X': 64, 'D_Q': 32}
     >>> SHAPES.check(np.zeros((4, 64)), np.zeros((32, 64)))
     Traceback (most recent call last):
     ValueError: W_K: expected (D_X=64, D_Q), got (32, 64)
@@ -78,9 +74,9 @@ class Shapes:
     def __init__(self, **declared: str | Callable[[str, Any], object]) -> None:
         self.axes: dict[str, tuple[str, ...]] = {}            # of floating arrays, mask and bias
         self.ids: dict[str, tuple[str, ...]] = {}             # of integer arrays; the last entry is their limit
-        self.integers: dict[str, str] = {}                    # the axis that an integer is the size of
+        self.integers: dict[str, str] = {}                    # the axis that has this integer as its size
         self.scalars: dict[str, Callable[[str, Any], object]] = {}
-        self.optional: set[str] = set()
+        self.optional = {n for n, what in declared.items() if isinstance(what, str) and what.endswith(OPTIONAL)}
         for name, what in declared.items():
             if not isinstance(what, str):
                 self.scalars[name] = what
@@ -90,123 +86,110 @@ class Shapes:
                 self.ids[name] = tuple(what.replace(BELOW, " ").split())
             else:
                 self.axes[name] = tuple(what.removesuffix(OPTIONAL).split())
-                self.optional |= {name} if what.endswith(OPTIONAL) else set()
 
     def __str__(self) -> str:
-        said = []
-        for name, axes in self.axes.items():
-            how = " broadcasts to" if name in BROADCAST else ""
-            said.append(f"{name}{how} {written(axes)}{OPTIONAL * (name in self.optional)}")
-        said += [f"{name} {written(axes)} integers from 0 to {limit} − 1" for name, (*axes, limit) in self.ids.items()]
-        return ", ".join(said)
+        arrays = [
+            f"{name}{' broadcasts to' * (name in BROADCAST)} {written(axes)}{OPTIONAL * (name in self.optional)}"
+            for name, axes in self.axes.items()
+        ]
+        ids = [f"{name} {written(axes)} integers from 0 to {limit} − 1" for name, (*axes, limit) in self.ids.items()]
+        return ", ".join(arrays + ids)
 
     def check(self, *arrays: Array | None, ignore_id: int | None = None, **named: Any) -> Sizes:
-        """Check forward's arguments: the first ones by their order, the others by name. Return the size of every axis.
+        """Check the arguments of forward, and return the size of every axis.
 
+        Floating arrays are positional, in the declared order. Mask, bias, ids, integers and other values come by name.
         Ids equal to `ignore_id` may be any number. Raises TypeError, ValueError or IndexError that names the argument.
         """
-        given: dict[str, Any] = dict(zip(self.axes, arrays, strict=False))
-        given |= {name: value for name, value in named.items() if name in self.axes and name not in BROADCAST}
-        asked = []
-        for name, array in given.items():
+        given = []
+        for name, array in zip(self.axes, arrays, strict=False):
             if array is not None or name not in self.optional:
-                check_floating(name, array)
-                asked.append((name, array.shape, array.dtype))
-        sizes = _bind(self, tuple(asked))                     # a training step asks the same a thousand times
-        if named:
-            sizes = self._check_named(named, sizes, asked[0], ignore_id)
-        return sizes
+                array = check_floating(name, array)
+                given.append((name, array.shape, array.dtype))
+        sizes = _bind(self, tuple(given))                     # cached: a training step repeats the same shapes
+        return self._check_named(named, sizes, given[0], ignore_id) if named else sizes
 
     def check_backward(self, dY: Array, cache: Cache, kind: type[Cache]) -> Cache:
-        """Return the cache, which must be of this kind; dY must have the shape and the dtype of forward's output."""
+        """Return the cache. Raise unless it is of this kind, and dY has the shape and dtype of forward's output."""
         check_cache(cache, kind)
         name, places = _places(self, kind)
-        shape: list[int] = []
-        for field, start, stop in places:
-            shape += getattr(cache, field).shape[start:stop]
-        check_cotangent(name, dY, tuple(shape), getattr(cache, places[0][0]).dtype)
+        shape: tuple[int, ...] = ()
+        for field, axes in places:
+            shape += getattr(cache, field).shape[axes]
+        check_cotangent(name, dY, shape, getattr(cache, places[0][0]).dtype)
         return cache
 
-    def _check_named(self, named: dict[str, Any], sizes: Sizes, first: Asked, ignore_id: int | None) -> Sizes:
+    def _check_named(self, named: Mapping[str, Any], sizes: Sizes, first: Argument, ignore_id: int | None) -> Sizes:
         for name, value in named.items():
             if name in self.scalars:
                 self.scalars[name](name, value)
             elif name in self.integers:
                 sizes = self._with_integer(name, check_size(name, value, least=1), sizes)
-            elif name in self.ids:
+            elif name not in BROADCAST:
                 *axes, limit = self.ids[name]
                 check_ids(name, value, sizes[limit], ignore_id)
-                if sizes.batch is not None and value.shape != sizes.shape(axes):
-                    raise ValueError(f"{name}: expected {sizes.shape(axes)} like {first[0]}, got {value.shape}")
-        for name in BROADCAST:                                # last: their axes may be one of the integers
-            if name in self.axes:
-                check_broadcast(name, named.get(name), sizes.shape(self.axes[name]), self.axes[name], first)
+                if BATCH in sizes and value.shape != _shape(axes, sizes):
+                    raise ValueError(f"{name}: expected {_shape(axes, sizes)} like {first[0]}, got {value.shape}")
+        for name in BROADCAST:                                # last: an integer may be the size of an axis
+            if named.get(name) is not None:
+                check_broadcast(name, named[name], _shape(self.axes[name], sizes), self.axes[name], first)
         return sizes
 
     def _with_integer(self, name: str, value: int, sizes: Sizes) -> Sizes:
-        """Return the sizes with one more; axes that are its multiples must be so."""
-        axis = self.integers[name]
+        """Add the integer to the sizes. Raise a ValueError unless it divides every axis that is declared a multiple."""
+        multiple = f"{self.integers[name]}·"
         for symbol, axes in self.axes.items():
-            for product in axes:
-                if product.startswith(f"{axis}·") and sizes.get(product, 0) % value:
-                    wanted = f"{product} divisible by {name}={value}"
-                    raise ValueError(f"{symbol}: expected {wanted}, got {sizes[product]}")
-        more = Sizes({**sizes, axis: value})
-        more.batch = sizes.batch
-        return more
-
-
-Asked: TypeAlias = tuple[str, tuple[int, ...], np.dtype[np.generic]]
+            for axis in axes:
+                if axis.startswith(multiple) and sizes.get(axis, 0) % value:
+                    raise ValueError(f"{symbol}: expected {axis} divisible by {name}={value}, got {sizes[axis]}")
+        return {**sizes, self.integers[name]: value}
 
 
 @lru_cache(maxsize=4096)
-def _bind(shapes: Shapes, arrays: tuple[Asked, ...]) -> Sizes:
+def _bind(shapes: Shapes, arrays: tuple[Argument, ...]) -> Sizes:
     """Return the size of every axis, or raise an error that names the first array that does not fit."""
-    sizes, batch = Sizes(), None
+    sizes: Sizes = {}
     for symbol, shape, dtype in arrays:
         if dtype != arrays[0][2]:
             raise TypeError(f"{symbol}: expected {arrays[0][2]} like {arrays[0][0]}, got {dtype}")
         axes = shapes.axes[symbol]
-        has_batch = axes[:1] == (BATCH,)
-        names = axes[has_batch:]
-        known = dict(sizes)
-        lead = len(shape) - len(names)
-        fits = lead == 0 or (has_batch and lead > 0)
-        if fits and has_batch:
-            batch = shape[:lead] if batch is None else batch
-            fits = shape[:lead] == batch
-        if not fits or any(sizes.setdefault(n, s) != s for n, s in zip(names, shape[lead:], strict=True)):
-            first = [BATCH] if batch is None else [str(size) for size in batch]
-            wanted = [f"{n}={known[n]}" if n in known else n for n in names]
-            raise ValueError(f"{symbol}: expected {written(first * has_batch + wanted)}, got {shape}")
-    sizes.batch = batch
+        lead = len(shape) - len(axes) + 1                     # the number of batch axes
+        found = (shape[:lead], *shape[lead:]) if BATCH in axes else shape
+        bound = {**sizes, **dict(zip(axes, found, strict=False)), **sizes}     # an axis keeps its first size
+        if tuple(bound.get(axis) for axis in axes) != found:
+            batch = [str(size) for size in sizes.get(BATCH, [BATCH])] if BATCH in axes else []
+            own = [f"{axis}={sizes[axis]}" if axis in sizes else axis for axis in axes if axis != BATCH]
+            raise ValueError(f"{symbol}: expected {written(batch + own)}, got {shape}")
+        sizes = bound
     return sizes
 
 
+def _shape(axes: Sequence[str], sizes: Sizes) -> tuple[int, ...]:
+    """Return the shape that an array with these axes has."""
+    return (*(sizes[BATCH] if BATCH in axes else ()), *(sizes[axis] for axis in axes if axis != BATCH))
+
+
 @lru_cache(maxsize=256)
-def _places(shapes: Shapes, kind: type[Any]) -> tuple[str, list[tuple[str, int | None, int | None]]]:
-    """Return the name of dY, and where its axes are found in a cache: the field, and a slice of the field's shape."""
+def _places(shapes: Shapes, kind: type[Any]) -> tuple[str, list[tuple[str, slice]]]:
+    """Return the name of dY, and for each of its axes a field of the cache and the slice of the field's shape."""
     name = next(name for name in shapes.axes if name.startswith("d"))
-    places: dict[str, tuple[str, int | None, int | None]] = {}
-    for field in shapes.axes:
+    places: dict[str, tuple[str, slice]] = {}
+    for field, axes in shapes.axes.items():
         if field in kind._fields:
-            own = [axis for axis in shapes.axes[field] if axis != BATCH]
-            if len(own) < len(shapes.axes[field]):
-                places.setdefault(BATCH, (field, None, -len(own) or None))
-            for i, axis in enumerate(own):
-                places.setdefault(axis, (field, i - len(own), i - len(own) + 1 or None))
+            for i, axis in enumerate(axes, -len(axes)):       # from the end: … is any number of axes
+                places.setdefault(axis, (field, slice(None if axis == BATCH else i, i + 1 or None)))
     return name, [places[axis] for axis in shapes.axes[name]]
 
 
 def check_broadcast(
-    name: str, value: Array | None, shape: tuple[int, ...], axes: Sequence[str], first: Asked | None = None
+    name: str, value: Array | None, shape: tuple[int, ...], axes: Sequence[str], first: Argument | None = None
 ) -> None:
-    """Raise unless a mask or a bias has the right dtype and broadcasts to this shape."""
+    """Raise unless a mask or a bias is None, or has the right dtype and broadcasts to this shape."""
     if value is None:
         return
     if name == "mask" and (not is_array(value) or value.dtype != np.bool_):
         raise TypeError(f"mask: expected a boolean array, True where a query may attend, got {kind_of(value)}")
-    if first is not None and name == "bias":
+    if name == "bias" and first is not None:
         check_floating("bias", value)
         if value.dtype != first[2]:
             raise TypeError(f"bias: expected {first[2]} like {first[0]}, got {value.dtype}")
@@ -222,11 +205,11 @@ def written(axes: Sequence[str]) -> str:
     >>> written(["…", "N_X"]), written(["D_E"])
     ('(…, N_X)', '(D_E,)')
     """
-    return "(" + ", ".join(axes) + ("," if len(axes) == 1 else "") + ")"
+    return f"({', '.join(axes)}{',' * (len(axes) == 1)})"
 
 
 def document(shapes: Shapes, *functions: Callable[..., Any]) -> None:
-    """Add the declared shapes to what `help` says of the functions, so that the source states them once."""
+    """Add the declared shapes to the docstrings of the functions: `help` shows them, and the source has them once."""
     for function in functions:
         if function.__doc__:                                  # python -OO has none
             function.__doc__ = f"{function.__doc__.rstrip()}\n\n    **Shapes**  {shapes}.\n    "

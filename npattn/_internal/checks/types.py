@@ -1,4 +1,4 @@
-"""The two types that signatures are written in."""
+"""The two types that most signatures use."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-#: Any NumPy array. `npattn._internal.checks.shapes` checks shapes at run time, where their axes have names.
+#: Any NumPy array. Shapes are checked at run time, by `npattn._internal.checks.shapes`.
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 
 #: Parameters or gradients by name: a plain dict, or `npattn.transformer.Parameters`.

@@ -1,7 +1,11 @@
-"""Files that are whole or refused.
+"""Files that are complete or refused.
 
-`whole` replaces a file wholly or not at all, `npz` reads and writes archives of arrays, `checkpoint` adds metadata and a
-checksum, `state_files` exchanges arrays with other programs. What a run's folder holds is in `npattn.runs`.
+- `whole` replaces a file completely or not at all.
+- `npz` reads and writes archives of arrays.
+- `checkpoint` adds metadata and a checksum to an archive.
+- `state_files` exchanges arrays with other programs.
+
+The files of a training run are described in `npattn.runs`.
 """
 
 from npattn._internal.files.checkpoint import load_arrays, save_arrays

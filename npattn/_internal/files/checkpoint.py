@@ -1,19 +1,19 @@
-"""Named arrays and JSON metadata in one file that is either whole or refused.
+"""Named arrays and JSON metadata in one file, which is complete or refused.
 
-**The file** is an `.npz`: a zip archive, without compression, of one `<name>.npy` for each array (C order,
-little endian) and `__npattn__.npy`, the bytes of a JSON object {"format": 1, "metadata": …}. `np.load` reads
-it. The comment of the archive, which is the end of the file, is the SHA-256 of all bytes before it.
+**The file** is an `.npz`: a zip archive, without compression, of one `<name>.npy` for each array (C order, little
+endian) and of `__npattn__.npy`, the bytes of a JSON object {"format": 1, "metadata": …}. `np.load` reads it. The file
+ends with the comment of the archive: the SHA-256 of all bytes before it.
 
-**Writing** goes to a temporary file that takes the place of an old one when it is complete (`npattn._internal.files.whole`),
-so that there is a whole checkpoint at the path whenever the process or the machine stops.
+**Writing** goes to a temporary file. The complete file then replaces the old one (`npattn._internal.files.whole`), so
+the path has a complete checkpoint whenever the process or the machine stops.
 
-**Reading** trusts nothing. First the checksum: no flipped, missing or added byte passes it. It does not stop
-a file made up by somebody who can compute it, so names, shapes, dtypes and sizes are read from the headers
-and checked before an array is, no member may claim more bytes than the file has (an uncompressed file is no
-zip bomb), and pickles are never loaded.
+**Reading** checks everything. The checksum comes first: it finds every changed, missing and added byte. A forged file
+can have the right checksum. Therefore names, shapes, dtypes and sizes are read from the headers and checked before any
+array. No member may have more bytes than the file: nothing is compressed, so a zip bomb is impossible. Pickles are
+never loaded.
 
-`CheckpointError` is for the content of a file. A file that cannot be opened or written raises the OSError of
-the operating system (FileNotFoundError, PermissionError, no space left on device …), which names the path.
+`CheckpointError` means that the content of a file is wrong. A file that cannot be opened or written raises the OSError
+of the operating system (FileNotFoundError, PermissionError, no space left on device …), which names the path.
 
 >>> import tempfile
 >>> from pathlib import Path
@@ -41,7 +41,7 @@ from npattn._internal.checks import Array, Params, Spec, check_path, differences
 from npattn._internal.files.npz import (
     CheckpointError,
     Header,
-    check_writable,
+    check_storable,
     read_array,
     read_headers,
     reading,
@@ -57,15 +57,19 @@ DIGEST_LENGTH = 64  # hexadecimal digits of a SHA-256
 
 
 def save_arrays(path: str | os.PathLike[str], arrays: Params, metadata: Mapping[str, Any]) -> None:
-    """Write `arrays` and `metadata` to `path`, exactly as named, replacing a file there wholly or not at all.
+    """Write arrays and metadata to one file. A file that is there is replaced completely or not at all.
 
-    Metadata is what JSON can hold: strings as keys, finite numbers (integers of any size, such as the state
-    of a random generator), lists for tuples. TypeError or ValueError: a name, dtype or value that the file
-    cannot hold. OSError: it cannot be written, the disk is full …; what was at `path` before is still there.
+    - path: the file; no suffix is added.
+    - arrays: NumPy arrays by name, of any shape: booleans, integers or floats of up to 64 bits.
+    - metadata: what JSON can hold: text as keys, finite numbers, lists for tuples. Integers may have any size, as in
+      the state of a random generator.
+
+    Raises TypeError or ValueError for a name, dtype or value that the file cannot hold; OSError when the file cannot be
+    written, for example on a full disk. After an error the old file is still there.
     """
     header = _header(metadata)
     for name, (_, dtype) in layout_of("arrays", arrays).items():
-        check_writable("arrays", name, dtype)
+        check_storable("arrays", name, dtype)
         if name == HEADER:
             raise ValueError(f"arrays: expected another name than {HEADER!r}, which is that of the metadata")
     with replacing(check_path("path", path)) as file:
@@ -77,18 +81,32 @@ def load_arrays(
     path: str | os.PathLike[str],
     expected: Mapping[str, tuple[tuple[int, ...], DTypeLike]] | None = None,
 ) -> tuple[dict[str, Array], dict[str, Any]]:
-    """Return the arrays and the metadata that `save_arrays` wrote to `path`.
+    """Return the arrays of any shape, by name, and the metadata that `save_arrays` wrote.
 
-    With `expected`, from names to shape and dtype, the file must hold exactly these arrays; if not, its
-    headers suffice to refuse it, before any array takes memory, and every difference is named.
-    CheckpointError: the file is damaged, no checkpoint, of a newer format, or holds other arrays. OSError: it
-    cannot be opened.
+    - path: the file.
+    - expected: shape and dtype of every array by its name; None accepts all arrays. Other arrays are refused by their
+      headers, before any array takes memory, and the message lists every difference.
+
+    Raises CheckpointError when the file is damaged, is no checkpoint, has a newer format or has other arrays; OSError
+    when it cannot be opened.
     """
     with reading(path) as file:
-        return _read_archive(file, expected)
+        size = file.seek(0, os.SEEK_END)
+        digest = _digest(file, max(size - DIGEST_LENGTH, 0))
+        if file.read() != digest:
+            raise CheckpointError("damaged or no checkpoint: the checksum at its end does not fit its content")
+        with zipfile.ZipFile(file) as archive:
+            layout = {name: _spec(name, header) for name, header in read_headers(archive, size).items()}
+            metadata = _read_metadata(archive, layout.pop(HEADER, None))
+            if expected is not None:
+                wrong = differences(layout, {n: (tuple(s), np.dtype(d)) for n, (s, d) in expected.items()})
+                if wrong:
+                    raise CheckpointError(f"other arrays than expected: {wrong}")
+            return {name: read_array(archive, name) for name in layout}, metadata
 
 
 def _header(metadata: Mapping[str, Any]) -> Array:
+    """Return the metadata as the bytes of a JSON object."""
     try:
         text = json.dumps({"format": FORMAT, "metadata": dict(metadata)}, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
@@ -97,10 +115,9 @@ def _header(metadata: Mapping[str, Any]) -> Array:
 
 
 def _seal(file: IO[bytes]) -> None:
-    """Put the digest of all that stands before the comment of the archive into the comment."""
-    end = file.seek(-DIGEST_LENGTH, os.SEEK_END)
-    digest = _digest(file, end)
-    file.seek(end)
+    """Write the digest over the comment of the archive, which is the end of the file."""
+    digest = _digest(file, file.seek(-DIGEST_LENGTH, os.SEEK_END))
+    file.seek(-DIGEST_LENGTH, os.SEEK_END)
     file.write(digest)
 
 
@@ -114,26 +131,8 @@ def _digest(file: IO[bytes], end: int) -> bytes:
     return sha.hexdigest().encode()
 
 
-def _read_archive(
-    file: IO[bytes], expected: Mapping[str, tuple[tuple[int, ...], DTypeLike]] | None
-) -> tuple[dict[str, Array], dict[str, Any]]:
-    size = file.seek(0, os.SEEK_END)
-    digest = _digest(file, max(size - DIGEST_LENGTH, 0))
-    if file.read() != digest:
-        raise CheckpointError("damaged or no checkpoint: the checksum at its end does not fit its content")
-    with zipfile.ZipFile(file) as archive:
-        headers = read_headers(archive, size)
-        layout = {name: _spec(name, header) for name, header in headers.items()}
-        metadata = _read_metadata(archive, layout.pop(HEADER, None))
-        if expected is not None:
-            wrong = differences(layout, {n: (tuple(s), np.dtype(d)) for n, (s, d) in expected.items()})
-            if wrong:
-                raise CheckpointError(f"other arrays than expected: {wrong}")
-        return {name: read_array(archive, name) for name in layout}, metadata
-
-
 def _spec(name: str, header: Header) -> Spec:
-    """Return shape and dtype of an array that is stored as `save_arrays` stores it, or refuse it."""
+    """Return the shape and dtype of an array. Raise unless it is stored in the way of `save_arrays`."""
     if header.fortran_order or header.dtype != header.dtype.newbyteorder("<") or header.version != (1, 0):
         order = "Fortran" if header.fortran_order else "C"
         got = f"{order}, {header.dtype.str}, {header.version[0]}.{header.version[1]}"
@@ -142,6 +141,7 @@ def _spec(name: str, header: Header) -> Spec:
 
 
 def _read_metadata(archive: zipfile.ZipFile, spec: Spec | None) -> dict[str, Any]:
+    """Return the metadata; `spec` is the shape and dtype of the member that has it, None if it is missing."""
     if spec is None:
         raise CheckpointError(f"no npattn checkpoint: member '{HEADER}.npy' is missing")
     shape, dtype = spec
@@ -152,5 +152,4 @@ def _read_metadata(archive: zipfile.ZipFile, spec: Spec | None) -> dict[str, Any
         raise CheckpointError(f"no npattn checkpoint: {HEADER!r} holds no metadata")
     if content.get("format") != FORMAT:
         raise CheckpointError(f"expected format {FORMAT}, got {content.get('format')!r}: of a newer npattn?")
-    metadata: dict[str, Any] = content["metadata"]
-    return metadata
+    return content["metadata"]

@@ -1,8 +1,8 @@
-"""The `.npz` archive, a zip file of one `<name>.npy` for each array: written plainly, read with distrust.
+"""Write and read `.npz` archives: zip files with one `<name>.npy` for each array.
 
-Nothing is compressed, so that a file is as large as what it holds: no few bytes inflate to more than there is memory
-for. Names, shapes, dtypes and sizes are read from the headers, and checked, before an array takes memory; pickles are
-never loaded. zipfile compares each member with its CRC-32.
+Nothing is compressed. So a file is as large as its arrays, and a small file cannot fill the memory. Reading takes
+names, shapes, dtypes and sizes from the headers and checks them before any array takes memory. Pickles are never
+loaded. zipfile compares each member with its CRC-32.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from npattn._internal.checks import Array, Params, check_path
 
 DTYPES = {np.dtype(code).newbyteorder("<") for code in "?bBhHiIqQefd"}
 
-#: The most bytes of UTF-8 that a name in a zip file can have; `.npy` takes four of them.
+#: The most bytes of UTF-8 that a name in a zip file can have, with its suffix `.npy`.
 LONGEST_NAME = 65_535
 
 
 class CheckpointError(ValueError):
-    """A checkpoint file is damaged, or not what was expected; the message names the file and the cause."""
+    """A checkpoint file is damaged or has unexpected content. The message names the file and the cause."""
 
 
 class Header(NamedTuple):
-    """What the header of a member says of its array."""
+    """The fields in the header of a `.npy` file."""
 
     shape: tuple[int, ...]
     dtype: np.dtype[np.generic]
@@ -40,18 +40,18 @@ class Header(NamedTuple):
 
 @contextmanager
 def reading(path: str | PathLike[str]) -> Iterator[IO[bytes]]:
-    """Open a file, and turn whatever its content makes the block raise into a `CheckpointError` that names it."""
+    """Open a file. Any error in the block becomes a `CheckpointError` that names the file."""
     with open(check_path("path", path), "rb") as file:
         try:
             yield file
         except CheckpointError as error:
             raise CheckpointError(f"{path}: {error}") from None
-        except Exception as error:  # a bad file makes zipfile, zlib, json and NumPy raise nine kinds
+        except Exception as error:  # for bad files zipfile, zlib, json and NumPy raise nine types of errors
             raise CheckpointError(f"{path}: unreadable: {type(error).__name__}: {error}") from error
 
 
 def write_archive(file: IO[bytes], arrays: Params, comment: bytes = b"") -> None:
-    """Write arrays whose names `check_writable` accepts, in C order and little endian."""
+    """Write arrays in C order and little endian. `check_storable` must accept their names."""
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         archive.comment = comment
         for name, array in arrays.items():
@@ -60,8 +60,8 @@ def write_archive(file: IO[bytes], arrays: Params, comment: bytes = b"") -> None
                 npy.write_array(member, little, version=(1, 0), allow_pickle=False)
 
 
-def check_writable(what: str, name: object, dtype: np.dtype[np.generic]) -> None:
-    """Raise a ValueError or a TypeError unless an archive gives this name and dtype back as they are."""
+def check_storable(what: str, name: object, dtype: np.dtype[np.generic]) -> None:
+    """Raise a ValueError or TypeError unless an archive can store this name and dtype without a change."""
     if not isinstance(name, str) or not name or not name.isprintable() or "\\" in name:
         raise ValueError(f"{what}: expected printable names without \\, got {name!r}")
     if len(f"{name}.npy".encode()) > LONGEST_NAME:
@@ -72,9 +72,10 @@ def check_writable(what: str, name: object, dtype: np.dtype[np.generic]) -> None
 
 
 def read_headers(archive: zipfile.ZipFile, size: int) -> Mapping[str, Header]:
-    """Return the header of every array, by name, of an archive in a file of `size` bytes.
+    """Return the header of every array by its name, from an archive in a file of `size` bytes.
 
-    No member may be compressed or there twice, nor may all together be larger than the file.
+    Raises CheckpointError for a compressed member, for two members with one name, and when all members together are
+    larger than the file.
     """
     names = set()
     for member in archive.infolist():
@@ -89,14 +90,14 @@ def read_headers(archive: zipfile.ZipFile, size: int) -> Mapping[str, Header]:
 
 
 def read_array(archive: zipfile.ZipFile, name: str) -> Array:
-    """Read an array whose header has been checked, in C order and the machine's own byte order."""
+    """Return an array in C order and the byte order of the machine. Its header must be checked before."""
     with archive.open(f"{name}.npy") as file:
         array: Array = npy.read_array(file, allow_pickle=False)
     return np.asarray(array, array.dtype.newbyteorder("="), order="C")
 
 
 def _header(archive: zipfile.ZipFile, name: str) -> Header:
-    """Read a header; the size that its shape and dtype imply must be that of the member."""
+    """Return a header. Raise unless its shape and dtype give the size of the member."""
     member = archive.getinfo(f"{name}.npy")
     with archive.open(member) as file:
         version = npy.read_magic(file)

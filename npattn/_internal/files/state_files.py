@@ -1,4 +1,4 @@
-"""Files of named arrays as others write them, without metadata of ours: `.npz`, and `.safetensors`."""
+"""Read and write named arrays in the formats of other programs: `.npz` and `.safetensors`, without metadata."""
 
 from __future__ import annotations
 
@@ -11,21 +11,23 @@ from typing import Any
 import numpy as np
 
 from npattn._internal.checks import Array, check_path, is_array, kind_of
-from npattn._internal.files.npz import check_writable, read_array, read_headers, reading, write_archive
+from npattn._internal.files.npz import check_storable, read_array, read_headers, reading, write_archive
 from npattn._internal.files.whole import replacing
 
 SUFFIXES = (".npz", ".safetensors")
 
 
 def load_state(path: str | os.PathLike[str]) -> dict[str, Array]:
-    """Return the arrays that `np.savez` wrote to a `.npz` file, or the package safetensors to a `.safetensors` file.
+    """Return the arrays in a `.npz` file of `np.savez`, or in a `.safetensors` file of the package safetensors.
 
-    Names, shapes and sizes are read from the headers of an `.npz` file, and checked, before an array is; compressed
-    members and pickles are refused; a CRC-32 guards every array. A `.safetensors` file has no checksum. NumPy has no
-    bfloat16: save `tensor.float()` instead.
+    - path: the file; its suffix tells the format.
 
-    Raises CheckpointError, naming file and cause, for a file that is damaged or of another kind; ValueError for another
-    suffix; ModuleNotFoundError when safetensors is wanted and not installed; OSError when the file cannot be opened.
+    In an `.npz` file the headers are checked before any array is read, compressed members and pickles are refused, and
+    every array has a CRC-32. A `.safetensors` file has no checksum. NumPy has no bfloat16: save `tensor.float()`
+    instead.
+
+    Raises CheckpointError for a damaged file or another format, with file and cause; ValueError for another suffix;
+    ModuleNotFoundError for `.safetensors` without the package; OSError when the file cannot be opened.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -43,32 +45,35 @@ def load_state(path: str | os.PathLike[str]) -> dict[str, Array]:
 
 
 def save_state(path: str | os.PathLike[str], state: Mapping[str, Any]) -> None:
-    """Write named arrays, or whatever `np.asarray` makes arrays of, to a `.npz` or a `.safetensors` file.
+    """Write named arrays to a `.npz` or a `.safetensors` file. `load_state` has an example.
 
-    The file is replaced wholly or not at all; `load_state` shows an example. `np.load` and
-    `safetensors.torch.load_file` read it. Raises ValueError or TypeError for a suffix, a name or a dtype that cannot be
-    written; ModuleNotFoundError and OSError as `load_state`.
+    - path: the file; its suffix tells the format. It is replaced completely or not at all.
+    - state: arrays of any shape by name, or anything that `np.asarray` accepts.
+
+    `np.load` and `safetensors.torch.load_file` read the file. Raises ValueError or TypeError for a suffix, a name or a
+    dtype that cannot be written; ModuleNotFoundError for `.safetensors` without the package; OSError when the file
+    cannot be written.
     """
     if not isinstance(state, Mapping):
         raise TypeError(f"state: expected a mapping of names to arrays, got {type(state).__name__}")
+    arrays = {}
     for name, value in state.items():
         if isinstance(value, np.ndarray) and not is_array(value):
             raise TypeError(f"state: {name!r}: expected a NumPy array, got {kind_of(value)}")
-    # Not ascontiguousarray, which makes an array () of shape (1,). safetensors 0.8.0 writes an array in Fortran order
-    # with its numbers in the wrong places, and says nothing.
-    arrays = {name: np.asarray(value, order="C") for name, value in state.items()}
-    for name, array in arrays.items():
-        check_writable("state", name, array.dtype)
-    if _suffix(path) == ".safetensors":
-        content = _safetensors().save({n: a.astype(a.dtype.newbyteorder("="), copy=False) for n, a in arrays.items()})
-        with replacing(Path(path)) as file:
-            file.write(content)
-    else:
-        with replacing(Path(path)) as file:
+        # safetensors 0.8.0 writes arrays in Fortran order wrongly, without an error. np.ascontiguousarray would turn
+        # the shape () into (1,).
+        arrays[name] = np.asarray(value, order="C")
+        check_storable("state", name, arrays[name].dtype)
+    numpy = _safetensors() if _suffix(path) == ".safetensors" else None
+    with replacing(Path(path)) as file:
+        if numpy is None:
             write_archive(file, arrays)
+        else:
+            file.write(numpy.save({n: a.astype(a.dtype.newbyteorder("="), copy=False) for n, a in arrays.items()}))
 
 
 def _suffix(path: str | os.PathLike[str]) -> str:
+    """Return the suffix of the file. Raise a ValueError unless it is one of `SUFFIXES`."""
     suffix = check_path("path", path).suffix
     if suffix not in SUFFIXES:
         hint = "; what torch.save writes is a pickle, which can run any code" * (suffix in (".pt", ".pth", ".bin"))
@@ -77,8 +82,9 @@ def _suffix(path: str | os.PathLike[str]) -> str:
 
 
 def _safetensors() -> Any:
+    """Return the module safetensors.numpy."""
     try:
         import safetensors.numpy
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError("a .safetensors file needs the package: pip install npattn[safetensors]") from error
+        raise ModuleNotFoundError('a .safetensors file needs the package: pip install "npattn[safetensors]"') from error
     return safetensors.numpy

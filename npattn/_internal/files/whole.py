@@ -1,10 +1,10 @@
-"""Write a file wholly or not at all."""
+"""Write a file completely or not at all."""
 
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
@@ -12,20 +12,22 @@ from typing import IO
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[IO[bytes]]:
-    """Open a temporary file beside `path` and, when all went well, move it there.
+    """Open a temporary file in the folder of `path`, and move it to `path` after the block.
 
-    The content is on the disk (fsync) before it gets its name, and `os.replace` is one step for the operating
-    system. Whenever the process or the machine stops, `path` is the old file or the new one.
+    The content is on the disk (fsync) before the file gets its name, and `os.replace` is one step for the operating
+    system. So `path` is the old file or the new one, whenever the process or the machine stops.
 
-    The temporary name is new each time, so that two writers cannot write into one file. A killed process
-    leaves its own behind; the next one removes it, or a folder would fill up with them.
+    Each call takes a new temporary name: two processes never write to one file. A killed process leaves its temporary
+    file in the folder; the next call removes it.
 
-    OSError: the folder is missing or read-only, the disk is full …; what was at `path` is still there.
+    Raises OSError when the file cannot be written, for example on a full disk or in a read-only folder. The old file is
+    still there.
     """
     temporary = path.with_name(f".{path.name}.{os.urandom(8).hex()}.tmp")
     try:
-        with contextlib.suppress(OSError):  # in a folder that may not be listed, say; writing may do all the same
-            _remove_leftovers(path)
+        with contextlib.suppress(OSError):  # the folder may forbid listing and still allow writing
+            for leftover in path.parent.glob(f".{glob.escape(path.name)}.{'[0-9a-f]' * 16}.tmp"):
+                leftover.unlink(missing_ok=True)
         with open(temporary, "x+b") as file:
             yield file
             file.flush()
@@ -35,12 +37,17 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
     except OSError as error:
         raise OSError(error.errno, f"cannot write: {error.strerror}", str(path)) from error
     finally:  # after a KeyboardInterrupt too
-        with contextlib.suppress(OSError):  # gone if all went well; else the first error is the one to report
+        with contextlib.suppress(OSError):  # already moved after success; the first error is reported otherwise
             temporary.unlink()
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Write `text` in UTF-8 to `path`, wholly or not at all. OSError: it cannot be written.
+    """Write text in UTF-8 to a file. A file that is there is replaced completely or not at all.
+
+    - path: the file.
+    - text: its new content.
+
+    Raises OSError when the file cannot be written.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -52,14 +59,8 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
         file.write(text.encode())
 
 
-def _remove_leftovers(path: Path) -> None:
-    for other in path.parent.iterdir():
-        if re.fullmatch(rf"\.{re.escape(path.name)}\.[0-9a-f]{{16}}\.tmp", other.name):
-            other.unlink(missing_ok=True)
-
-
 def _sync_folder(folder: Path) -> None:
-    """Make the new name survive a power cut as the content does; Windows cannot open a folder."""
+    """Write the new name to the disk too, against a power cut. Windows cannot open a folder."""
     if os.name != "nt":
         descriptor = os.open(folder, os.O_RDONLY)
         try:

@@ -1,1 +1,6 @@
-"""The operating system: `blas_threads` and `memory` change settings of the process, `workers` runs tasks in threads."""
+"""Settings of the operating system and of the process.
+
+- `blas_threads` holds BLAS to one thread.
+- `memory` keeps freed memory in the process.
+- `workers` runs tasks in threads.
+"""

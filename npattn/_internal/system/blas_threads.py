@@ -1,8 +1,8 @@
 """Hold BLAS to one thread while worker threads share the work.
 
-Worker threads with a matrix product each are faster than one thread whose products use every core, because everything
-that is no matrix product (softmax, layer norm, relu) then uses every core too. BLAS must keep to one thread in each
-worker; otherwise the workers wait for each other.
+Several workers, each with its own matrix products, are faster than one thread with products on every core: softmax,
+layer norm and relu then use every core too. BLAS must keep to one thread in each worker; otherwise the workers wait for
+each other.
 """
 
 from __future__ import annotations
@@ -12,25 +12,22 @@ import functools
 import importlib.util
 import os
 import threading
-from collections.abc import Iterator
 from typing import Any
 
 
 def cores() -> int:
-    """The number of processor cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    """Return the number of processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def can_limit_blas() -> bool:
-    """Whether BLAS can be held to one thread: threadpoolctl (the extra `fast`) is installed and knows this BLAS.
+    """Return whether BLAS can be held to one thread.
 
-    Releases of it before 3.5 do not know the one in NumPy's wheels.
+    This needs the package threadpoolctl (the extra `fast`), in a release that supports this BLAS: 3.5 or later for the
+    BLAS in NumPy's wheels.
     """
-    if importlib.util.find_spec("threadpoolctl") is None:
-        return False
-    return any(library.user_api == "blas" for library in _controller().lib_controllers)
+    installed = importlib.util.find_spec("threadpoolctl") is not None
+    return installed and any(library.user_api == "blas" for library in _controller().lib_controllers)
 
 
 @functools.cache
@@ -41,22 +38,22 @@ def _controller() -> Any:
 
 
 class _BlasLimit:
-    """One BLAS thread for as long as at least one block asks for it.
+    """A block that holds BLAS to one thread; blocks in several threads may overlap.
 
-    The setting belongs to the whole process. If two overlapping blocks each restored what they found, the last one
-    could restore the single thread of the other, for good. So the first block sets the limit and the last one lifts it.
+    The setting belongs to the whole process. If every block restored the setting that it found, the last block could
+    restore the single thread of another block, for ever. So the first block sets the limit and the last one lifts it.
     """
 
     def __init__(self) -> None:
         self._lock, self._inside, self._limit = threading.Lock(), 0, contextlib.ExitStack()
 
-    def enter(self) -> None:
+    def __enter__(self) -> None:
         with self._lock:
             if self._inside == 0:
                 self._limit.enter_context(_controller().limit(limits=1, user_api="blas"))
             self._inside += 1
 
-    def leave(self) -> None:
+    def __exit__(self, *_: object) -> None:
         with self._lock:
             self._inside -= 1
             if self._inside == 0:
@@ -66,17 +63,9 @@ class _BlasLimit:
 _blas_limit = _BlasLimit()
 
 
-@contextlib.contextmanager
-def one_blas_thread() -> Iterator[None]:
-    """Hold BLAS to one thread inside the block, and restore what was set before; blocks in several threads may overlap.
+def one_blas_thread() -> contextlib.AbstractContextManager[None]:
+    """Hold BLAS to one thread inside the block, and restore the old setting afterwards.
 
-    Where that cannot be done, BLAS threads stay as they are.
+    Blocks in several threads may overlap. BLAS stays as it is where it cannot be held (see `can_limit_blas`).
     """
-    if not can_limit_blas():
-        yield
-        return
-    _blas_limit.enter()
-    try:
-        yield
-    finally:
-        _blas_limit.leave()
+    return _blas_limit if can_limit_blas() else contextlib.nullcontext()

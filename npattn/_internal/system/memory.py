@@ -1,8 +1,8 @@
-"""Keep freed memory in the process: `npattn.Trainer` and the command line ask for it, an import does not.
+"""Keep freed memory in the process. `npattn.Trainer` and the command line do this; an import does not.
 
-NumPy returns each large temporary to the operating system, which then has to map and clear fresh pages for the next.
-Told to keep freed memory, and to share it among all threads, glibc saves that: a step of the paper's base model took
-1,190 ms instead of 1,560, of which the kernel had 430.
+Normally each large temporary array of NumPy goes back to the operating system, which must map and clear new pages for
+the next one. With these settings glibc keeps freed memory and shares it among all threads. A training step of the
+paper's base model then took 1,190 ms instead of 1,560 ms, of which the kernel had 430 ms.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import functools
 import sys
 from typing import Any
 
-#: Options of glibc's mallopt, from its malloc.h, with what `keep_memory` sets and what glibc starts from. One arena:
-#: the others, which worker threads would get, are made of pieces of 64 MB that are given back whatever is set here.
+#: Options of glibc's mallopt: its number in malloc.h, the value of `keep_memory`, and glibc's own value.
+#: Only one arena: further arenas, for worker threads, consist of pieces of 64 MB that are always given back.
 SETTINGS = {
     "M_MMAP_THRESHOLD": (-3, 1 << 30, 1 << 17),
     "M_TRIM_THRESHOLD": (-1, (1 << 31) - 1, 1 << 17),
@@ -28,16 +28,16 @@ def _libc() -> Any:
 
 
 def keep_memory() -> bool:
-    """Tell glibc to keep freed memory of this process for reuse; return whether it did. A no-op elsewhere.
+    """Set glibc to keep freed memory of this process for reuse. Return whether that worked; elsewhere nothing happens.
 
-    It holds for the whole process until `return_memory`, and the memory in use stays at its peak. It is meant for
-    training and for measurements: `npattn.Trainer`, the command line and the benchmarks call it.
+    The setting holds for the whole process until `return_memory`, and the memory in use stays at its peak. It is for
+    training and measurements: `npattn.Trainer`, the command line and the benchmarks call it.
     """
     return _set_options(1)
 
 
 def return_memory() -> bool:
-    """Undo `keep_memory`: set glibc's own values again and give unused memory back; return whether it did."""
+    """Undo `keep_memory`: restore glibc's own values and give unused memory back. Return whether that worked."""
     done = _set_options(2)
     if done:
         _libc().malloc_trim(0)
@@ -45,6 +45,7 @@ def return_memory() -> bool:
 
 
 def _set_options(column: int) -> bool:
+    """Set all options to the values in this column of `SETTINGS`. Return whether glibc accepted them."""
     if not sys.platform.startswith("linux"):
         return False
     mallopt = getattr(_libc(), "mallopt", None)

@@ -1,10 +1,10 @@
-"""Independent tasks in worker threads, each with one BLAS thread; results come in the order of the tasks.
+"""Run independent tasks in worker threads, each with one BLAS thread.
 
-**Order**  Results are collected in the order of the tasks, not in that of their completion. Sums over them have the
+**Order**  Results are collected in the order of the tasks, not in the order of completion. So sums of results have the
 same bits for any number of workers.
 
-**Threads within threads**  A call from any thread but the main one is taken for one of several that run side by side
-(`npattn.Trainer`, a server). By default it gets one worker and leaves BLAS alone.
+**Threads within threads**  A call outside the main thread is probably one of several at the same time, as in
+`npattn.Trainer` or a server. By default it has one worker and leaves BLAS alone.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ Result = TypeVar("Result")
 def in_order(
     tasks: Sequence[Task], work: Callable[[Task], Result], collect: Callable[[Task, Result], None], workers: int
 ) -> None:
-    """Call `work` for every task in as many threads as `workers`, and `collect` here, task by task."""
+    """Call `work` for every task in `workers` threads, and `collect` in this thread, in the order of the tasks."""
     workers = min(workers, len(tasks))
     if workers <= 1:
         for task in tasks:
             collect(task, work(task))
         return
-    contexts = [contextvars.copy_context() for _ in tasks]    # np.errstate of the caller holds in the threads too
+    contexts = [contextvars.copy_context() for _ in tasks]    # np.errstate of the caller applies in the threads too
     with one_blas_thread():
         pool = ThreadPoolExecutor(workers, "npattn")
         try:
@@ -38,11 +38,11 @@ def in_order(
             for task, result in zip(tasks, results, strict=True):
                 collect(task, result)
         finally:
-            pool.shutdown(cancel_futures=True)                # after an error, tasks not yet begun are dropped
+            pool.shutdown(cancel_futures=True)                # an error drops the tasks that have not begun
 
 
 def default_workers() -> int:
-    """One for each core in the main thread, where BLAS can be held to one thread each; one elsewhere."""
+    """Return one worker for each core in the main thread, if BLAS can be held to one thread; otherwise 1."""
     if threading.current_thread() is not threading.main_thread() or not can_limit_blas():
         return 1
     return cores()

@@ -1,17 +1,19 @@
 """Multi-head attention as training runs it.
 
-**Equals** `npattn.attention.v7_multi_head`, forward and backward; tests hold this file to it.
+**Equals** `npattn.attention.v7_multi_head`, forward and backward, under the mask of a `Packing`. Tests compare the two.
 
 **Changed for speed**
 
-- Inputs are packed rows (n, D_X), see `npattn.transformer.fast.packing`: pads are projected neither forth nor back.
+- Inputs are packed rows (n, D_X), see `npattn.transformer.fast.packing`: no projection has a row for a pad.
 - W_Q, W_K and W_V stand side by side in one matrix (D_X, 3·D_X). Self-attention projects with one product,
-  cross-attention with two, one for each of its inputs. Backward likewise, which also adds the gradients of X.
-- Each product writes into the place of its head in the merged array, so no head is copied.
-- The row maximum is subtracted only where it has to be, see `npattn.transformer.fast.softmax`.
+  cross-attention with two, one for each of its inputs. Backward does likewise, and its product for dX adds up what
+  comes through queries, keys and values.
+- The product of each head is written to its place in the merged array, so no head is copied.
+- The softmax subtracts the row maximum only where it must, see `npattn.transformer.fast.softmax`.
+- Nothing is checked: the batch has been checked where it enters the model.
 
-X and Z (n, D_X), Q (B, H, N_Q, D_H), K and V (B, H, N_X, D_H), A (B, H, N_Q, N_X), with D_H = D_X/H the width of a head.
-Nothing is checked here: a batch is checked where it enters the model.
+X and Z (n, D_X), Q (B, H, N_Q, D_H), K and V (B, H, N_X, D_H), A (B, H, N_Q, N_X), with D_H = D_X/H the width of a
+head.
 """
 
 from __future__ import annotations
@@ -48,18 +50,18 @@ def self_attention(X: Array, p: Nested, n_heads: int, packing: Packing) -> tuple
     """Return Z (n, D_X) and the cache: each token attends to the real tokens of its own row."""
     W, b = side_by_side(p)
     Q, K, V = project_heads(X, W, b, n_heads, packing)
-    A, Y = attend(Q, K, V, packing)
-    Y = packing.pack(Y)
-    return project(Y, p["W_O"], p.get("b_O")), Cache(X, X, W, p["W_O"], Q, K, V, A, Y, b is not None, packing, packing)
+    A, Y = attend(Q, K, V, packing, packing)
+    cache = Cache(X, X, W, p["W_O"], Q, K, V, A, Y, b is not None, packing, packing)
+    return project(Y, p["W_O"], p.get("b_O")), cache
 
 
 def self_attention_backward(dZ: Array, cache: Cache) -> tuple[Array, Nested]:
-    """Return dX and the gradients of the parameters."""
-    X, W, packing = cache.X, cache.W, cache.packing_X
-    dQKV = np.empty((*packing.shape, 3, *heads(cache.Q)), dZ.dtype)
+    """Return dX and the gradients of the parameters; None for a bias that is not there."""
+    X, W, (B, H, N, D_H) = cache.X, cache.W, cache.Q.shape
+    dQKV = np.empty((B, N, 3, H, D_H), dZ.dtype)
     d_O = attend_backward(dZ, cache, dQKV[:, :, 0], dQKV[:, :, 1:])
-    d = packing.pack(merged(dQKV))                            # (n, 3·D_X)
-    return project(d, W.T), gradients(weight_gradient(X, d), sum_rows(d) if cache.biased else None) | d_O
+    d = cache.packing_X.pack(dQKV).reshape(len(X), W.shape[1])                     # (n, 3·D_X)
+    return project(d, W.T), {"W_QKV": weight_gradient(X, d), "b_QKV": sum_rows(d) if cache.biased else None} | d_O
 
 
 def cross_attention(
@@ -69,33 +71,33 @@ def cross_attention(
     (W, b), D = side_by_side(p), X.shape[1]
     (Q,) = project_heads(X, W[:, :D], None if b is None else b[:D], n_heads, packing)
     K, V = project_heads(M, W[:, D:], None if b is None else b[D:], n_heads, packing_M)
-    A, Y = attend(Q, K, V, packing_M)
-    Y = packing.pack(Y)
-    return project(Y, p["W_O"], p.get("b_O")), Cache(X, M, W, p["W_O"], Q, K, V, A, Y, b is not None, packing, packing_M)
+    A, Y = attend(Q, K, V, packing, packing_M)
+    cache = Cache(X, M, W, p["W_O"], Q, K, V, A, Y, b is not None, packing, packing_M)
+    return project(Y, p["W_O"], p.get("b_O")), cache
 
 
 def cross_attention_backward(dZ: Array, cache: Cache) -> tuple[Array, Array, Nested]:
-    """Return dX, dM and the gradients of the parameters."""
-    X, M, W, D = cache.X_Q, cache.X, cache.W, cache.X.shape[1]
-    dQ = np.empty((*cache.packing_Q.shape, 1, *heads(cache.Q)), dZ.dtype)
-    dKV = np.empty((*cache.packing_X.shape, 2, *heads(cache.K)), dZ.dtype)
-    d_O = attend_backward(dZ, cache, dQ[:, :, 0], dKV)
-    d, d_M = cache.packing_Q.pack(merged(dQ)), cache.packing_X.pack(merged(dKV))   # (n, D_X), (n_M, 2·D_X)
+    """Return dX, dM and the gradients of the parameters; None for a bias that is not there."""
+    X, M, W, (B, H, N_Q, D_H), D = cache.X_Q, cache.X, cache.W, cache.Q.shape, cache.X.shape[1]
+    dQ = np.empty((B, N_Q, H, D_H), dZ.dtype)
+    dKV = np.empty((B, cache.K.shape[2], 2, H, D_H), dZ.dtype)
+    d_O = attend_backward(dZ, cache, dQ, dKV)
+    d, d_M = cache.packing_Q.pack(dQ).reshape(X.shape), cache.packing_X.pack(dKV).reshape(len(M), 2 * D)
     dW = np.empty_like(W)
     dW[:, :D], dW[:, D:] = weight_gradient(X, d), weight_gradient(M, d_M)
     db = np.concatenate((sum_rows(d), sum_rows(d_M))) if cache.biased else None
-    return project(d, W[:, :D].T), project(d_M, W[:, D:].T), gradients(dW, db) | d_O
+    return project(d, W[:, :D].T), project(d_M, W[:, D:].T), {"W_QKV": dW, "b_QKV": db} | d_O
 
 
-def attend(Q: Array, K: Array, V: Array, packing: Packing) -> tuple[Array, Array]:
-    """Return A (B, H, N_Q, N_X) and Y = A V with its heads merged, (B, N_Q, D_X)."""
+def attend(Q: Array, K: Array, V: Array, packing_Q: Packing, packing_X: Packing) -> tuple[Array, Array]:
+    """Return A (B, H, N_Q, N_X) and Y = A V with its heads merged, (n_Q, D_X)."""
     E = Q @ K.mT                                              # (B, H, N_Q, N_X)
     E *= 1 / sqrt_width(Q)
-    A = masked_softmax(E, packing)
+    A = masked_softmax(E, packing_X)
     B, H, N_Q, D_H = Q.shape
     Y = np.empty((B, N_Q, H, D_H), Q.dtype)
     np.matmul(A, V, out=Y.swapaxes(1, 2))
-    return A, Y.reshape(B, N_Q, H * D_H)
+    return A, packing_Q.pack(Y.reshape(B, N_Q, H * D_H))
 
 
 def attend_backward(dZ: Array, cache: Cache, dQ: Array, dKV: Array) -> Nested:
@@ -110,12 +112,11 @@ def attend_backward(dZ: Array, cache: Cache, dQ: Array, dKV: Array) -> Nested:
     dE *= 1 / sqrt_width(Q)                                   # E = Q Kᵀ / √D_H: from here on dE/√D_H
     np.matmul(dE.mT, Q, out=dKV[:, :, 0].swapaxes(1, 2))      # E = Q Kᵀ / √D_H: dK
     np.matmul(dE, K, out=dQ.swapaxes(1, 2))                   # E = Q Kᵀ / √D_H: dQ
-    d_O = {"W_O": weight_gradient(Y, dZ)}                     # Z = Y W_O + b_O
-    return d_O | {"b_O": sum_rows(dZ)} if cache.biased else d_O
+    return {"W_O": weight_gradient(Y, dZ), "b_O": sum_rows(dZ) if cache.biased else None}   # Z = Y W_O + b_O
 
 
 def side_by_side(p: Nested) -> tuple[Array, Array | None]:
-    """W_Q, W_K and W_V in one matrix (D_X, 3·D_X), and likewise the biases: views where they are stored so."""
+    """Return W_Q, W_K and W_V as one matrix (D_X, 3·D_X), and their biases as one vector or None."""
     W, b = p.get("W_QKV"), p.get("b_QKV")
     if W is None:
         W = np.concatenate([p[f"W_{name}"] for name in "QKV"], 1)
@@ -123,22 +124,7 @@ def side_by_side(p: Nested) -> tuple[Array, Array | None]:
     return W, b
 
 
-def gradients(dW: Array, db: Array | None) -> Nested:
-    """The gradients of what stands side by side."""
-    return {"W_QKV": dW} if db is None else {"W_QKV": dW, "b_QKV": db}
-
-
 def project_heads(X: Array, W: Array, b: Array | None, n_heads: int, packing: Packing) -> Array:
     """X W + b cut into heads: (n, D_X) and (D_X, k·D_X) give (k, B, H, N, D_H), a view."""
     k, D_H = W.shape[1] // X.shape[1], X.shape[1] // n_heads
     return packing.unpack_repeated(project(X, W, b)).reshape(*packing.shape, k, n_heads, D_H).transpose(2, 0, 3, 1, 4)
-
-
-def heads(Q: Array) -> tuple[int, int]:
-    """(H, D_H) of (B, H, N, D_H)."""
-    return Q.shape[1], Q.shape[3]
-
-
-def merged(d: Array) -> Array:
-    """(B, N, k, H, D_H) → (B, N, k·D_X): a view."""
-    return d.reshape(*d.shape[:2], d.shape[2] * d.shape[3] * d.shape[4])

@@ -1,10 +1,11 @@
-"""Packed rows: the tokens of a batch that matter, without its pads.
+"""Packed rows: the tokens of a batch without its pads.
 
-**Equals** the padded batch (B, N, D) of `npattn.transformer.reference`: `unpack` gives it back, with zeros at the pads.
+**Equals** the padded batch (B, N, D) of `npattn.transformer.reference`, but for the rows of pads, on which no loss
+depends. `unpack` gives the batch back, with zeros at the pads.
 
-**Changed for speed** Everything in the Transformer but attention treats each token by itself. So it works on the rows
-(n, D) of the tokens that matter, one after the other, and pads cost nothing. Attention unpacks them: there the places
-matter.
+**Changed for speed** All parts of the Transformer but attention treat each token by itself. They work on the rows (n,
+D) of the tokens that matter, one after another, and pads cost nothing. Attention unpacks the rows, because the places
+of tokens matter there.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from npattn.attention.masks import causal_mask, padding_mask
 
 
 class Packing(NamedTuple):
-    """Which tokens of a batch (B, N) have a row, and the mask for attending to them.
+    """Which tokens of a batch (B, N) have a row, and the mask for attention to them.
 
     >>> packing = Packing.of(np.array([[7, 8, 0], [9, 0, 0]]), pad_id=0)
     >>> rows = packing.pack(np.arange(6.0).reshape(2, 3, 1))
@@ -33,21 +34,21 @@ class Packing(NamedTuple):
     places: Array | None    # (n,)  the place of each row among the B·N places; None: every place has a row
     rows_of: Array | None   # (B·N,)  the row of each place; any row for a place without one
     mask: Array | None      # (1 or B, 1, 1 or N, N)  True = may attend; None: every query may attend to all
-    bias: Array | None      # as mask: 0 where a query may attend and −∞ elsewhere
+    bias: Array | None      # the same to add to scores: 0 where a query may attend, −∞ elsewhere
 
     @classmethod
     def of(
         cls, ids: Array, pad_id: int, dtype: Any = np.float64, *, kept: Array | None = None, causal: bool = False
     ) -> Packing:
-        """Give a row to the tokens `kept` (B, N), by default all real ones. `dtype` is that of the scores.
+        """Give a row to the tokens `kept` (B, N), by default to all real tokens. `dtype` is that of the scores.
 
-        No query may attend to a pad, nor with `causal` to what follows it.
+        The mask hides pads from every query. With `causal` it also hides from a query the tokens after it.
         """
         real = padding_mask(ids, pad_id=pad_id)               # (B, 1, 1, N)
         kept = real[:, 0, 0] if kept is None else kept
         places = None if kept.all() else np.flatnonzero(kept)
         rows_of = None if places is None else np.maximum(np.cumsum(kept) - 1, 0)
-        mask = None if real.all() else real                   # no mask gives the same bits and costs nothing
+        mask = None if real.all() else real                   # no mask: the same bits, less work
         if causal:
             order = causal_mask(ids.shape[1])
             mask = order[None, None] if mask is None else mask & order
@@ -68,7 +69,7 @@ class Packing(NamedTuple):
         return X.reshape(*self.shape, *rows.shape[1:])
 
     def unpack_repeated(self, rows: Array) -> Array:
-        """Like `unpack`, but quicker: where there is no row, another one is repeated. The mask must hide these keys."""
+        """Like `unpack`, but quicker: a place without a row gets a copy of some row. The mask must hide these keys."""
         if self.rows_of is None or not len(rows):
             return self.unpack(rows)
         return rows.take(self.rows_of, 0).reshape(*self.shape, *rows.shape[1:])

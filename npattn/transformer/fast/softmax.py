@@ -2,9 +2,10 @@
 
 **Equals** `npattn.layers.softmax` under the mask of a `Packing`, to rounding.
 
-**Changed for speed** The maximum of a short row costs more than its exponentials, the maximum of the whole array next to
-nothing. If all scores are moderate, no maximum is subtracted: exp cannot overflow. If the sum of a row is moderate too,
-its exponentials have not vanished. Usually that holds for all rows; where it does not, the other rows keep their bits.
+**Changed for speed** The maxima of short rows cost more than their exponentials; the maximum of the whole array costs
+next to nothing. If no score is large, exp cannot overflow, and no maximum is subtracted. If the sum of each row is
+large enough then, its exponentials have not vanished, and the result is right. In most steps this holds for all rows.
+Otherwise the maximum is subtracted from the rows that need it, and the other rows keep their bits.
 """
 
 from __future__ import annotations
@@ -15,21 +16,21 @@ from npattn._internal.checks import Array
 from npattn.layers.kernels import row_maximum, row_sum
 from npattn.transformer.fast.packing import Packing
 
-#: exp of scores up to here stays far inside float32 (e⁶⁰ ≈ 1e26), also when a million of them are summed.
+#: exp of scores up to here lies far inside float32 (e⁶⁰ ≈ 1e26), and so does the sum of a million of them.
 HIGHEST = 60.0
 
-#: If the exponentials of a row sum to less, all its scores are far below 0, and its maximum must be subtracted.
+#: If the exponentials of a row sum to less, all its scores are far below 0, and its maximum is subtracted.
 LEAST = 1e-20
 
 
 def masked_softmax(E: Array, packing: Packing) -> Array:
-    """softmax(E) under the mask of the keys. E belongs to the caller of this very step and is overwritten."""
+    """Return softmax(E) under the mask of the keys. E is overwritten."""
     if not E.size:
-        return E                                              # no scores, no weights
+        return E
     with np.errstate(under="ignore", invalid="ignore"):       # ∞ − ∞ under the mask
         if packing.bias is not None:
             E += packing.bias
-        if E.real.max() <= HIGHEST:                           # not if it is NaN
+        if E.real.max() <= HIGHEST:                           # False for NaN
             A = np.exp(E)
             total = row_sum(A)
             if total.real.min() >= LEAST:
@@ -39,13 +40,13 @@ def masked_softmax(E: Array, packing: Packing) -> Array:
 
 
 def careful_softmax(E: Array) -> Array:
-    """softmax(E), with the maximum subtracted from the rows that need it."""
+    """Return softmax(E), with the maximum subtracted from the rows that need it."""
     top = row_maximum(E)                                      # (B, H, N_Q, 1)
     shift = np.where(top > HIGHEST, top, 0)
     with np.errstate(under="ignore"):
         vanished = row_sum(np.exp(E - shift)).real < LEAST
         A = np.exp(E - np.where(vanished, top, shift))
         total = row_sum(A)
-        total[total.real == 0] = 1                            # may attend to nothing: 0 / 1
+        total[total.real == 0] = 1                            # a row that may attend to nothing: 0 / 1
         A /= total
     return A

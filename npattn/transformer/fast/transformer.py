@@ -1,12 +1,12 @@
 """The whole encoder–decoder on packed rows: logits, loss, and the gradient of every parameter.
 
-**Equals** `forward` and `backward` of `npattn.transformer.reference`, which derives them; `loss_and_gradients` equals
-its forward, `npattn.layers.cross_entropy` and its backward. Tests hold loss and every gradient to them.
+**Equals** `forward` and `backward` of `npattn.transformer.reference`, which derives them. `loss_and_gradients` equals
+that forward, `npattn.layers.cross_entropy` and both backwards. Tests compare logits, loss and every gradient.
 
 **Changed for speed**
 
-- No work is done on pads: neither on those of the source, nor, in `loss_and_gradients`, on those of the target.
-- Gradients are yielded one by one as soon as they are known, so that several workers can add theirs meanwhile.
+- Pads have no row, so most parts do no work on them: pads of the source, and in `loss_and_gradients` of the target too.
+- Gradients are yielded one by one as soon as they are known. Several workers can add theirs up meanwhile.
 - The loss turns the logits into their gradient in place.
 
 >>> from npattn.transformer.model import Transformer
@@ -34,45 +34,52 @@ from npattn.layers.kernels import project, weight_gradient
 from npattn.transformer.batch import check_batch
 from npattn.transformer.config import TransformerConfig
 from npattn.transformer.fast.encoder_decoder import (
-    DecoderCache,
-    EncoderCache,
-    decode,
-    decoder_gradients,
-    encode,
-    encoder_gradients,
-    table,
+    EmbedCache,
+    LayersCache,
+    embed,
+    embed_backward,
+    layers_gradients,
+    run_layers,
+)
+from npattn.transformer.fast.layers import (
+    decoder_layer,
+    decoder_layer_backward,
+    encoder_layer,
+    encoder_layer_backward,
 )
 from npattn.transformer.fast.packing import Packing
 from npattn.transformer.parameters import Blocks, nested
 
 
 class TransformerCache(NamedTuple):
-    """What `backward` needs: the caches of encoder and decoder, and those of every layer in them."""
+    """What `backward` needs: the caches of all parts, in the order of forward."""
 
-    encoder: EncoderCache
-    decoder: DecoderCache
+    source: EmbedCache
+    encoder: LayersCache
+    target: EmbedCache
+    decoder: LayersCache
     Y: Array                     # (n_T, D_X)  what the output projection reads
-    W_out: Array                 # (V, D_X) when tied, else (D_X, V)
+    W: Array                     # (D_X, V)  the output projection
     packing: Packing             # of the target
     config: TransformerConfig
 
     def attention_weights(self) -> dict[str, Array]:
-        """Return the weights (B, H, N_Q, N_X) of every attention, by the name of the layer."""
+        """Return the weights (B, H, N_Q, N_X) of every attention, by the name of the attention."""
         weights = {}
         for i, encoder in enumerate(self.encoder.layers):
-            weights[f"encoder.{i}.self_attention"] = encoder.self_attention.A
+            weights[f"encoder.{i}.self_attention"] = encoder.self_attention.f.A
         for i, decoder in enumerate(self.decoder.layers):
-            weights[f"decoder.{i}.self_attention"] = decoder.self_attention.A
-            weights[f"decoder.{i}.cross_attention"] = decoder.cross_attention.A
+            weights[f"decoder.{i}.self_attention"] = decoder.self_attention.f.A
+            weights[f"decoder.{i}.cross_attention"] = decoder.cross_attention.f.A
         return weights
 
 
 def forward(
     params: Params, src: Array, tgt: Array, config: TransformerConfig, rng: np.random.Generator | None = None
 ) -> tuple[Array, TransformerCache]:
-    """Return logits (B, N_T, V) and the cache for `backward`; an rng switches dropout on."""
+    """Return the logits (B, N_T, V), at pads too, and the cache for `backward`; an rng switches dropout on."""
     check_batch(src, tgt, config)
-    everywhere = np.full(tgt.shape, True)                     # a caller may want the logits at pads too
+    everywhere = np.full(tgt.shape, True)
     logits, cache = forward_rows(params, src, tgt, everywhere, config, rng)
     return cache.packing.unpack(logits), cache
 
@@ -97,12 +104,12 @@ def loss_and_gradients(
     rng: np.random.Generator | None = None,
     share: float = 1.0,
 ) -> tuple[float, Iterator[tuple[str, Array]]]:
-    """Return the mean loss over the real tokens of tgt but the first, and `gradients` of `share` times that loss."""
+    """Return the mean loss over the real tokens of tgt[:, 1:], and `gradients` of `share` times that loss."""
     SMOOTHING("smoothing", smoothing)
     src = src[:, : longest(src, config.pad_id)]
     tgt = tgt[:, : longest(tgt, config.pad_id)]
     wanted = tgt[:, 1:]                                       # (B, N_T)
-    # A position is needed for its own logits, or as a key for those of a later one.
+    # A position is kept for its own logits, or as a key for the logits of a later position.
     kept = np.logical_or.accumulate((wanted != config.pad_id)[:, ::-1], 1)[:, ::-1]
     logits, cache = forward_rows(params, src, tgt[:, :-1], kept, config, rng)
     targets = wanted[kept]
@@ -125,45 +132,41 @@ def forward_rows(
 ) -> tuple[Array, TransformerCache]:
     """Return the logits (n_T, V) of the target tokens `kept` (B, N_T) alone, and the cache for `gradients`.
 
-    If a token is left out, so must be all later ones of its row.
+    When a token is not kept, no later token of its row is kept either.
     """
-    p = nested(params)
-    dtype = table(p, config.source_embedding).real.dtype
+    p, dtype = nested(params), params[config.source_embedding].real.dtype
     packing_M = Packing.of(src, config.pad_id, dtype)
     packing = Packing.of(tgt, config.pad_id, dtype, kept=kept, causal=True)
-    M, c_encoder = encode(p, src, packing_M, config, rng)
-    Y, c_decoder = decode(p, tgt, M, packing, packing_M, config, rng)
-    if config.tie == "none":
-        W_out = p["output"]["W"]
-        logits = project(Y, W_out)
-    else:
-        W_out = table(p, config.target_embedding)
-        logits = project(Y, W_out.T)
-    return logits, TransformerCache(c_encoder, c_decoder, Y, W_out, packing, config)
+    S, c_S = embed(params[config.source_embedding], src, packing_M, config, rng)           # (n_S, D_X)
+    M, c_M = run_layers(S, p.get("encoder", {}), lambda X, p: encoder_layer(X, p, packing_M, config, rng))
+    T, c_T = embed(params[config.target_embedding], tgt, packing, config, rng)             # (n_T, D_X)
+    Y, c_Y = run_layers(T, p["decoder"], lambda X, p: decoder_layer(X, M, p, packing, packing_M, config, rng))
+    W = params["output.W"] if config.tie == "none" else params[config.target_embedding].T  # (D_X, V)
+    return project(Y, W), TransformerCache(c_S, c_M, c_T, c_Y, Y, W, packing, config)
 
 
 def gradients(dlogits: Array, cache: TransformerCache) -> Iterator[tuple[str, Array]]:
     """Yield name and gradient of every block of parameters as soon as it is known, from the last layer to the first.
 
-    Blocks are those of `npattn.transformer.parameters`, with W_Q, W_K and W_V side by side, and each array is a new
-    one. A tied embedding comes once for each of its uses: what comes under one name is to be added up.
+    The blocks are those of `npattn.transformer.parameters`, with W_Q, W_K and W_V side by side. Each array is new. A
+    tied embedding comes once for each of its uses: gradients under one name must be added.
     """
-    c_encoder, c_decoder, Y, W_out, _, config = cache
+    c_S, c_M, c_T, c_Y, Y, W, _, config = cache
     if config.tie == "none":
         yield "output.W", weight_gradient(Y, dlogits)         # logits = Y W
-        dY = project(dlogits, W_out.T)                        # logits = Y W
     else:
         yield config.target_embedding, weight_gradient(dlogits, Y)   # logits = Y W_Eᵀ
-        dY = project(dlogits, W_out)                          # logits = Y W_Eᵀ
-    upper = decoder_gradients(dY, c_decoder, config)
-    del dlogits, dY, Y, c_decoder, cache                      # see npattn.transformer.fast.encoder_decoder
-    dM = yield from upper
-    lower = encoder_gradients(dM, c_encoder, config)
-    del c_encoder
-    yield from lower
+    decoder = layers_gradients(project(dlogits, W.T), c_Y, "decoder", decoder_layer_backward)   # logits = Y W
+    del dlogits, Y, c_Y, cache                                # see npattn.transformer.fast.encoder_decoder
+    dT, dM = yield from decoder
+    yield config.target_embedding, embed_backward(dT, c_T)
+    encoder = layers_gradients(dM, c_M, "encoder", encoder_layer_backward)
+    del dT, dM, c_T, c_M
+    dS, _ = yield from encoder
+    yield config.source_embedding, embed_backward(dS, c_S)
 
 
 def longest(ids: Array, pad_id: int) -> int:
-    """The number of columns up to the last one that is not all pads."""
+    """The number of columns up to the last one that has a real token."""
     columns = np.flatnonzero((ids != pad_id).any(0))
     return int(columns[-1]) + 1 if len(columns) else 0
