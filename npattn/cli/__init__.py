@@ -1,7 +1,7 @@
-"""The command line: `program` reads it and calls the `run(args, console)` of a command, which returns the exit status.
+"""The command line. `program` parses it and calls `run(args, console)` of the command, which returns the exit status.
 
-`tour`, `check`, `explain` and `train` are folders, `predict` and `figures` files; `terminal` has what commands share.
-Nothing else in the package prints.
+The commands `tour`, `check`, `explain` and `train` are folders, `predict` and `figures` are files. `terminal` has what
+the commands share. Nothing else in the package prints.
 """
 
 from npattn.cli.program import main

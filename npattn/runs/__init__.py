@@ -1,8 +1,24 @@
-"""Training runs, each in a folder of its own, and the models that they leave.
+"""Training runs, each in its own folder, and the trained models that they leave.
 
-`run` trains in a folder and resumes from it, `defaults` begins a run with what suits its task, `settings` is run.json,
-`log` is log.tsv, `last_state` is last.npz. `load` gives a trained model, `predict` puts texts through it, `shipped` holds
-the models that come with the package. Nothing here prints.
+`run` trains in a folder and resumes from it. `defaults` begins a run with values that suit its task. Three modules read
+and write files: `settings` run.json, `log` log.tsv, `last_state` last.npz. `load` reads a trained model, `prediction`
+applies it to texts, `shipped` holds the models that come with the package. Nothing here prints.
+
+>>> import tempfile
+>>> from pathlib import Path
+>>> from npattn.tasks import load_task
+>>> sizes = {"d_model": 8, "n_heads": 2, "layers": 1, "batch_size": 4, "steps": 2, "workers": 1}
+>>> with tempfile.TemporaryDirectory() as temporary:
+...     path, folder = Path(temporary, "pairs.tsv"), Path(temporary, "run")
+...     _ = path.write_text("ab\\tba\\nabc\\tcba\\nbc\\tcb\\nca\\tac\\n")
+...     run = new_run(folder, load_task(path), sizes)
+...     steps = [progress.step for progress in run.train()]
+...     log = read_log(folder)
+...     model, codec, description = load_run(folder)      # the best model of the run
+>>> steps, log["step"], description["settings"]["batch_size"]
+([1, 2], [1.0, 2.0], 4)
+>>> len(predict(model, codec, ["ab", "cb"]))
+2
 """
 
 from npattn.runs.defaults import new_run

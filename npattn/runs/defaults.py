@@ -14,20 +14,30 @@ from npattn.transformer import TransformerConfig
 
 
 def new_run(folder: Path, task: Task, given: dict[str, Any], comm: Communicator | None = None) -> Run:
-    """Begin a run with the defaults of the task; what is `given` by name replaces them."""
-    choices = dict(task.defaults) | given
+    """Begin a run with the defaults of its task, and return it; `npattn.runs` shows an example.
+
+    - folder: the folder of the run; it is made, and must not hold a run yet.
+    - task: data and scores, from `npattn.tasks.load_task`.
+    - given: values by the names of `Settings` and `npattn.TransformerConfig`, which replace the defaults. "layers" sets
+      both n_encoder_layers and n_decoder_layers. Other names are ignored.
+    - comm: an mpi4py communicator whose ranks train together; None for this process alone.
+
+    Some defaults follow from `given`: d_ff is 4 · d_model; warmup is a tenth of the steps at most; the run is validated
+    after every tenth of its steps, or after every 1000 if that is less.
+
+    Raises FileExistsError for a folder that holds a run, OSError for one that cannot be written, ValueError for numbers
+    out of range, TypeError for values of another type.
+    """
+    tenth = max(1, given.get("steps", task.defaults["steps"]) // 10)
+    choices = {"validate_every": min(1000, tenth), **task.defaults}
+    choices["warmup"] = min(choices["warmup"], tenth)
+    if "d_model" in given:
+        choices["d_ff"] = 4 * given["d_model"]
+    choices |= given
     if "layers" in given:
         choices |= {"n_encoder_layers": given["layers"], "n_decoder_layers": given["layers"]}
-    if "d_model" in given and "d_ff" not in given:
-        choices["d_ff"] = 4 * given["d_model"]
-    tenth = max(1, choices["steps"] // 10)
-    choices = {"validate_every": min(1000, tenth)} | choices
-    if "warmup" not in given:
-        choices["warmup"] = min(choices["warmup"], tenth)
-    codec = task.codec
-    config = TransformerConfig(
-        len(codec.source_vocabulary), len(codec.target_vocabulary), **_fields(TransformerConfig, choices)
-    )
+    sizes = len(task.codec.source_vocabulary), len(task.codec.target_vocabulary)
+    config = TransformerConfig(*sizes, **_fields(TransformerConfig, choices))
     return Run.start(folder, task, config, Settings(**_fields(Settings, choices)), comm)
 
 

@@ -1,8 +1,7 @@
-"""What `last.npz` holds of a trainer: the parameters, Adam's moments and the step; and taking it over again."""
+"""The arrays of `last.npz`: parameters and Adam's state of a trainer; and how a trainer continues from them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +17,18 @@ def checkpoint_arrays(trainer: Trainer) -> dict[str, Array]:
 
 
 def restore(path: Path, trainer: Trainer, last_step: int) -> dict[str, Any]:
-    """Let the trainer go on from a checkpoint of at most `last_step` steps, and return what else it holds.
+    """Put the trainer into the state of a checkpoint of at most `last_step` steps; return the checkpoint's metadata.
 
-    Raises CheckpointError, and changes nothing, unless it is one of such a trainer.
+    Raises CheckpointError, and changes nothing, if the checkpoint does not fit the trainer.
     """
     arrays, metadata = load_arrays(path, {name: (a.shape, a.dtype) for name, a in checkpoint_arrays(trainer).items()})
     try:
-        _check(metadata, trainer.state_dict() | {"steps": int(arrays["adam.t"])}, last_step)
+        expected = trainer.state_dict() | {"steps": int(arrays["adam.t"])}
+        if metadata["trainer"] != expected or not 0 < expected["steps"] <= last_step:
+            raise ValueError(f"trainer: expected {expected} of at most {last_step} steps, got {metadata['trainer']}")
+        check_number("seconds", metadata["seconds"], 0)
+        if metadata["best"] is not None:
+            check_number("best", metadata["best"], 0)
         trainer.optimizer.load_state_dict({name[5:]: a for name, a in arrays.items() if name.startswith("adam.")})
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: does not fit this run ({error})") from error
@@ -32,11 +36,3 @@ def restore(path: Path, trainer: Trainer, last_step: int) -> dict[str, Any]:
         trainer.model.params[name] = arrays[f"params.{name}"]
     trainer.load_state_dict(metadata["trainer"])
     return metadata
-
-
-def _check(metadata: Mapping[str, Any], expected: dict[str, Any], last_step: int) -> None:
-    if metadata["trainer"] != expected or not 0 < expected["steps"] <= last_step:
-        raise ValueError(f"trainer: expected {expected} of at most {last_step} steps, got {metadata['trainer']}")
-    check_number("seconds", metadata["seconds"], 0)
-    if metadata["best"] is not None:
-        check_number("best", metadata["best"], 0)

@@ -1,4 +1,4 @@
-"""Load a trained model: of a run's folder, or one that comes with the package."""
+"""Load a trained model: the best one of a run, or one that comes with the package."""
 
 from __future__ import annotations
 
@@ -21,9 +21,12 @@ WEIGHTS = "weights.npz"
 
 
 def load_run(folder: Path) -> tuple[Transformer, Codec, dict[str, Any]]:
-    """Return the best model of a run, its codec and its description, ready for `npattn.runs.prediction`.
+    """Return the best model of a run, its codec and the content of its run.json; `npattn.runs` shows an example.
 
-    Raises FileNotFoundError for a run without one yet, CheckpointError for files that are damaged or do not match.
+    - folder: the folder of the run.
+
+    Raises FileNotFoundError for a folder without a run, or for a run that has no best model yet; CheckpointError for
+    files that are damaged or do not fit each other.
     """
     description = read_description(folder)
     path = folder / "best.npz"
@@ -31,20 +34,21 @@ def load_run(folder: Path) -> tuple[Transformer, Codec, dict[str, Any]]:
         raise FileNotFoundError(f"{folder}: expected best.npz, but the run has not been validated yet")
     codec = codec_of(folder, description)
     model = Transformer.load(path)
-    sizes = len(codec.source_vocabulary), len(codec.target_vocabulary)
-    if sizes != (model.config.src_vocab, model.config.tgt_vocab):
-        wanted = f"src_vocab={sizes[0]}, tgt_vocab={sizes[1]} as in run.json"
-        got = f"src_vocab={model.config.src_vocab}, tgt_vocab={model.config.tgt_vocab}"
-        raise CheckpointError(f"{path}: expected {wanted}, got {got}")
+    wanted = f"src_vocab={len(codec.source_vocabulary)}, tgt_vocab={len(codec.target_vocabulary)}"
+    got = f"src_vocab={model.config.src_vocab}, tgt_vocab={model.config.tgt_vocab}"
+    if got != wanted:
+        raise CheckpointError(f"{path}: expected {wanted} as in run.json, got {got}")
     return model, codec, description
 
 
 def load_model(run: str | Path) -> tuple[Transformer, Codec, dict[str, Any]]:
-    """Return model, codec and description of the run in a folder, or of the shipped model of that name.
+    """Return model, codec and the content of run.json, of a run or of a shipped model.
 
-    A folder goes before a name. Raises what `npattn.runs.load_run` raises for a folder.
+    - run: the folder of a run, or the name of a shipped model. If there is a folder of that name, it is read.
 
-    >>> from npattn.runs.prediction import predict
+    Raises FileNotFoundError or CheckpointError, as `npattn.runs.load_run` does for a folder.
+
+    >>> from npattn.runs import predict
     >>> model, codec, _ = load_model("g2p")
     >>> predict(model, codec, ["knight", "thorough"])
     ['N AY T', 'TH ER OW']
@@ -61,5 +65,5 @@ def load_model(run: str | Path) -> tuple[Transformer, Codec, dict[str, Any]]:
 
 
 def find_shipped(run: str | Path) -> Path | None:
-    """Return the folder of the shipped model of that name, None when it is none, or when there is such a folder."""
+    """Return the folder of a shipped model; None for another name, or when the current folder has one of that name."""
     return FOLDER / str(run) if str(run) in SHIPPED and not Path(run).is_dir() else None

@@ -1,6 +1,6 @@
-"""The log of a run, `log.tsv`: a line for each validation, which any spreadsheet can read.
+"""The log of a run, `log.tsv`: one line for each validation. Any spreadsheet can read it.
 
-Its columns are step, minutes, loss, rate and then the scores of the task, the headline first.
+Its columns are step, minutes, loss, rate and then the scores of the task, the main score first.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ COLUMNS = ("step", "minutes", "loss", "rate")
 
 def start_log(folder: Path, score_names: Sequence[str]) -> None:
     """Begin the log with the names of its columns."""
-    _write(folder, score_names, [])
+    write_text(folder / NAME, _text(score_names, []))
 
 
 def append_to_log(
@@ -31,28 +31,36 @@ def append_to_log(
         with open(path, "a", encoding="utf-8") as log:
             log.write(f"{step}\t{seconds / 60:.2f}\t{loss:.4f}\t{rate:.3e}\t{values}\n")
             log.flush()
-            os.fsync(log.fileno())  # the checkpoint of this step must not be on the disk without it
+            os.fsync(log.fileno())  # the line must be on the disk before the checkpoint of this step
     except OSError as error:
         raise OSError(error.errno, f"cannot write: {error.strerror}", str(path)) from error
 
 
 def rewind_log(folder: Path, score_names: Sequence[str], step: int) -> None:
-    """Drop what lies after `step`: a run that goes on from there will write it again.
+    """Drop the lines after `step`: a run that continues from there writes them again.
 
-    So is a line that a crash cut short, or that is no line of this log; a log that is gone begins anew.
+    Lines that are incomplete (after a crash) or do not belong to this log are dropped too, and a missing log begins
+    anew. If there is nothing to drop, the file is not written.
     """
     path = folder / NAME
     text = path.read_bytes().decode("utf-8", errors="replace") if path.exists() else ""
-    *lines, _ = text.split("\n")
-    kept = [line for line in lines[1:] if _step(line, len(COLUMNS) + len(score_names)) <= step]
-    if not text.endswith("\n") or lines != [_head(score_names), *kept]:
-        _write(folder, score_names, kept)
+    lines = text.split("\n")[1:-1]
+    kept = _text(score_names, [line for line in lines if _step(line, len(COLUMNS) + len(score_names)) <= step])
+    if text != kept:
+        write_text(path, kept)
 
 
 def read_log(folder: Path) -> dict[str, list[float]]:
-    """Return the columns of the log by name.
+    """Return the columns of the log of a run, by name.
 
-    Raises FileNotFoundError when there is none, CheckpointError that names the line when it is not ours.
+    - folder: the folder of the run.
+
+    Raises FileNotFoundError when it holds no log, CheckpointError, naming the line, when the log is damaged.
+
+    >>> from npattn.runs.load import FOLDER
+    >>> log = read_log(FOLDER / "g2p")
+    >>> list(log), log["step"][-1]
+    (['step', 'minutes', 'loss', 'rate', 'WER', 'PER'], 16000.0)
     """
     path = folder / NAME
     if not path.exists():
@@ -74,16 +82,12 @@ def read_log(folder: Path) -> dict[str, list[float]]:
     return columns
 
 
-def _write(folder: Path, score_names: Sequence[str], lines: Sequence[str]) -> None:
-    write_text(folder / NAME, "\n".join((_head(score_names), *lines)) + "\n")
-
-
-def _head(score_names: Sequence[str]) -> str:
-    return "\t".join((*COLUMNS, *score_names))
+def _text(score_names: Sequence[str], lines: Sequence[str]) -> str:
+    return "\n".join(("\t".join((*COLUMNS, *score_names)), *lines)) + "\n"
 
 
 def _step(line: str, columns: int) -> float:
-    """The step of a line; infinite for a line that is not whole."""
+    """Return the step of a line; infinity for an incomplete line."""
     try:
         step, *others = map(float, line.split("\t"))
     except ValueError:

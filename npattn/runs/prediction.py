@@ -1,4 +1,4 @@
-"""From texts to texts: a trained model and the codec of its task."""
+"""From source texts to target texts, with a trained model and the codec of its task."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from npattn.tasks.codec import tokenize
 from npattn.tasks.vocabulary import BOS
 from npattn.transformer import Transformer
 
-#: Targets longer than the longest in training by this many symbols are not looked for.
+#: The search ends this many symbols beyond the longest target of the training data.
 MARGIN = 4
 
 
@@ -27,10 +27,20 @@ def predict(
     batch_size: int = 256,
     workers: int | None = None,
 ) -> list[str]:
-    """Return one target text for each source text: greedy for `beam=1`, else the best of a beam search.
+    """Return one target text for each source text.
 
-    Texts of like length go through the model together, shared by `workers` threads (None: as the search chooses).
-    Raises ValueError for a text without symbols.
+    - model, codec: as `npattn.runs.load_model` returns them.
+    - texts: the source texts.
+    - beam: 1 for greedy search; more for the best result of a beam search of that width.
+    - batch_size: how many texts go through the model together, at most. They have similar lengths.
+    - workers: threads that share the texts; None for the default of the search.
+
+    Raises ValueError for a text without symbols, and for a number below 1.
+
+    >>> from npattn.runs import load_model
+    >>> model, codec, _ = load_model("g2p")
+    >>> predict(model, codec, ["quick", "brown"], beam=2)
+    ['K W IH K', 'B R AW N']
     """
     max_len = codec.max_target_length + MARGIN
     outputs = [""] * len(texts)
@@ -45,19 +55,25 @@ def predict(
 
 
 def attention_weights(model: Transformer, codec: Codec, source: str, target: str) -> dict[str, Array]:
-    """Return the weights (H, N_Q, N_X) with which the model writes `target` after reading `source`, by layer name.
+    """Return the attention weights (H, N_Q, N_X) of a source text and a target text, by layer name.
 
-    Row i of a decoder's weights is that with which symbol i of the target was chosen, when the symbols before it had
-    been read; in its self-attention column 0 is therefore ``<bos>`` and column i symbol i − 1.
+    - model, codec: as `npattn.runs.load_model` returns them.
+    - source: the text that the encoder reads.
+    - target: the text that the decoder writes; the model need not prefer it.
+
+    Row i of a decoder's weights is the one with which symbol i of the target is chosen: the decoder has read the
+    symbols before it. So in its self-attention column 0 is ``<bos>``, and column i is symbol i − 1.
+
+    Raises ValueError for a source without symbols.
+
+    >>> from npattn.runs import load_model
+    >>> model, codec, _ = load_model("g2p")
+    >>> weights = attention_weights(model, codec, "knight", "N AY T")
+    >>> weights["decoder.2.cross_attention"].shape             # (H, N_T, N_S): 4 heads, 3 phonemes, 6 letters
+    (4, 3, 6)
     """
-    symbols = tokenize(target, codec.target_unit)
     src = np.array([codec.encode_source(source)])
-    tgt = np.array([[BOS, *codec.target_vocabulary.encode(symbols)]])
+    ids = codec.target_vocabulary.encode(tokenize(target, codec.target_unit))
+    tgt = np.array([[BOS, *ids]])[:, : len(ids)]              # the last symbol is chosen, not read
     _, cache = model.forward(src, tgt)
-    weights = {name: A[0] for name, A in cache.attention_weights().items()}
-    for name, A in weights.items():
-        if name.startswith("decoder"):
-            weights[name] = A[:, : len(symbols)]              # the last row would choose <eos>
-        if name.startswith("decoder") and name.endswith("self_attention"):
-            weights[name] = A[:, : len(symbols), : len(symbols)]
-    return weights
+    return {name: A[0] for name, A in cache.attention_weights().items()}

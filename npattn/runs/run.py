@@ -1,18 +1,18 @@
-"""A training run and the folder it lives in.
+"""A training run and its folder.
 
 ======================  ==============================================================================
-``run.json``            what was asked for: task, options, sizes, schedule, seed; and the codec
-``last.npz``            where it stands: parameters, Adam's moments, counters; rewritten at every checkpoint
+``run.json``            the request: task, options, sizes, schedule, seed; and the codec
+``last.npz``            the last checkpoint: parameters, Adam's moments, counters
 ``best.npz``            the model with the best validation score so far
 ``log.tsv``             a line for each validation: step, minutes, loss, rate, scores
 ======================  ==============================================================================
 
-Every step depends on the settings and the step's number alone (the batch, the rate, the dropout), so that a run which
-was stopped, at whatever moment and in whatever way, goes on from `last.npz` as if it had not been. `train` yields its
-progress; it prints nothing.
+Batch, rate and dropout of a step depend on the settings and the number of the step alone. So a run that was stopped, at
+any moment and in any way, continues from `last.npz` to the same bits as a run that was not. `train` yields its progress
+and prints nothing.
 
-Several ranks of MPI, given a communicator, share a run: all train and validate, rank 0 alone reads and writes the
-folder. Whatever fails there fails on all of them, and they stop at the same step.
+Several ranks of MPI, given a communicator, share a run. All ranks train and validate; rank 0 alone reads and writes the
+folder. An error there is raised on all ranks, and they stop at the same step.
 """
 
 from __future__ import annotations
@@ -33,13 +33,7 @@ from npattn.optim.clipping import largest
 from npattn.runs.last_state import checkpoint_arrays, restore
 from npattn.runs.log import append_to_log, rewind_log, start_log
 from npattn.runs.prediction import predict
-from npattn.runs.settings import (
-    Settings,
-    config_and_settings,
-    description_of,
-    read_description,
-    write_description,
-)
+from npattn.runs.settings import Settings, config_and_settings, read_description, write_description
 from npattn.tasks import Batch, BucketedBatches, Task
 from npattn.training.ranks import Communicator, Ranks
 from npattn.training.trainer import Trainer
@@ -47,23 +41,44 @@ from npattn.transformer import Transformer, TransformerConfig
 
 
 class Progress(NamedTuple):
-    """How a run stands after a step."""
+    """The state of a run after a step."""
 
     step: int
     steps: int
     loss: float           # of this step's batch, nats a token
     rate: float
     tokens: int           # real target tokens of this step's batch
-    seconds: float        # since the run began, over all its sittings
-    scores: Mapping[str, float] | None   # on the validation sample, when this step was validated
+    seconds: float        # since the run began, without the time between a stop and a resume
+    scores: Mapping[str, float] | None   # on the validation sample; None without a validation at this step
     is_best: bool
 
 
 class Run:
-    """A run in `folder`, new or resumed; `train` takes it to its end.
+    """A run in a folder. `Run.start` begins one, `Run.resume` continues one, `train` takes its steps.
 
-    Raises FileExistsError for a new run in a folder that holds one, FileNotFoundError or CheckpointError when there
-    is nothing valid to resume. With `comm`, a communicator of mpi4py, all its ranks call each method alike.
+    - folder: the folder of the run.
+    - task: data and scores, from `npattn.tasks.load_task`.
+    - config: the sizes of the model.
+    - settings: the schedule, and how often the run is validated and saved.
+    - comm: an mpi4py communicator whose ranks all call the same methods; None for this process alone.
+
+    `Run(…)` itself neither reads nor writes the folder. Raises ValueError for a number out of range, TypeError for an
+    argument of another type.
+
+    >>> import tempfile
+    >>> from npattn.tasks import load_task
+    >>> settings = Settings(steps=4, batch_size=2, peak_rate=1e-3, warmup=1, workers=1, checkpoint_every=2)
+    >>> with tempfile.TemporaryDirectory() as temporary:
+    ...     path, folder = Path(temporary, "pairs.tsv"), Path(temporary, "run")
+    ...     _ = path.write_text("ab\\tba\\nabc\\tcba\\nbc\\tcb\\n")
+    ...     task = load_task(path)
+    ...     sizes = len(task.codec.source_vocabulary), len(task.codec.target_vocabulary)
+    ...     config = TransformerConfig(*sizes, d_model=8, n_heads=2, d_ff=16, n_encoder_layers=1, n_decoder_layers=1)
+    ...     for progress in Run.start(folder, task, config, settings).train():
+    ...         if progress.step == 3:
+    ...             break                                     # as if the power failed: the checkpoint is of step 2
+    ...     [progress.step for progress in Run.resume(folder, task).train()]
+    [3, 4]
     """
 
     def __init__(
@@ -85,15 +100,23 @@ class Run:
         self.seconds = 0.0
         self.best: float | None = None
         self.saved: int | None = None         # the step of last.npz
-        self._in_step: int | None = None      # the step that is being taken, or that was broken off
+        self._in_step: int | None = None      # the step that has begun and not ended
 
     @classmethod
     def start(
         cls, folder: Path, task: Task, config: TransformerConfig, settings: Settings, comm: Communicator | None = None
     ) -> Run:
-        """Begin a run in a folder that holds none. What cannot be begun leaves no folder behind."""
+        """Begin a run in a folder that holds none, and return it.
+
+        - folder: made if it is missing, as the last thing: a run that cannot begin leaves no folder.
+        - task, config, settings, comm: as for the class.
+
+        Raises FileExistsError for a folder that holds a run, OSError for one that cannot be written, and what the class
+        raises.
+        """
         ranks = Ranks(comm)
-        ranks.from_first(lambda: _require_new(folder))
+        if ranks.from_first((folder / "run.json").exists):
+            raise FileExistsError(f"{folder}: expected a new folder, found a run; resume it or choose another")
         run = cls(folder, task, config, dataclasses.replace(settings, ranks=ranks.size), comm)
         run.settings = dataclasses.replace(run.settings, workers=run.trainer.workers)
         ranks.from_first(run._make_folder)
@@ -103,10 +126,18 @@ class Run:
     def resume(
         cls, folder: Path, task: Task, comm: Communicator | None = None, *, workers: int | None = None
     ) -> Run:
-        """Go on from the last checkpoint, or from the beginning when there is none yet.
+        """Continue a run from its last checkpoint, or from the beginning when there is none yet; return the run.
 
-        On as many ranks as it began with, a run goes on with as many workers, to the same bits. On another number,
-        with `workers` (None: one for each core): sums are then rounded otherwise, and dropout is another.
+        - folder: the folder of the run.
+        - task: the task that the run began with, loaded again.
+        - comm: an mpi4py communicator whose ranks all call the same methods; None for this process alone.
+        - workers: threads of each rank, if the number of ranks has changed; None: one for each core.
+
+        On as many ranks as before, a run has as many workers as before and ends on the same bits. On another number of
+        ranks, sums are rounded differently and dropout draws other numbers.
+
+        Raises FileNotFoundError for a folder without a run, CheckpointError for files that are damaged, do not fit each
+        other or belong to other data.
         """
         ranks = Ranks(comm)
         description = ranks.from_first(lambda: read_description(folder))
@@ -125,12 +156,13 @@ class Run:
         return run
 
     def train(self) -> Iterator[Progress]:
-        """Take the remaining steps; yield after each. Checkpoints and validates as the settings say, and at the end.
+        """Take the remaining steps and yield after each. The settings say when to validate and save; the end does both.
 
-        Raises FloatingPointError for a loss, ValueError for a gradient that is not finite; the message names the
-        step and the parameter. OSError when the folder cannot be written to. `last.npz` stands as it was.
+        Raises FloatingPointError for a loss that is not finite, ValueError for a gradient that is not finite; the
+        message names the step and the parameter. Raises OSError when the folder cannot be written, RuntimeError as
+        `save` does. The old `last.npz` stays.
         """
-        self._check_whole()
+        self._check_step_finished()
         s = self.settings
         batches = BucketedBatches(self.task.train, s.batch_size, seed=s.seed)
         before, began = self.seconds, time.perf_counter()
@@ -139,13 +171,12 @@ class Run:
             batch = batches[step - 1]
             rate = linear_rate(step, s.steps + 1, s.peak_rate, s.warmup)
             loss = self._step(batch, rate)
-            scores, is_best = None, False
-            if step % s.validate_every == 0 or step == s.steps:
-                scores = self.validate()
-                is_best = self._keep_best(scores)
+            scores = self.validate() if step % s.validate_every == 0 or step == s.steps else None
+            is_best = scores is not None and self._keep_best(scores)
             self.seconds = before + time.perf_counter() - began
             if scores is not None:
-                self._log(step, loss, rate, scores)
+                values = [scores[name] for name in self.task.score_names]
+                self.ranks.from_first(partial(append_to_log, self.folder, step, self.seconds, loss, rate, values))
             self._in_step = None
             if step % s.checkpoint_every == 0 or step == s.steps:
                 self.save()
@@ -158,7 +189,14 @@ class Run:
         return self.task.score(self.predict(self.model, [item.source for item in items]), items)
 
     def predict(self, model: Transformer, texts: Sequence[str], beam: int = 1) -> list[str]:
-        """Return what `model` writes for each text, see `npattn.runs.prediction`; each rank reads its share."""
+        """Return a target text for each source text, see `npattn.runs.predict`; each rank computes its share.
+
+        - model: the run's own model, or another for the same codec.
+        - texts: the source texts.
+        - beam: 1 for greedy search; more for a beam search of that width.
+
+        Raises ValueError for a text without symbols, and for a beam below 1.
+        """
         if self.ranks.size == 1:
             return predict(model, self.task.codec, texts, beam=beam)
         share = partial(predict, model, self.task.codec, beam=beam, workers=self.trainer.workers)
@@ -168,11 +206,12 @@ class Run:
     def save(self) -> None:
         """Write `last.npz`, replacing it as a whole.
 
-        Raises RuntimeError when a step was broken off (by Ctrl-C in a notebook, say): half of the parameters may be
-        those of the next step. Resume the run from its folder instead. Raises RanksDiffer, see
-        `Trainer.require_alike`, rather than save what one of several ranks has spoilt.
+        Raises RuntimeError after a step that was not finished (because of Ctrl-C in a notebook, say): a part of the
+        parameters may be those of the next step. Resume the run from its folder instead. Raises RanksDiffer, and writes
+        nothing, when the ranks hold different parameters, see `Trainer.require_alike`. Raises OSError when the file
+        cannot be written.
         """
-        self._check_whole()
+        self._check_step_finished()
         if self.saved == self.trainer.steps:
             return
         self.trainer.require_alike()
@@ -182,47 +221,38 @@ class Run:
 
     def _make_folder(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / "last.npz").unlink(missing_ok=True)    # of a run whose run.json was taken away
+        (self.folder / "last.npz").unlink(missing_ok=True)    # of a run whose run.json was deleted
         start_log(self.folder, self.task.score_names)
-        write_description(self.folder, description_of(self.task, self.config, self.settings))
+        write_description(self.folder, self.task, self.config, self.settings)
 
     def _step(self, batch: Batch, rate: float) -> float:
         try:
             return self.trainer.step(batch.src, batch.tgt, rate)
         except FloatingPointError as error:                   # the trainer names the step
-            raise FloatingPointError(f"{error} ({_suspect(self.model.params)})") from error
+            raise FloatingPointError(f"{error} ({_describe_numbers(self.model.params)})") from error
         except ValueError as error:
             raise ValueError(f"step {self.trainer.steps + 1}: {error}") from error
 
-    def _check_whole(self) -> None:
+    def _check_step_finished(self) -> None:
         if self._in_step is not None:
             raise RuntimeError(f"{self.folder}: step {self._in_step} was broken off: resume from the last checkpoint")
 
     def _keep_best(self, scores: Mapping[str, float]) -> bool:
-        headline = scores[self.task.score_names[0]]
-        if self.best is not None and not self.task.is_better(headline, than=self.best):
+        """Write `best.npz` if the main score is the best so far, and return whether it is."""
+        score = scores[self.task.score_names[0]]
+        if self.best is not None and not self.task.is_better(score, than=self.best):
             return False
-        self.best = headline
+        self.best = score
         self.trainer.require_alike()
         self.ranks.from_first(lambda: self.model.save(self.folder / "best.npz"))
         return True
 
-    def _log(self, step: int, loss: float, rate: float, scores: Mapping[str, float]) -> None:
-        values = [scores[name] for name in self.task.score_names]
-        self.ranks.from_first(lambda: append_to_log(self.folder, step, self.seconds, loss, rate, values))
 
-
-def _require_new(folder: Path) -> None:
-    if (folder / "run.json").exists():
-        raise FileExistsError(f"{folder}: expected a new folder, found a run; resume it or choose another")
-
-
-def _suspect(params: Params) -> str:
-    """Name the parameter to look at when the loss is not finite."""
-    record, of = -1.0, ""
-    for name, array in params.items():
-        size = largest(array)
+def _describe_numbers(params: Params) -> str:
+    """Return which parameter to look at when the loss is not finite."""
+    sizes = {name: largest(array) for name, array in params.items()}
+    for name, size in sizes.items():
         if not math.isfinite(size):
             return f"{name!r} holds numbers that are not finite"
-        record, of = max((record, of), (size, name))
-    return f"all parameters are finite, the largest number is {record:.3g}, in {of!r}"
+    size, name = max((size, name) for name, size in sizes.items())
+    return f"all parameters are finite, the largest number is {size:.3g}, in {name!r}"

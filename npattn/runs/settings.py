@@ -1,4 +1,4 @@
-"""What a run was asked for: its schedule, and `run.json`, which keeps it beside the task, the sizes and the codec."""
+"""The settings of a run, and `run.json`, which holds them beside the task, the sizes of the model and the codec."""
 
 from __future__ import annotations
 
@@ -24,9 +24,23 @@ FIELDS: dict[str, type] = {
 
 @dataclass(frozen=True)
 class Settings:
-    """The schedule of a run. `workers` None means one for each core; of several `ranks`, each has so many.
+    """The settings of a run: its schedule, and how often it is validated and saved.
 
-    Raises ValueError for a number out of range, TypeError for what is no number.
+    - steps, batch_size: how many steps to train, and pairs in a batch; 1 or more.
+    - peak_rate: the highest learning rate, above 0.
+    - warmup: steps in which the rate rises to it, 0 to `steps`. Afterwards it falls linearly.
+    - smoothing, clip: label smoothing, 0 ≤ smoothing < 1, and the largest norm of the gradient; None for no limit.
+    - seed: the integer that first parameters, batches and dropout are drawn from; 0 or more.
+    - workers: threads of each rank, see `npattn.Trainer`; None: one for each core.
+    - ranks: the number of MPI ranks, 1 without MPI.
+    - validate_every, checkpoint_every: steps from one validation, or checkpoint, to the next; 1 or more.
+    - validation_items: how many validation items are scored, from the first on; 1 or more.
+
+    Raises ValueError for a number out of range, TypeError for a value that is no number.
+
+    >>> Settings(steps=100, batch_size=32, peak_rate=1e-3, warmup=200)
+    Traceback (most recent call last):
+    ValueError: warmup: expected 0 to steps=100, got 200
     """
 
     steps: int
@@ -57,9 +71,9 @@ class Settings:
             check_number("clip", self.clip, 0, ends="()")
 
 
-def description_of(task: Task, config: TransformerConfig, settings: Settings) -> dict[str, Any]:
-    """Return what run.json keeps."""
-    return {
+def write_description(folder: Path, task: Task, config: TransformerConfig, settings: Settings) -> None:
+    """Write `run.json`, replacing it as a whole."""
+    description = {
         "format": FORMAT,
         "task": task.name,
         "options": dict(task.options),
@@ -68,25 +82,21 @@ def description_of(task: Task, config: TransformerConfig, settings: Settings) ->
         "settings": dataclasses.asdict(settings),
         "codec": task.codec.to_json(),
     }
-
-
-def write_description(folder: Path, description: dict[str, Any]) -> None:
-    """Write `run.json`, replacing it as a whole."""
     write_text(folder / NAME, json.dumps(description, indent=1, ensure_ascii=False) + "\n")
 
 
 def read_description(folder: Path) -> dict[str, Any]:
-    """Read `run.json`. Raises FileNotFoundError when there is none, CheckpointError when it is not ours."""
+    """Read `run.json`. Raises FileNotFoundError when there is none, CheckpointError when it is not one of npattn's."""
     path = folder / NAME
     if not path.exists():
         raise FileNotFoundError(f"{folder}: expected the folder of a run, found no {NAME}")
     content = path.read_bytes()
     try:
         description = json.loads(content.decode())
+        if not isinstance(description, dict):
+            raise ValueError(f"expected an object, got {type(description).__name__}")
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: no valid JSON of a run ({error})") from error
-    if not isinstance(description, dict):
-        raise CheckpointError(f"{path}: no valid JSON of a run (expected an object, got {type(description).__name__})")
     missing = sorted(FIELDS.keys() - description.keys())
     if missing or description["format"] != FORMAT:
         found = f"format {description.get('format')!r}" + (f" without {', '.join(missing)}" if missing else "")
@@ -99,7 +109,7 @@ def read_description(folder: Path) -> dict[str, Any]:
 
 
 def config_and_settings(folder: Path, description: dict[str, Any]) -> tuple[TransformerConfig, Settings]:
-    """Return the sizes and the schedule of a run. Raises CheckpointError unless they are valid."""
+    """Return the sizes and the settings of a run. Raises CheckpointError unless they are valid."""
     try:
         return TransformerConfig(**description["config"]), Settings(**description["settings"])
     except (TypeError, ValueError) as error:

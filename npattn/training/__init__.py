@@ -1,7 +1,8 @@
-"""One training step, fast: in worker threads over shards of a batch, on one machine or on several with MPI.
+"""One fast training step: worker threads share a batch, on one machine or with MPI on several.
 
-`trainer` takes the steps, `shards` deals out rows and adds gradients, `ranks` holds the messages between processes,
-`consistency` the checks that the processes hold the same. Runs, their folders and their logs are in `npattn.runs`.
+`trainer` takes the step. `shards` divides a batch into shards and adds their gradients. `ranks` sends messages between
+processes. `consistency` checks that all processes hold the same state. `npattn.runs` has the training runs, with their
+folders and logs.
 """
 
 from npattn.training.ranks import RanksDiffer

@@ -1,4 +1,4 @@
-"""Keep the ranks of a training the same: they start from one state, and later differences are found by checksums."""
+"""Keep all ranks of a training the same: send the first state to all of them, then compare checksums."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from npattn.transformer import Transformer
 
 
 class Consistency:
-    """Keeps the `model` and the `optimizer` of every rank the same as those of rank 0.
+    """Keeps `model` and `optimizer` of every rank the same as those of rank 0.
 
-    Only the first state is sent. Given the same gradients all ranks do the same arithmetic, which `check` compares.
+    Only the first state is sent. All ranks then do the same arithmetic with the same gradients; `check` confirms it.
     """
 
     def __init__(self, ranks: Ranks, model: Transformer, optimizer: Adam) -> None:
@@ -26,9 +26,9 @@ class Consistency:
         self._batches = 0                                     # checksum of all batches so far
 
     def start(self, **settings: Any) -> None:
-        """Give all ranks the parameters and the optimiser's state of rank 0.
+        """Copy parameters and optimiser state of rank 0 to all ranks.
 
-        Raises RanksDiffer unless models, optimisers and the other settings are of one kind.
+        Raises RanksDiffer unless models, optimisers and the other settings are alike on all ranks.
         """
         adam = self.optimizer
         self.ranks.require_alike(
@@ -41,7 +41,7 @@ class Consistency:
         self.started = True
 
     def add_batch(self, src: Array, tgt: Array) -> None:
-        """Take a batch into the checksum."""
+        """Add a batch to the checksum of all batches."""
         for ids in (src, tgt):
             self._batches = zlib.crc32(np.ascontiguousarray(ids).data, self._batches)
 

@@ -1,27 +1,27 @@
 """Ranks: the processes that train together under MPI, and the messages between them.
 
-**Sum**  Every rank is given the same batch and works on rows of its own. Its shards weigh their gradients with n_i/n,
-their part of the real tokens of the whole batch, from the start (`npattn.training.shards`), so that with g_r the sum over the
-shards of rank r the gradient of the batch is
+**Sum**  Every rank gets the same batch and works on its own rows. Each shard multiplies its loss by n_i/n, its part of
+the real tokens of the whole batch (`npattn.training.shards`). With g_r the sum over the shards of rank r, the gradient
+of the batch is therefore
 
     g = Σ_r g_r
 
-without another factor. One MPI_Allreduce, in place, of one contiguous buffer takes this sum:
+without another factor. One MPI_Allreduce, in place, adds one contiguous buffer over all ranks:
 
-    | gradients, as they lie in Parameters.flat | loss | requests to stop |
+    | gradients, in the order of Parameters.flat | loss | number of ranks that request to stop |
 
-The loss stands in the same buffer, in the dtype of the gradients: one message instead of two. In float32 its rounding of
-6e-8 is no more than that of the logits it comes from. The number of ranks that want to stop stands there too, so all
-ranks know it after the same step, at no cost.
+The loss is in the same buffer, in the dtype of the gradients: one message instead of two. In float32 this rounds it by
+6e-8, no more than the logits it comes from. The requests to stop are in the buffer too. So all ranks see them after the
+same step, at no cost.
 
-**Drift**  The usual algorithms of MPI give every rank the same sum to the bit, and all that follows from it (clipping,
-Adam) is the same arithmetic on processors of one kind, so parameters are sent once, at the start. Nothing guarantees
-it, so `Ranks.require_alike` compares checksums and raises an error that names the ranks that differ.
+**Drift**  The usual algorithms of MPI give every rank the same sum to the bit. Clipping and Adam then do the same
+arithmetic on processors of one kind. So parameters are sent once, at the start. MPI does not guarantee equal bits, so
+`Ranks.require_alike` compares checksums and raises an error that names the ranks that differ.
 
-A process without MPI is rank 0 of 1: the same calls work, without any message.
+A process without MPI is rank 0 of 1: the same calls work, and no message is sent.
 
 **Source**  Message Passing Interface Forum, "MPI: A Message-Passing Interface Standard" 4.1 (2023), §6.9.6 on
-MPI_Allreduce; mpi4py passes NumPy's memory on as it is to the methods in capital letters.
+MPI_Allreduce. The mpi4py methods with a capital letter pass NumPy's memory to MPI without a copy.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ U = TypeVar("U")
 
 
 class Communicator(Protocol):
-    """What is used of an mpi4py communicator."""
+    """The methods of an mpi4py communicator that npattn calls."""
 
     def Get_rank(self) -> int: ...
     def Get_size(self) -> int: ...
@@ -53,27 +53,26 @@ class Communicator(Protocol):
 
 
 class RanksDiffer(ArithmeticError):
-    """Ranks that must hold the same do not."""
+    """Ranks hold different values where all must hold the same."""
 
 
 class GradientBuffer(Blocks):
-    """Gradients like `params` in one contiguous array, `memory`, with room for two numbers behind them; not cleared."""
+    """Gradients like `params` in one contiguous array, `memory`, followed by two numbers. Not set to zero."""
 
     def __init__(self, params: Parameters) -> None:
         self.memory: Array = np.empty(params.flat.size + 2, params.flat.dtype)
         self.flat: Array = self.memory[:-2]
-        blocks, start = {}, 0
-        for name, block in params.blocks.items():
-            blocks[name] = self.flat[start : start + block.size].reshape(block.shape)
-            start += block.size
+        ends = np.cumsum([block.size for block in params.blocks.values()])
+        parts = zip(params.blocks.items(), np.split(self.flat, ends[:-1]), strict=True)
+        blocks = {name: part.reshape(block.shape) for (name, block), part in parts}
         super().__init__(params.shapes, params.side_by_side, blocks)
 
 
 class Ranks:
-    """The processes of `comm`, an mpi4py communicator, of which this one is `rank` of `size`; None: this one alone.
+    """The processes of `comm`, an mpi4py communicator; None means this process alone. It is rank `rank` of `size`.
 
-    Each method but `must_stop` is collective: all ranks have to call it, in the same order. `stop_requested` is called
-    at every sum; it says whether this rank should stop.
+    Each method but `must_stop` is collective: all ranks have to call it, in the same order. Every sum calls
+    `stop_requested`, a function that returns whether this rank should stop.
     """
 
     def __init__(self, comm: Communicator | None = None) -> None:
@@ -94,7 +93,7 @@ class Ranks:
         return float(grads.memory[-2])
 
     def must_stop(self) -> bool:
-        """Whether to stop: some rank requested it at the last sum. A single rank need not wait for a sum."""
+        """Return whether some rank requested to stop at the last sum. A single rank need not wait for a sum."""
         return self.stop_requested() if self.comm is None else self._must_stop
 
     def copy_first(self, arrays: Iterable[Array]) -> None:
@@ -104,7 +103,7 @@ class Ranks:
                 self.comm.Bcast(array)
 
     def from_first(self, call: Callable[[], T]) -> T:
-        """Let rank 0 alone call; return on all ranks what it got, or raise what it raised."""
+        """Call `call` on rank 0 alone. Return its result on all ranks, or raise its exception on all ranks."""
         if self.comm is None:
             return call()
         outcome: tuple[Any, Exception | None] = None, None
@@ -123,14 +122,14 @@ class Ranks:
         return [value] if self.comm is None else self.comm.allgather(value)
 
     def share_out(self, call: Callable[[Sequence[T]], list[U]], items: Sequence[T]) -> list[U]:
-        """Return call(items), each rank doing its share; `call` gives one result for each item, in their order."""
+        """Return call(items); each rank computes its share. `call` returns one result for each item, in their order."""
         results: list[Any] = [None] * len(items)
         for rank, share in enumerate(self.gather(call(items[self.rank :: self.size]))):
             results[rank :: self.size] = share
         return results
 
     def require_alike(self, **facts: Any) -> None:
-        """Raise RanksDiffer on all ranks, naming them, unless each of the facts is the same everywhere."""
+        """Raise RanksDiffer on all ranks, naming them, unless each of the facts is the same on every rank."""
         everywhere = self.gather(facts)
         for name, value in everywhere[0].items():
             if any(each[name] != value for each in everywhere):
@@ -138,13 +137,13 @@ class Ranks:
                 raise RanksDiffer(f"{name}: expected the same on every rank, got {got}")
 
     def sharing_cores(self) -> int:
-        """Return how many ranks use just the cores that this one may use: all of a computer, unless MPI binds them."""
+        """Return how many ranks may use exactly the cores of this one: all of a computer, unless MPI binds them."""
         cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
         return self.gather((platform.node(), cores)).count((platform.node(), cores))
 
 
 def _by_ranks(values: Sequence[str]) -> str:
-    """Say on which ranks each value is.
+    """Return a text that lists each value with its ranks.
 
     >>> _by_ranks(["0.5", "0.1", "0.5"])
     '0.5 on ranks 0, 2; 0.1 on rank 1'
@@ -152,7 +151,7 @@ def _by_ranks(values: Sequence[str]) -> str:
     found: dict[str, list[str]] = {}
     for rank, value in enumerate(values):
         found.setdefault(value, []).append(str(rank))
-    return "; ".join(f"{value} on rank{'s' * (len(numbers) > 1)} {', '.join(numbers)}" for value, numbers in found.items())
+    return "; ".join(f"{value} on rank{'s' * (len(ranks) > 1)} {', '.join(ranks)}" for value, ranks in found.items())
 
 
 def world() -> Communicator:
@@ -160,5 +159,5 @@ def world() -> Communicator:
     try:
         from mpi4py import MPI  # an optional extra; importing it initialises MPI
     except (ImportError, RuntimeError) as error:              # RuntimeError: there is no MPI library
-        raise ImportError(f"MPI cannot be used: {error} (pip install npattn[mpi], and an MPI)") from error
+        raise ImportError(f'MPI cannot be used: {error} (pip install "npattn[mpi]", and an MPI)') from error
     return MPI.COMM_WORLD

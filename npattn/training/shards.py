@@ -1,10 +1,10 @@
-"""Share one step out over several threads or ranks: which rows each gets, and how their gradients are added.
+"""Shards of a batch: which rows each thread or rank works on, and how their gradients are added.
 
 With L_i the mean loss over the n_i real tokens of shard i and n = Σ n_i, loss and gradient of the whole batch are
 
     L = Σ (n_i/n) L_i,    g = Σ (n_i/n) g_i
 
-up to rounding. Each shard scales its loss by n_i/n from the start, so its gradients only have to be added.
+up to rounding. Each shard multiplies its loss by n_i/n before its backward, so its gradients only have to be added.
 """
 
 from __future__ import annotations
@@ -19,39 +19,38 @@ from npattn._internal.checks import Array
 
 
 def deal(tokens: Array, n: int) -> list[Array]:
-    """Share rows with so many `tokens` each out over n workers; return the numbers of the rows of each.
+    """Divide rows into at most n shards; return the row numbers of each. `tokens` counts the tokens of each row.
 
-    Some get one row more than others. The longest rows are dealt first, back and forth, so that all workers have about
-    as much work.
+    The longest rows are dealt first, back and forth, so all shards hold about as many tokens. Their numbers of rows
+    differ by at most one.
     """
     n = min(n, max(len(tokens), 1))
     order = np.argsort(-tokens, kind="stable")
-    turns = np.arange(len(tokens)) % (2 * n)
-    return [np.sort(order[(turns == i) | (turns == 2 * n - 1 - i)]) for i in range(n)]
+    position = np.arange(len(tokens)) % (2 * n)               # 0 … n−1 forth, n … 2n−1 back
+    return [np.sort(order[(position == i) | (position == 2 * n - 1 - i)]) for i in range(n)]
 
 
 class GradientSum:
-    """Adds the gradients of the shards as they arrive, always in the order of the shards.
+    """Adds the gradients of all shards, always in shard order.
 
-    Early gradients wait in a queue and are added in shard order. So the sum has the same bits whatever thread is first,
-    and no thread waits for another. The first gradient of a name is copied into `buffer`; without one it becomes the
-    sum itself, so that no memory is held while there are no gradients. Each shard adds the same names in the same
-    order, a tied embedding several times.
+    Early gradients wait in a queue and are added in shard order. The sum has therefore the same bits for any timing of
+    the threads, and no thread waits for another. The first gradient of a name is copied into `buffer`. Without a buffer
+    it becomes the sum itself, so nothing is allocated in advance. Each shard must add the same names in the same order;
+    a tied embedding is added several times.
     """
 
     def __init__(self, shards: int, buffer: Mapping[str, Array] | None = None) -> None:
         self.blocks: dict[str, Array] = {}                    # the sums, by name
         self._buffer = buffer
-        self._shards = shards
-        self._given: list[Counter[str]] = [Counter() for _ in range(shards)]   # how often each shard added a name
+        self._added: list[Counter[str]] = [Counter() for _ in range(shards)]   # how often each shard added a name
         self._next: Counter[str] = Counter()                  # the number of the next gradient to add, by name
         self._queue: dict[tuple[str, int], Array] = {}        # gradients not added yet, by name and number
         self._lock = threading.Lock()
 
     def add(self, shard: int, name: str, gradient: Array) -> None:
         """Add one shard's gradient under `name`; the array must not be used elsewhere afterwards."""
-        number = self._given[shard][name] * self._shards + shard
-        self._given[shard][name] += 1
+        number = self._added[shard][name] * len(self._added) + shard
+        self._added[shard][name] += 1
         with self._lock:
             self._queue[name, number] = gradient
             if number != self._next[name]:

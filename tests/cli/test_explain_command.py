@@ -1,4 +1,4 @@
-"""`npattn explain`: the derivation and the code as they stand in the source."""
+"""`npattn explain` prints derivations and code as they stand in the source."""
 
 from __future__ import annotations
 
@@ -48,11 +48,16 @@ def test_the_code_is_the_source_without_the_docstring() -> None:
             assert ast.dump(shown) == ast.dump(source)
 
 
-def test_forward_stands_after_forward_and_backward_after_backward(run: Cli) -> None:
+def test_the_code_of_forward_and_backward_follows_their_sections(run: Cli) -> None:
     out = run("explain", "v5").out
-    landmarks = "\nForward\n", "def forward(", "\nBackward\n", "def backward(", "\nBy hand\n"
+    landmarks = "\nForward\n", "def forward(", "\nBackward\n", "def backward(", "\nChanged\n", "\nBy hand\n"
     places = [out.index(text) for text in landmarks]
     assert places == sorted(places)
+
+
+def test_the_example_comes_after_all_code(run: Cli) -> None:
+    out = run("explain", "transformer").out
+    assert out.index("def feed_forward_backward(") < out.index("\nExample\n")
 
 
 def test_every_version_layer_and_public_function_of_mathematics_is_a_topic() -> None:
@@ -70,11 +75,11 @@ def test_every_version_layer_and_public_function_of_mathematics_is_a_topic() -> 
     [("V5", "v5"), ("v5_cross_attention", "v5"), ("cross-attention", "v5"), ("layer-norm", "layer_norm"),
      ("Adam", "adam"), ("noam_rate", "rates"), ("scaled_dot_product_attention", "attention")],
 )  # fmt: skip
-def test_a_topic_goes_by_several_names(written: str, meant: str) -> None:
+def test_a_topic_has_several_names(written: str, meant: str) -> None:
     assert explain.find_topic(written).name == meant
 
 
-def test_alone_it_lists_the_topics(run: Cli) -> None:
+def test_without_a_topic_it_lists_all_topics(run: Cli) -> None:
     status, out, err = run("explain")
     assert (status, err) == (0, "")
     listed = [line.split()[0] for line in out.splitlines() if not line.startswith(" ")]
@@ -82,12 +87,12 @@ def test_alone_it_lists_the_topics(run: Cli) -> None:
     assert max(map(width, out.splitlines())) <= 80
 
 
-def test_an_unknown_topic_is_one_line_with_near_matches(run: Cli) -> None:
-    assert "layernrm: no topic of ours; did you mean layer_norm?" in run.fails("explain", "layernrm", status=2)
-    assert "npattn explain lists them" in run.fails("explain", "zzz", status=2)
+def test_the_error_for_an_unknown_topic_suggests_similar_names(run: Cli) -> None:
+    assert "layernrm: unknown topic; did you mean layer_norm?" in run.fails("explain", "layernrm", status=2)
+    assert "npattn explain lists all topics" in run.fails("explain", "zzz", status=2)
 
 
-def test_every_module_explained_has_its_sections() -> None:
+def test_every_module_of_a_topic_has_its_sections() -> None:
     for topic in TOPICS.values():
         names = [name for name, _ in explain.sections(topic)]
         assert names[0] == ""
@@ -95,13 +100,15 @@ def test_every_module_explained_has_its_sections() -> None:
             assert {"Forward", "Backward", "Source"} <= set(names), topic.name
 
 
-def test_shapes_are_those_of_the_declaration(run: Cli) -> None:
-    assert "\nShapes\nQ (…, N_Q, D_Q), X (…, N_X, D_X), W_K (D_X, D_Q)," in run("explain", "v5").out
+def test_the_declared_shapes_are_printed_once(run: Cli) -> None:
+    out = run("explain", "v5").out
+    assert "\nShapes\nQ (…, N_Q, D_Q), X (…, N_X, D_X), W_K (D_X, D_Q)," in out
+    assert out.count("W_K (D_X, D_Q)") == 1
 
 
 @pytest.mark.parametrize("number", range(1, 7))
-def test_the_difference_of_neighbours_is_that_of_their_code(run: Cli, number: int) -> None:
-    """Applied to the code of the first version it gives that of the second; no docstring is in it."""
+def test_two_topics_give_the_difference_of_their_code(run: Cli, number: int) -> None:
+    """The difference has every changed line of both versions, and no docstring."""
     one, other = TOPICS[f"v{number}"], TOPICS[f"v{number + 1}"]
     status, out, err = run("explain", f"v{number}", f"v{number + 1}")
     assert (status, err) == (0, "")

@@ -1,4 +1,4 @@
-"""The command line as a whole: what it answers to, and how it fails."""
+"""The command line as a whole: parsing, help, errors, exit statuses and streams."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ import npattn
 from npattn._internal.files import load_arrays
 from npattn.cli import program
 from npattn.cli.check import command as check
-from npattn.cli.terminal import UsageError
+from npattn.cli.terminal import UsageError, command_line
 from support.command_line import TINY, Cli, process, write_pairs
 
-COMMANDS = ("tour", "check", "train", "predict", "figures")
+COMMANDS = ("tour", "check", "explain", "train", "predict", "figures")
 
 
 @pytest.fixture
@@ -36,8 +36,8 @@ def test_version(run: Cli) -> None:
 
 
 @pytest.mark.parametrize("option", ["--version", "--help"])
-def test_what_cannot_be_written_is_a_failure(option: str) -> None:
-    """argparse would let a full disk pass for success."""
+def test_help_and_version_on_a_full_disk_are_a_failure(option: str) -> None:
+    """argparse alone ignores the full disk and returns 0."""
     full = Path("/dev/full")
     if not full.exists():
         pytest.skip("needs Linux's /dev/full")
@@ -88,6 +88,21 @@ def test_usage_errors_are_one_line_and_status_2(run: Cli, argv: list[str], words
     assert re.search(r"\(see npattn( \w+)? --help\)$", line)
 
 
+def test_the_help_of_the_command_that_failed_is_suggested(run: Cli) -> None:
+    assert run.fails("trian", status=2).endswith("(see npattn --help)")
+    assert run.fails("train", "dates", "--stress", status=2).endswith("(see npattn train --help)")
+    assert run.fails("predict", "g2p", "--plot", "x.png", status=2).endswith("(see npattn predict --help)")
+
+
+@pytest.mark.parametrize(("platform", "quoted"), [("linux", "'28 July 2025'"), ("win32", '"28 July 2025"')])
+def test_a_suggested_command_is_quoted_for_the_shell(
+    monkeypatch: pytest.MonkeyPatch, platform: str, quoted: str
+) -> None:
+    monkeypatch.setattr(sys, "platform", platform)
+    monkeypatch.setattr(sys, "argv", ["npattn"])
+    assert command_line("predict", "runs", "28 July 2025") == f"npattn predict runs {quoted}"
+
+
 PIECES = st.sampled_from([
     *COMMANDS, "dates", "pairs.tsv", "runs/x", "--run", "--resume", "--steps", "--seed", "--beam", "--rate", "--norm",
     "--debug", "--help", "--version", "--", "-", "-1", "0", "7", "1e9", "nan", "inf", "pre", "", "\0", "é", "\udcff",
@@ -95,8 +110,8 @@ PIECES = st.sampled_from([
 
 
 @given(st.lists(PIECES | st.text(max_size=4), max_size=7))
-def test_any_command_line_is_understood_or_refused(argv: list[str]) -> None:
-    """Refused in one line, that is: parsing alone, since understood means that it would be done."""
+def test_any_command_line_is_parsed_or_is_a_usage_error(argv: list[str]) -> None:
+    """Only `parse` is called here, because `main` would run the command."""
     with contextlib.redirect_stdout(io.StringIO()), mock.patch("sys.argv", ["npattn"]):
         try:
             assert callable(program.parse(argv).run)
@@ -119,7 +134,7 @@ def test_failures_are_one_line_and_status_1(run: Cli, tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
-def test_debug_shows_where(run: Cli, tmp_path: Path) -> None:
+def test_debug_shows_the_traceback(run: Cli, tmp_path: Path) -> None:
     for argv in (["--debug", "predict", tmp_path], ["predict", tmp_path, "--debug"]):
         status, _, err = run(*argv)
         assert status == 1
@@ -138,7 +153,7 @@ def test_debug_shows_where(run: Cli, tmp_path: Path) -> None:
         (KeyError("x"), "KeyError: 'x' (--debug shows where)"),
     ],
 )
-def test_any_exception_becomes_a_sentence(
+def test_any_exception_becomes_one_line(
     run: Cli, monkeypatch: pytest.MonkeyPatch, error: Exception, message: str
 ) -> None:
     def fail(*args: Any) -> int:
@@ -148,7 +163,7 @@ def test_any_exception_becomes_a_sentence(
     assert run.fails("check") == f"npattn: {message}"
 
 
-def test_ctrl_c_anywhere_is_status_130(run: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_is_status_130(run: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt() -> None:
         raise KeyboardInterrupt
 
@@ -156,19 +171,19 @@ def test_ctrl_c_anywhere_is_status_130(run: Cli, monkeypatch: pytest.MonkeyPatch
     assert run.fails("check", status=130) == "npattn: interrupted"
 
 
-def test_nothing_means_the_tour() -> None:
+def test_without_a_command_it_is_the_tour() -> None:
     assert program.parse([]).command == "tour"
     assert program.parse(["--debug"]).command == "tour"
 
 
-def test_as_a_module_it_calls_itself_so() -> None:
+def test_python_m_npattn_is_the_program_name_in_help() -> None:
     status, out, err = process("--help")
     assert (status, err) == (0, "") and "usage: python -m npattn" in out
     status, out, err = process("train", "sums")
     assert (status, out) == (1, "") and err.startswith("npattn: task: expected")
 
 
-def test_a_reader_that_leaves_ends_it_quietly(tmp_path: Path) -> None:
+def test_a_broken_pipe_ends_it_without_a_message(tmp_path: Path) -> None:
     pairs = write_pairs(tmp_path)
     assert process("train", pairs, "--run", tmp_path / "run", *TINY).status == 0
     lines = "ab\n" * 20_000
@@ -187,7 +202,7 @@ def test_a_reader_that_leaves_ends_it_quietly(tmp_path: Path) -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="closes standard streams as a POSIX shell does")
 @pytest.mark.parametrize("closed", ["0", "1", "2", "0 1 2"])
 def test_closed_standard_streams_are_the_null_device(tmp_path: Path, closed: str) -> None:
-    """Above all, what is written to standard error does not get into the file that was opened with its number."""
+    """Otherwise messages to standard error would be written into the file that got its number."""
     script = """if True:
         import os, sys
         for number in map(int, sys.argv[1].split()):
@@ -206,7 +221,7 @@ def test_closed_standard_streams_are_the_null_device(tmp_path: Path, closed: str
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
-def test_standard_output_on_a_full_disk(tmp_path: Path) -> None:
+def test_a_full_disk_behind_standard_output_or_error_is_status_1(tmp_path: Path) -> None:
     for stream, expected in (("stdout", b"npattn: No space left on device\n"), ("stderr", b"")):
         with open("/dev/full", "wb") as full:
             streams: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | {stream: full}
@@ -215,17 +230,17 @@ def test_standard_output_on_a_full_disk(tmp_path: Path) -> None:
         assert done.returncode == 1 and (done.stdout or b"") + (done.stderr or b"") == expected
 
 
-def test_warnings_of_numpy_are_shown_with_debug_alone(run: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_numpys_warnings_are_shown_only_with_debug(run: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     def overflow() -> int:
         warnings.warn("overflow encountered in matmul", RuntimeWarning, stacklevel=1)
         raise FloatingPointError("expected a finite loss, got nan")
 
     monkeypatch.setattr(check, "cases", overflow)
     assert run.fails("check") == "npattn: expected a finite loss, got nan"
-    assert "RuntimeWarning" in run("check", "--debug").err      # which the tests make an error
+    assert "RuntimeWarning" in run("check", "--debug").err      # an error in the tests
 
 
-def test_only_the_command_line_prints() -> None:
+def test_no_other_folder_prints() -> None:
     root = Path(npattn.__file__).parent
     for path in root.rglob("*.py"):
         if path.relative_to(root).parts[0] not in ("cli", "__main__.py"):

@@ -1,4 +1,4 @@
-"""`npattn train`: runs that start, stop, go on and are tested."""
+"""`npattn train`: runs are started, stopped, resumed and tested."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def pairs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def signals() -> Iterator[None]:
-    """The handlers of a program in the foreground: in a shell's background job, Ctrl-C is ignored."""
+    """The signal handlers of a foreground program. In a background job of a shell, Ctrl-C is ignored."""
     usual = {number: signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL for number in SIGNALS}
     before = {number: signal.signal(number, handler) for number, handler in usual.items()}
     yield
@@ -51,7 +51,7 @@ def settings(folder: Path) -> dict[str, Any]:
     return description["config"] | description["settings"] | description["options"]  # type: ignore[no-any-return]
 
 
-def test_a_run_from_start_to_test(run: Cli, pairs: Path) -> None:
+def test_a_run_is_trained_and_tested(run: Cli, pairs: Path) -> None:
     status, out, err = run("train", pairs, *TINY)
     folder = Path("runs", "mirror")
     assert (status, err) == (0, "")
@@ -64,13 +64,23 @@ def test_a_run_from_start_to_test(run: Cli, pairs: Path) -> None:
     assert read_log(folder)["step"] == [1, 2, 3]
 
 
-def test_three_pairs_are_enough_to_try(run: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_three_pairs_can_be_trained_on(run: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("few.tsv").write_text("one\tuno\ntwo\tdue\nthree\ttre\n", encoding="utf-8")
     status, out, err = run("train", "few.tsv", *TINY)
     assert (status, err) == (0, "")
     assert "1 validation and 0 test items" in out and "The best model" not in out
     assert re.search(r"npattn predict runs/few (one|two|three)$", out, re.M)
+
+
+def test_one_thread_on_many_cores_suggests_threadpoolctl(
+    run: Cli, pairs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("npattn.cli.train.command.cores", lambda: 8)
+    for found, hint in ((True, []), (False, ['  faster    to train in 8 threads: pip install "npattn[fast]"'])):
+        monkeypatch.setattr("npattn.cli.train.command.can_limit_blas", lambda found=found: found)
+        out = run("train", pairs, *TINY, "--run", str(found)).out
+        assert [line for line in out.splitlines() if "npattn[fast]" in line] == hint
 
 
 def test_options_reach_the_run(run: Cli, pairs: Path, tmp_path: Path) -> None:
@@ -86,7 +96,7 @@ def test_options_reach_the_run(run: Cli, pairs: Path, tmp_path: Path) -> None:
     assert settings(tmp_path / "r").items() >= expected.items()
 
 
-def test_what_is_not_given_follows_from_what_is(run: Cli, pairs: Path) -> None:
+def test_defaults_depend_on_the_given_options(run: Cli, pairs: Path) -> None:
     assert run("train", pairs, *TINY, "--steps", "10").status == 0
     found = settings(Path("runs", "mirror"))
     assert (found["d_ff"], found["warmup"], found["validate_every"], found["smoothing"]) == (32, 1, 1, 0.1)
@@ -99,7 +109,7 @@ def test_a_run_is_not_overwritten(run: Cli, pairs: Path) -> None:
     assert Path("runs", "mirror", "last.npz").read_bytes() == before
 
 
-def test_resume_wants_a_run_of_the_same_kind(run: Cli, pairs: Path) -> None:
+def test_resume_refuses_other_options_and_other_data(run: Cli, pairs: Path) -> None:
     assert "found no run.json" in run.fails("train", pairs, "--resume")
     run("train", pairs, *TINY)
     assert "began with steps = 3, it cannot go on with 4" in run.fails("train", pairs, "--resume", "--steps", "4")
@@ -118,21 +128,21 @@ def test_resuming_a_finished_run_tests_it_again(run: Cli, pairs: Path) -> None:
 
 @pytest.mark.usefixtures("signals")
 @pytest.mark.parametrize("number", SIGNALS)
-def test_a_stopped_run_goes_on_as_if_it_had_not_been(
+def test_a_resumed_run_ends_on_the_same_bits(
     run: Cli, pairs: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    monkeypatch.setattr(os, "write", lambda *args: 0)         # the note that a signal gives straight to the terminal
+    monkeypatch.setattr(os, "write", lambda *args: 0)         # of the message after a signal
     options = [*TINY, "--steps", "6", "--dropout", "0.1"]
     run("train", pairs, "--run", "whole", *options)
     step = Trainer.step
 
-    def interrupted(trainer: Trainer, *args: Any) -> float:
+    def step_with_signal(trainer: Trainer, *args: Any) -> float:
         if trainer.steps == 3:
             os.kill(os.getpid(), number)
         return step(trainer, *args)
 
     with monkeypatch.context() as patched:
-        patched.setattr(Trainer, "step", interrupted)
+        patched.setattr(Trainer, "step", step_with_signal)
         status, out, _ = run("train", pairs, "--run", "parts", *options)
     assert status == 128 + number and "Stopped after step 4" in out
     assert "npattn train mirror.tsv --run parts --resume" in out.replace(str(pairs), pairs.name)
@@ -144,7 +154,7 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been(
 
 
 @pytest.mark.usefixtures("signals")
-def test_the_second_signal_is_an_order(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_second_signal_raises_keyboard_interrupt(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "write", lambda *args: 0)
     with stop_on_signals() as stop:
         assert stop.signal is None
@@ -156,8 +166,8 @@ def test_the_second_signal_is_an_order(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("signals")
-def test_the_status_is_that_of_the_signal(run: Cli, pairs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """SIGTERM twice, the second time in the middle of a step: 143, as after the first, and not the 130 of Ctrl-C."""
+def test_the_exit_status_depends_on_the_signal(run: Cli, pairs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a second SIGTERM within a step it is 143, as after one, and not the 130 of Ctrl-C."""
     monkeypatch.setattr(os, "write", lambda *args: 0)
 
     def step(*args: object) -> float:
@@ -169,7 +179,7 @@ def test_the_status_is_that_of_the_signal(run: Cli, pairs: Path, monkeypatch: py
     assert run.fails("train", pairs, *TINY, status=143).startswith("npattn: stopped at once after step 0")
 
 
-def test_a_background_job_that_ignores_ctrl_c_goes_on_ignoring_it() -> None:
+def test_a_background_job_still_ignores_ctrl_c() -> None:
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         with stop_on_signals() as stop:
@@ -187,7 +197,7 @@ def test_a_background_job_that_ignores_ctrl_c_goes_on_ignoring_it() -> None:
         (KeyboardInterrupt(), "stopped at once after step 2; the checkpoint"),
     ],
 )
-def test_what_ends_a_run_names_the_last_checkpoint(
+def test_an_error_in_a_step_names_the_last_checkpoint(
     run: Cli, pairs: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException, words: str
 ) -> None:
     step = Trainer.step
@@ -201,17 +211,19 @@ def test_what_ends_a_run_names_the_last_checkpoint(
     interrupted = isinstance(error, KeyboardInterrupt)
     line = run.fails("train", pairs, *TINY, "--checkpoint-every", "2", status=130 if interrupted else 1)
     kept = "; the checkpoint of step 2 stands in runs/mirror/last.npz"
-    going_on = f"; go on with: npattn train {pairs} --run runs/mirror --resume" * interrupted   # else it would recur
+    going_on = f"; go on with: npattn train {pairs} --run runs/mirror --resume" * interrupted   # an error would recur
     assert words in line and line.endswith(kept + going_on)
 
 
-def test_a_full_disk_names_file_and_last_checkpoint(run: Cli, pairs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    room = 10                                                 # calls of fsync until the disk is full
+def test_a_full_disk_names_the_file_and_the_last_checkpoint(
+    run: Cli, pairs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free = 10                                                 # calls of fsync until the disk is full
 
     def fsync(descriptor: int) -> None:
-        nonlocal room
-        room -= 1
-        if room < 0:
+        nonlocal free
+        free -= 1
+        if free < 0:
             raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", fsync)
@@ -221,18 +233,18 @@ def test_a_full_disk_names_file_and_last_checkpoint(run: Cli, pairs: Path, monke
         r"npattn: runs/mirror/last.npz: cannot write: No space left on device; the checkpoint of step (\d) stands in "
         r"runs/mirror/last.npz; go on with: npattn train \S+ --run runs/mirror --resume", line
     )  # fmt: skip
-    room = 99
+    free = 99
     assert run("train", pairs, "--resume").status == 0
-    room = 10
+    free = 10
     line = run.fails("train", pairs, *options, "--run", "other")
     assert re.search(r"other/last.npz: cannot write: .*; the checkpoint of step \d stands in other/last.npz; go", line)
-    room = 10
+    free = 10
     line = run.fails("train", pairs, *TINY, "--steps", "20", "--checkpoint-every", "20", "--run", "third")
     assert re.search(r"third/\w+.\w+: cannot write: .*; there is no checkpoint yet; go on with: npattn train", line)
 
 
-def test_output_that_nobody_takes_loses_no_work(run: Cli, pairs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The reader of a pipe leaves, or the terminal is closed, at the second line of the table."""
+def test_a_broken_pipe_stops_the_run_after_saving_it(run: Cli, pairs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Standard output breaks at the second line of the table."""
     line, written = Console.line, []
 
     def broken(console: Console, text: str = "") -> None:
@@ -247,8 +259,8 @@ def test_output_that_nobody_takes_loses_no_work(run: Cli, pairs: Path, monkeypat
     assert metadata["trainer"]["steps"] == 2
 
 
-def test_the_seed_can_be_said_again(run: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The task of dates has a seed of its own, which is another."""
+def test_the_seed_can_be_repeated_with_resume(run: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The task of dates has another seed, for its data."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("npattn.cli.train.command.train", lambda *_: 0)
     monkeypatch.setattr("npattn.cli.train.command.test_scores", lambda *_: None)
@@ -277,21 +289,22 @@ def test_the_table_has_a_row_for_each_tenth_and_each_validation() -> None:
     table.heading()
     for progress in some_progress(40, 10):
         table.show(progress)
-    head, *rows = stream.getvalue().splitlines()
+    legend, head, *rows = stream.getvalue().splitlines()
+    assert len(legend) <= 80 and "*: best model so far" in legend
     assert [int(row.split()[0]) for row in rows] == [4, 8, 10, 12, 16, 20, 24, 28, 30, 32, 36, 40]
     assert rows[2].split() == ["10", "2.000", "1.0e-03", "50", "1:00", "50.0", "%", "25.0", "%", "*"]
     assert rows[0].split() == ["4", "2.000", "1.0e-03", "50", "1:12"]
     assert head.split() == ["step", "loss", "rate", "tokens/s", "left", "WER", "PER"]
 
 
-def test_the_time_left_is_reckoned_from_this_sitting() -> None:
+def test_time_left_and_speed_do_not_count_the_steps_before_a_resume() -> None:
     stream = io.StringIO()
     table = ProgressTable(Console(stream), ("WER",), first=20, seconds=1000.0)
     table.show(Progress(24, 40, 2.0, 1e-3, 100, 1004.0, None, False))
     assert stream.getvalue().split()[-1] == "0:16" and stream.getvalue().split()[3] == "25"
 
 
-def test_a_terminal_shows_a_live_line_that_leaves_no_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_live_line_of_a_terminal_is_erased(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NO_COLOR", raising=False)
     monkeypatch.setenv("TERM", "xterm")
     stream = Terminal()
@@ -306,7 +319,7 @@ def test_a_terminal_shows_a_live_line_that_leaves_no_trace(monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize(("variable", "value"), [("NO_COLOR", "1"), ("TERM", "dumb")])
-def test_styles_can_be_declined(monkeypatch: pytest.MonkeyPatch, variable: str, value: str) -> None:
+def test_no_color_and_dumb_terminals_have_no_styles(monkeypatch: pytest.MonkeyPatch, variable: str, value: str) -> None:
     monkeypatch.delenv("NO_COLOR", raising=False)
     monkeypatch.setenv("TERM", "xterm")
     assert Console(Terminal()).style("x", "bold") == "\033[1mx\033[0m"

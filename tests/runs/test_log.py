@@ -1,4 +1,4 @@
-"""The log of a run: written a line at a time, rewound, read."""
+"""The log of a run: written line by line, rewound when the run resumes, and read."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_what_is_written_is_read(folder: Path) -> None:
+def test_read_log_returns_the_written_numbers(folder: Path) -> None:
     log = read_log(folder)
     assert list(log) == ["step", "minutes", "loss", "rate", "WER", "PER"]
     assert log["step"] == [10, 20, 30] and log["minutes"] == [1, 2, 3] and log["PER"] == [0.25] * 3
@@ -28,7 +28,7 @@ def test_what_is_written_is_read(folder: Path) -> None:
 
 def test_a_resumed_run_writes_its_last_lines_once(folder: Path) -> None:
     with open(folder / "log.tsv", "a") as log:
-        log.write("40\t4.0\t0.1")  # cut short
+        log.write("40\t4.0\t0.1")  # incomplete, as after a crash
     rewind_log(folder, ("WER", "PER"), 25)
     assert read_log(folder)["step"] == [10, 20]
     append_to_log(folder, 30, 180, 0.1, 1e-3, (0.5, 0.25))
@@ -44,22 +44,22 @@ def test_a_resumed_run_writes_its_last_lines_once(folder: Path) -> None:
 @pytest.mark.parametrize(
     "damage", [b"25\t\xff\xfe\t1\t1\t1\t1\n", b"x\n", b"\0\0", b"nan\t1\t1\t1\t1\t1\n", b"21\t1\t1\t1\t1\t1"]
 )
-def test_lines_that_are_none_do_not_stop_a_run(folder: Path, damage: bytes) -> None:
+def test_damaged_lines_are_dropped(folder: Path, damage: bytes) -> None:
     with open(folder / "log.tsv", "ab") as log:
         log.write(damage)
     rewind_log(folder, ("WER", "PER"), 25)
     assert read_log(folder)["step"] == [10, 20]
 
 
-def test_a_log_that_is_in_order_is_left_alone(folder: Path) -> None:
-    """As that of a finished run in a folder that has become read-only."""
+def test_an_intact_log_is_not_written(folder: Path) -> None:
+    """A finished run can then be loaded from a read-only folder."""
     before = (folder / "log.tsv").stat()
     rewind_log(folder, ("WER", "PER"), 30)
     after = (folder / "log.tsv").stat()
     assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
 
 
-def test_a_full_disk_names_the_log(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_of_a_full_disk_names_the_log(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(_: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -68,7 +68,7 @@ def test_a_full_disk_names_the_log(folder: Path, monkeypatch: pytest.MonkeyPatch
         append_to_log(folder, 40, 1.0, 0.1, 1e-3, (0.5, 0.25))
 
 
-def test_damage_is_named(folder: Path, tmp_path: Path) -> None:
+def test_the_error_of_a_damaged_log_names_the_line(folder: Path, tmp_path: Path) -> None:
     path = folder / "log.tsv"
     text = path.read_text()
     for damaged, words in [

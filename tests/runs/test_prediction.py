@@ -1,4 +1,4 @@
-"""From texts to texts: whichever way the texts are put together, each gets its own target."""
+"""From source texts to target texts: the target of a text does not depend on the other texts of its batch."""
 
 from __future__ import annotations
 
@@ -19,40 +19,40 @@ CODEC = Codec(
 )
 
 
-def speaker(seed: int = 12) -> Any:
-    """A model of the codec's vocabularies, four special ids and the symbols, whose targets end at many lengths."""
+def random_model(seed: int = 12) -> Any:
+    """Return a model with the codec's vocabularies (four special ids and the symbols); its targets differ in length."""
     return toy_model(seed, tgt_vocab=7, tie="none", norm="pre", n_encoder_layers=1, n_decoder_layers=1)
 
 
 class TestPredict:
     def test_greedy(self) -> None:
-        model = speaker()
+        model = random_model()
         found = predict(model, CODEC, TEXTS)
         for text, target in zip(TEXTS, found, strict=True):
             ids = greedy_search(model, np.array([CODEC.encode_source(text)]), 3 + 4)[0]
             assert target == CODEC.decode_target(ids)
         assert len(set(found)) >= 4
-        assert any(" " in target for target in found)         # words, joined by spaces
+        assert any(" " in target for target in found)         # words are joined by spaces
 
     @pytest.mark.parametrize("beam", [2, 3])
     def test_beam(self, beam: int) -> None:
-        model = speaker()
+        model = random_model()
         found = predict(model, CODEC, TEXTS, beam=beam)
         for text, target in zip(TEXTS, found, strict=True):
             best = beam_search(model, np.array([CODEC.encode_source(text)]), beam, 3 + 4)[0][0]
             assert target == CODEC.decode_target(best.ids)
 
     def test_beams_differ_from_greedy(self) -> None:
-        """What makes the two tests above tell the searches apart."""
-        models = map(speaker, range(9))
+        """Otherwise the two tests above could not distinguish the searches."""
+        models = map(random_model, range(9))
         assert any(predict(model, CODEC, TEXTS, beam=3) != predict(model, CODEC, TEXTS) for model in models)
 
     @pytest.mark.parametrize("batch_size", [1, 2, 3, 256])
     def test_batches_do_not_matter(self, batch_size: int) -> None:
-        model = speaker()
+        model = random_model()
         assert predict(model, CODEC, TEXTS, batch_size=batch_size) == predict(model, CODEC, TEXTS)
 
-    def test_texts_of_like_length_go_together(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_texts_of_similar_length_share_a_batch(self, monkeypatch: pytest.MonkeyPatch) -> None:
         shapes = []
 
         def search(model: Any, src: Any, max_len: int, **options: Any) -> Any:
@@ -60,27 +60,27 @@ class TestPredict:
             return greedy_search(model, src, max_len, **options)
 
         monkeypatch.setattr(prediction, "greedy_search", search)
-        predict(speaker(), CODEC, TEXTS, batch_size=3)
+        predict(random_model(), CODEC, TEXTS, batch_size=3)
         assert shapes == [((3, 2), 7), ((3, 5), 7), ((1, 5), 7)]
 
     def test_order_does_not_matter(self) -> None:
-        model = speaker()
+        model = random_model()
         assert predict(model, CODEC, TEXTS[::-1]) == predict(model, CODEC, TEXTS)[::-1]
 
     def test_no_texts(self) -> None:
-        assert predict(speaker(), CODEC, []) == []
-        assert predict(speaker(), CODEC, [], beam=3) == []
+        assert predict(random_model(), CODEC, []) == []
+        assert predict(random_model(), CODEC, [], beam=3) == []
 
-    def test_unknown_symbols_are_read_as_such(self) -> None:
-        model = speaker()
+    def test_all_unknown_symbols_are_the_same(self) -> None:
+        model = random_model()
         assert predict(model, CODEC, ["a?"]) == predict(model, CODEC, ["a!"])
 
     @pytest.mark.parametrize("text", ["", "  "])
     def test_a_text_without_symbols(self, text: str) -> None:
         with pytest.raises(ValueError, match=r"^text: expected at least one of characters, got "):
-            predict(speaker(), CODEC, ["abc", text])
+            predict(random_model(), CODEC, ["abc", text])
 
     @pytest.mark.parametrize(("option", "value"), [("beam", 0), ("batch_size", 0)])
     def test_options_out_of_range(self, option: str, value: int) -> None:
         with pytest.raises(ValueError, match=rf"^{option}: expected (1 or more|at least 1), got 0$"):
-            predict(speaker(), CODEC, TEXTS, **{option: value})  # type: ignore[arg-type]
+            predict(random_model(), CODEC, TEXTS, **{option: value})  # type: ignore[arg-type]

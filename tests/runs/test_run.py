@@ -1,4 +1,4 @@
-"""Runs in a folder: stopped anywhere and resumed, they end on the same bits as if nobody had stopped them."""
+"""Runs in a folder: a run that is stopped anywhere and resumed ends on the same bits as a run without a stop."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SCORES = {3: 0.2, 6: 0.5, 7: 0.5}  # of the validations, so that step 6 is the b
 
 @pytest.fixture(scope="module")
 def task(tmp_path_factory: pytest.TempPathFactory) -> Task:
-    """Words to be turned round: 60 pairs, of which 51 are for training, and so 7 batches an epoch."""
+    """Return a task of 60 words and their reverses: 51 pairs for training, so 7 batches an epoch."""
     rng = np.random.default_rng(0)
     words = sorted({"".join(rng.choice(list("abcde"), rng.integers(2, 6))) for _ in range(70)})[:60]
     path = tmp_path_factory.mktemp("data") / "words.tsv"
@@ -42,7 +42,7 @@ def task(tmp_path_factory: pytest.TempPathFactory) -> Task:
 
 @pytest.fixture
 def scripted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Validate by the step instead of by the model, which learns nothing in seven steps."""
+    """Make each validation return the score in `SCORES`; the model itself learns nothing in seven steps."""
 
     def validate(run: Run) -> dict[str, float]:
         return {"exact match": SCORES[run.trainer.steps], "error rate": 1.25}
@@ -69,7 +69,7 @@ def finished(folder: Path, task: Task, **changes: Any) -> Run:
 
 
 def outcome(run: Run) -> dict[str, Any]:
-    """Everything that a run leaves behind, but for the time it took."""
+    """Return everything that a run writes and holds, but for the time it took."""
     last, metadata = load_arrays(run.folder / "last.npz")
     best, _ = load_arrays(run.folder / "best.npz")
     arrays = {f"{file}.{name}": array.tobytes() for file, all_ in (("last", last), ("best", best))
@@ -94,19 +94,19 @@ class TestResume:
             assert steps == list(range(run.trainer.steps - len(steps) + 1, 8))
             assert outcome(run) == undisturbed
 
-    def test_stopped_every_time(self, tmp_path: Path, task: Task) -> None:
-        """Two steps a sitting, as far as the next checkpoint."""
+    def test_stopped_again_and_again(self, tmp_path: Path, task: Task) -> None:
+        """Every resume takes two steps, as far as the next checkpoint."""
         undisturbed = outcome(finished(tmp_path / "whole", task))
-        run, sittings = start(tmp_path / "pieces", task), 0
+        run, parts = start(tmp_path / "pieces", task), 0
         while run.trainer.steps < 7:
-            sittings += 1
+            parts += 1
             for _, _progress in zip(range(2), run.train(), strict=False):
                 pass
             run = Run.resume(tmp_path / "pieces", task)
-        assert sittings == 4
+        assert parts == 4
         assert outcome(run) == undisturbed
 
-    def test_a_finished_run_has_nothing_left_to_do(self, tmp_path: Path, task: Task) -> None:
+    def test_a_finished_run_takes_no_more_steps(self, tmp_path: Path, task: Task) -> None:
         before = outcome(finished(tmp_path, task))
         run = Run.resume(tmp_path, task)
         assert list(run.train()) == []
@@ -117,7 +117,7 @@ class TestResume:
         run.seconds = 1000.0
         first = [progress.seconds for _, progress in zip(range(4), run.train(), strict=False)]
         resumed = Run.resume(tmp_path, task)
-        assert resumed.seconds == first[3]                    # of the checkpoint
+        assert resumed.seconds == first[3]                    # the time of the checkpoint
         second = [progress.seconds for progress in resumed.train()]
         assert 1000 < first[0] < first[1] < first[3] < second[0] < second[-1] < 2000
         assert read_log(tmp_path)["minutes"][0] == pytest.approx(1000 / 60, abs=1)
@@ -131,7 +131,7 @@ class TestResume:
         assert again.trainer.clip is None
 
     def test_the_number_of_workers_is_kept(self, tmp_path: Path, task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Other shards would be other dropout: a resumed run has as many as it began with."""
+        """Another number of shards would draw other dropout, so a resumed run has as many workers as before."""
         monkeypatch.setattr("npattn.training.trainer.cores", lambda: 3)
         monkeypatch.setattr("npattn.training.trainer.can_limit_blas", lambda: True)
         assert start(tmp_path, task, workers=None).trainer.workers == 3
@@ -147,14 +147,14 @@ class TestTrain:
         assert [p.step for p in progress] == [1, 2, 3, 4, 5, 6, 7]
         assert {p.steps for p in progress} == {7}
         assert [p.rate for p in progress] == [linear_rate(step, 8, 0.01, 2) for step in range(1, 8)]
-        assert progress[-1].rate > 0                          # the last step is not wasted
+        assert progress[-1].rate > 0                          # a rate of 0 would waste the last step
         assert [p.tokens for p in progress] == [int((batches[i].tgt[:, 1:] != 0).sum()) for i in range(7)]
         assert [p.scores and p.scores["exact match"] for p in progress] == [None, None, 0.2, None, None, 0.5, 0.5]
         assert [p.is_best for p in progress] == [False, False, True, False, False, True, False]
         assert capsys.readouterr() == ("", "")
 
-    def test_every_step_is_the_trainers(self, tmp_path: Path, task: Task) -> None:
-        """The same losses as from the parts put together by hand."""
+    def test_every_step_is_a_step_of_the_trainer(self, tmp_path: Path, task: Task) -> None:
+        """The losses equal those of trainer, batches and rate called by hand."""
         losses = [progress.loss for progress in start(tmp_path / "one", task).train()]
         run, batches = start(tmp_path / "two", task), BucketedBatches(task.train, 8, seed=5)
         by_hand = [run.trainer.step(*batches[i], linear_rate(i + 1, 8, 0.01, 2)) for i in range(7)]
@@ -178,7 +178,7 @@ class TestTrain:
         assert len(task.validation) == 3
 
     @pytest.mark.usefixtures("scripted")
-    def test_checkpoints_when_the_settings_say(self, tmp_path: Path, task: Task) -> None:
+    def test_the_settings_say_when_to_save(self, tmp_path: Path, task: Task) -> None:
         written = []
         for progress in start(tmp_path, task).train():
             if (tmp_path / "last.npz").exists():
@@ -188,7 +188,7 @@ class TestTrain:
 
 class TestFiles:
     @pytest.mark.usefixtures("scripted")
-    def test_names(self, tmp_path: Path, task: Task) -> None:
+    def test_names_of_files(self, tmp_path: Path, task: Task) -> None:
         finished(tmp_path / "a" / "b", task)
         assert sorted(path.name for path in (tmp_path / "a" / "b").iterdir()) == [
             "best.npz", "last.npz", "log.tsv", "run.json"
@@ -221,7 +221,7 @@ class TestFiles:
     @pytest.mark.usefixtures("scripted")
     @pytest.mark.parametrize(("lower_is_better", "best_step"), [(False, 6), (True, 3)])
     def test_the_best_model_is_kept(self, tmp_path: Path, task: Task, lower_is_better: bool, best_step: int) -> None:
-        """Of equal scores the first."""
+        """Of models with equal scores the first is kept."""
         run = start(tmp_path, dataclasses.replace(task, lower_is_better=lower_is_better))
         models = {progress.step: run.model.params.flat.copy() for progress in run.train()}
         assert run.best == SCORES[best_step]
@@ -262,14 +262,14 @@ class TestRefusals:
             start(tmp_path / "file", task)
         assert (tmp_path / "file").read_text() == "mine"
 
-    @pytest.mark.parametrize("folder", ["nowhere", "."])
+    @pytest.mark.parametrize("folder", ["missing", "."])
     def test_nothing_to_resume(self, tmp_path: Path, task: Task, folder: str) -> None:
         message = f"{tmp_path / folder}: expected the folder of a run, found no run.json"
         for call in (lambda: Run.resume(tmp_path / folder, task), lambda: load_run(tmp_path / folder)):
             with pytest.raises(FileNotFoundError) as caught:
                 call()
             assert str(caught.value) == message
-        assert not (tmp_path / "nowhere").exists()
+        assert not (tmp_path / "missing").exists()
 
     def test_other_data(self, tmp_path: Path, task: Task) -> None:
         start(tmp_path, task)
@@ -332,7 +332,7 @@ class TestRefusals:
         ],
         ids=str,
     )  # fmt: skip
-    def test_counters_that_no_run_leaves_behind(self, tmp_path: Path, task: Task, change: Mapping[str, Any]) -> None:
+    def test_counters_that_no_run_writes(self, tmp_path: Path, task: Task, change: Mapping[str, Any]) -> None:
         finished(tmp_path, task)
         arrays, metadata = load_arrays(tmp_path / "last.npz")
         save_arrays(tmp_path / "last.npz", arrays, metadata | change)
@@ -351,7 +351,7 @@ class TestRefusals:
         "content", [b"", b"not json", b"\xff\xfe", b"[]", b"7", b"null", b'"format"', b"{}", b'{"format": 1}',
                     b"[" * 10**5, b'{"a":' * 10**5]
     )
-    def test_garbage_for_a_description(self, tmp_path: Path, task: Task, content: bytes) -> None:
+    def test_an_unreadable_description(self, tmp_path: Path, task: Task, content: bytes) -> None:
         (tmp_path / "run.json").write_bytes(content)
         for call in (lambda folder: Run.resume(folder, task), load_run, read_description):
             with pytest.raises(CheckpointError, match=r"run\.json: (no valid JSON of a run|expected format 1)"):
@@ -364,7 +364,7 @@ class TestRefusals:
          {"format": True}, {"format": [1]}, {"task": 7}, {"options": []}, {"fingerprint": 3}, {"codec": "abc"}],
         ids=str,
     )
-    def test_a_description_of_something_else(self, tmp_path: Path, task: Task, change: Mapping[str, Any]) -> None:
+    def test_a_description_with_a_wrong_field(self, tmp_path: Path, task: Task, change: Mapping[str, Any]) -> None:
         start(tmp_path, task)
         self.describe(tmp_path, change)
         with pytest.raises(CheckpointError, match=r"run\.json: (expected format 1|no valid sizes or schedule)"):
@@ -379,7 +379,7 @@ class TestRefusals:
          {"max_target_length": -1}, {"max_target_length": True}],
         ids=str,
     )  # fmt: skip
-    def test_a_codec_of_something_else(self, tmp_path: Path, task: Task, change: Mapping[str, Any]) -> None:
+    def test_a_codec_with_a_wrong_field(self, tmp_path: Path, task: Task, change: Mapping[str, Any]) -> None:
         finished(tmp_path, task)
         self.describe(tmp_path, {"codec": task.codec.to_json() | change})
         with pytest.raises(CheckpointError, match=rf"run\.json: no valid codec \(.*({next(iter(change))}|symbols)"):
@@ -429,22 +429,22 @@ class TestRefusals:
 
 
 class Full(OSError):
-    """What a disk says when nothing more goes on it."""
+    """The error of a full disk."""
 
     def __init__(self) -> None:
         super().__init__(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 @pytest.mark.usefixtures("scripted")
-class TestTrouble:
-    """Whatever breaks off a run, its folder holds the last checkpoint, and goes on from it to the same bits."""
+class TestFailures:
+    """After any failure the folder holds the last checkpoint, and the run resumes from it to the same bits."""
 
     def undisturbed(self, folder: Path, task: Task) -> dict[str, Any]:
         return outcome(finished(folder / "whole", task, workers=1))
 
     @pytest.mark.parametrize("call", range(1, 8))
     def test_a_full_disk(self, tmp_path: Path, task: Task, monkeypatch: pytest.MonkeyPatch, call: int) -> None:
-        """The disk is full when a file is synchronised for the call-th time: a log line, a best model, a checkpoint."""
+        """The disk is full at the call-th fsync: that of a log line, a best model or a checkpoint."""
         wanted = self.undisturbed(tmp_path, task)
         run, fsync, calls = start(tmp_path / "run", task), os.fsync, iter(range(1, 100))
 
@@ -464,8 +464,8 @@ class TestTrouble:
             pass
         assert outcome(again) == wanted
 
-    def test_a_disk_that_has_room_again(self, tmp_path: Path, task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
-        """The run in memory is whole when its checkpoint could not be written."""
+    def test_a_disk_that_has_space_again(self, tmp_path: Path, task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+        """If a checkpoint cannot be written, the run in memory is still intact."""
         wanted = self.undisturbed(tmp_path, task)
         run = start(tmp_path / "run", task)
         with monkeypatch.context() as patched:
@@ -479,7 +479,7 @@ class TestTrouble:
 
     @pytest.mark.parametrize("place", ["clip_gradients", "step", "validate", "append_to_log", "save_arrays"])
     def test_ctrl_c_anywhere(self, tmp_path: Path, task: Task, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
-        """Between Adam's update and its being counted, in a checkpoint …: what is half done is never saved."""
+        """After Adam's update and before the step is counted, in a checkpoint …: an unfinished step is never saved."""
         wanted = self.undisturbed(tmp_path, task)
         run = start(tmp_path / "run", task)
         homes = {"clip_gradients": "training.trainer", "step": "optim.Adam", "validate": "runs.Run"}
@@ -497,7 +497,7 @@ class TestTrouble:
             with pytest.raises(KeyboardInterrupt):
                 for _ in run.train():
                     pass
-        if place != "save_arrays":                            # which comes between two steps
+        if place != "save_arrays":                            # a checkpoint comes between two steps
             for call in (run.save, lambda: next(run.train())):
                 with pytest.raises(RuntimeError, match=r"step [34] was broken off: resume from the last checkpoint"):
                     call()
@@ -533,7 +533,7 @@ class TestTrouble:
         self, tmp_path: Path, task: Task, monkeypatch: pytest.MonkeyPatch, clip: float | None
     ) -> None:
         run = start(tmp_path, task, clip=clip)
-        first = "npattn.training.trainer.clip_gradients" if clip else "npattn.optim.Adam.step"     # to take the gradients
+        first = "npattn.training.trainer.clip_gradients" if clip else "npattn.optim.Adam.step"  # gets them first
         original = pkgutil.resolve_name(first)
 
         def broken(*args: Any, **kwargs: Any) -> Any:
@@ -552,7 +552,7 @@ class TestTrouble:
         assert run.saved == 2
 
 
-def test_what_cannot_begin_leaves_no_folder(tmp_path: Path, task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_cannot_begin_leaves_no_folder(tmp_path: Path, task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
     def no_memory(*args: Any, **kwargs: Any) -> Any:
         raise MemoryError
 

@@ -1,4 +1,4 @@
-"""`npattn train --mpi`: one run on several ranks, which can be stopped, fail, be killed, and go on on other ranks."""
+"""`npattn train --mpi`: one run on several ranks. It can be stopped, fail or be killed, and resume on other ranks."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def pairs(tmp_path: Path) -> Path:
 
 def train(ranks: int, pairs: Path, folder: str, *options: str, what: str = "nothing", step: int = 1,
           rank: int = -1) -> Outcome:  # fmt: skip
-    """Train on so many ranks of MPI (none: without), `what` happening in a step of a rank."""
+    """Train on so many ranks of MPI (0: without MPI); `what` happens in step `step` of rank `rank`."""
     script = [str(ROOT / "tests" / "support" / "disturbed.py"), what, str(step), str(rank)]
     argv = [*script, "train", pairs.name, "--run", folder, *options, *["--mpi"] * (ranks > 0)]
     if ranks:
@@ -49,14 +49,14 @@ def checkpoint(pairs: Path, folder: str) -> tuple[dict[str, Any], int]:
     return arrays, metadata["trainer"]["steps"]
 
 
-def complaints(outcome: Outcome) -> list[str]:
-    """What npattn said, among what mpiexec says when a job fails."""
+def error_lines(outcome: Outcome) -> list[str]:
+    """Return the lines of npattn; mpiexec writes others when a job fails."""
     return [line for line in outcome.err.splitlines() if line.startswith("npattn:")]
 
 
 @needs_mpi
 def test_one_run_on_changing_numbers_of_ranks(pairs: Path) -> None:
-    """Begun on two, gone on without MPI and then on three, it ends where an undisturbed one does, to rounding."""
+    """A run on two ranks, then without MPI, then on three ranks equals a run without a stop, to rounding."""
     assert train(0, pairs, "whole", *STEADY).status == 0
     two = train(2, pairs, "parts", *STEADY, what="stop", step=2, rank=1)
     assert two.status == 130, two
@@ -73,7 +73,7 @@ def test_one_run_on_changing_numbers_of_ranks(pairs: Path) -> None:
     (whole, _), (parts, steps) = checkpoint(pairs, "whole"), checkpoint(pairs, "parts")
     assert steps == 6 and whole.keys() == parts.keys()
     for name in whole:
-        if "b_K" not in name:                                 # whose gradient is nothing but rounding noise
+        if "b_K" not in name:                                 # its gradient is rounding noise
             np.testing.assert_allclose(parts[name], whole[name], rtol=0, atol=1e-4 * max(abs(whole[name]).max(), 1))
     logs = [read_log(pairs.parent / folder) for folder in ("whole", "parts")]
     assert logs[0]["step"] == logs[1]["step"] == [3, 6]
@@ -88,7 +88,7 @@ def test_one_run_on_changing_numbers_of_ranks(pairs: Path) -> None:
 
 @needs_mpi
 def test_on_as_many_ranks_a_stopped_run_ends_on_the_same_bits(pairs: Path) -> None:
-    """With dropout; killed in its fifth step, it goes on from the checkpoint of step 4."""
+    """The run has dropout, is killed in its fifth step, and resumes from the checkpoint of step 4."""
     assert train(2, pairs, "whole", *OPTIONS, "--dropout", "0.2").status == 0
     killed = train(2, pairs, "parts", *OPTIONS, "--dropout", "0.2", what="kill", step=5, rank=1)
     assert killed.status not in (0, 1, 130)
@@ -100,23 +100,23 @@ def test_on_as_many_ranks_a_stopped_run_ends_on_the_same_bits(pairs: Path) -> No
 
 
 @needs_mpi
-def test_the_folder_of_a_run_is_rank_0s_alone(pairs: Path) -> None:
-    """The other ranks work in a folder of their own, as on another computer, and leave nothing there."""
+def test_only_rank_0_uses_the_folder_of_a_run(pairs: Path) -> None:
+    """The other ranks start in another folder, as on another computer, and write nothing there."""
     for options in (OPTIONS, ["--resume"]):
         outcome = train(2, pairs, "run", *options, what="elsewhere", rank=1)
-        assert outcome.status == 0 and not complaints(outcome), outcome
+        assert outcome.status == 0 and not error_lines(outcome), outcome
         assert [path.name for path in (pairs.parent / "elsewhere").iterdir()] == ["mirror.tsv"]
     assert checkpoint(pairs, "run")[1] == 6
-    (line,) = complaints(train(2, pairs, "run", *OPTIONS, what="elsewhere", rank=1))
+    (line,) = error_lines(train(2, pairs, "run", *OPTIONS, what="elsewhere", rank=1))
     assert line == "npattn: run holds a run already: go on with --resume, or choose another --run"
 
 
 @needs_mpi
 class TestFailures:
-    def test_of_one_rank_ends_all(self, pairs: Path) -> None:
+    def test_an_error_of_one_rank_ends_all(self, pairs: Path) -> None:
         outcome = train(2, pairs, "run", *OPTIONS, what="fail", step=4, rank=1)
         assert outcome.status not in (0, 130)
-        assert complaints(outcome) == ["npattn: rank 1 of 2: out of memory: no room for a step"]
+        assert error_lines(outcome) == ["npattn: rank 1 of 2: out of memory: no room for a step"]
         assert checkpoint(pairs, "run")[1] == 2
 
     @pytest.mark.parametrize(
@@ -127,30 +127,30 @@ class TestFailures:
             ("full_disk", 0, "last.npz: cannot write: No space left on device"),
         ],
     )
-    def test_that_all_hear_of_is_told_once(self, pairs: Path, what: str, rank: int, words: str) -> None:
+    def test_an_error_of_all_ranks_is_printed_once(self, pairs: Path, what: str, rank: int, words: str) -> None:
         outcome = train(2, pairs, "run", *OPTIONS, what=what, step=4, rank=rank)
         assert outcome.status == 1
-        (line,) = complaints(outcome)
+        (line,) = error_lines(outcome)
         assert words in line and "; the checkpoint of step 2 stands in run/last.npz" in line
         assert "Traceback" not in outcome.err
         assert checkpoint(pairs, "run")[1] == 2
 
     def test_before_the_first_step(self, pairs: Path) -> None:
-        (line,) = complaints(train(2, pairs, "nowhere", "--resume"))
-        assert line == "npattn: nowhere: expected the folder of a run, found no run.json"
-        (line,) = complaints(train(2, pairs, "run", *OPTIONS, "--smooth"))
+        (line,) = error_lines(train(2, pairs, "missing", "--resume"))
+        assert line == "npattn: missing: expected the folder of a run, found no run.json"
+        (line,) = error_lines(train(2, pairs, "run", *OPTIONS, "--smooth"))
         assert line.startswith("npattn: unknown argument --smooth")
 
-    def test_an_order_to_stop_at_once(self, pairs: Path) -> None:
+    def test_ctrl_c_twice_stops_at_once(self, pairs: Path) -> None:
         outcome = train(2, pairs, "run", *OPTIONS, what="interrupt", step=4)
-        (line,) = complaints(outcome)
+        (line,) = error_lines(outcome)
         assert outcome.status == 130 and "stopped at once after step 3; the checkpoint of step 2 stands in" in line
         assert line.endswith("; go on with: mpiexec -n 2 npattn train mirror.tsv --run run --resume --mpi")
 
 
 @needs_mpi
 def test_ctrl_c_in_the_terminal(pairs: Path) -> None:
-    """The signal goes to mpiexec and all that it started; what it sends on, and how often, differs."""
+    """The signal goes to mpiexec and to all ranks. What mpiexec passes on, and how often, depends on the MPI."""
     job = start(2, "-m", "npattn", "train", pairs.name, "--mpi", *OPTIONS, "--steps", "100000", cwd=pairs.parent)
     while not (pairs.parent / "runs" / "mirror" / "last.npz").exists() and job.poll() is None:
         os.sched_yield()
@@ -161,10 +161,10 @@ def test_ctrl_c_in_the_terminal(pairs: Path) -> None:
 
 
 class TestWithoutMpi:
-    def test_going_on_alone_with_other_workers(
+    def test_resuming_without_mpi_on_other_workers(
         self, pairs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        """A run of four ranks of three workers: alone it has one for each core, or as many as are asked for."""
+        """A run of four ranks with three workers each: without MPI it has one worker for each core, or `--workers`."""
         run = Cli(capsys)
         monkeypatch.chdir(pairs.parent)
         monkeypatch.setattr("npattn.training.trainer.cores", lambda: 5)
@@ -183,7 +183,7 @@ class TestWithoutMpi:
         assert "ranks: expected 1 or more, got 0" in run.fails("train", pairs, "--resume")
 
     @pytest.mark.parametrize("name", ["PMI_SIZE", "OMPI_COMM_WORLD_SIZE"])
-    def test_several_processes_that_do_not_know_each_other(
+    def test_several_processes_without_the_option_mpi(
         self, pairs: Path, name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
         monkeypatch.setenv(name, "4")
@@ -198,7 +198,7 @@ class TestWithoutMpi:
     ) -> None:
         monkeypatch.setitem(sys.modules, "mpi4py", None)
         line = Cli(capsys).fails("train", pairs, *OPTIONS, "--mpi")
-        assert line.startswith("npattn: MPI cannot be used: ") and "pip install npattn[mpi]" in line
+        assert line.startswith("npattn: MPI cannot be used: ") and 'pip install "npattn[mpi]"' in line
         assert not (pairs.parent / "runs").exists()
-        monkeypatch.setenv("PMI_RANK", "1")                   # another process tells of it
+        monkeypatch.setenv("PMI_RANK", "1")                   # rank 0 prints the error
         assert Cli(capsys)("train", pairs, *OPTIONS, "--mpi") == Outcome(1, "", "")

@@ -1,4 +1,4 @@
-"""The models that come with the package: found by name, small, licensed, and as good as what they were made of."""
+"""The models that come with the package: found by name, small, licensed, and equal to their run in half precision."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ def run(capsys: pytest.CaptureFixture[str]) -> Cli:
     return Cli(capsys)
 
 
-def test_the_command_answers_without_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_predict_needs_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     assert process("predict", "g2p", "knight", "thorough") == (0, "N AY T\nTH ER OW\n", "")
 
 
-def test_it_reads_words_that_it_has_not_seen() -> None:
-    """All from the test set; `npattn.runs.shipped` says how the model was trained."""
+def test_words_that_are_not_in_the_training_data() -> None:
+    """The words are from the test set; `npattn.runs.shipped` has the command that trained the model."""
     words = {"attention": "AH T EH N SH AH N", "xylophone": "Z AY L AH F OW N", "wrangler": "R AE NG G L ER"}
     model, codec, description = load_model("g2p")
     assert predict(model, codec, list(words)) == list(words.values())
@@ -37,7 +37,7 @@ def test_it_reads_words_that_it_has_not_seen() -> None:
     assert model.params.flat.dtype == np.float32
 
 
-def test_the_wheel_gets_the_models_and_the_dictionarys_licence() -> None:
+def test_the_wheel_contains_the_models_and_the_licence_of_the_dictionary() -> None:
     setup = configparser.ConfigParser()
     setup.read(ROOT / "setup.cfg", encoding="utf-8")
     assert setup["options.package_data"]["npattn.runs.shipped"] == "g2p/*"
@@ -49,7 +49,7 @@ def test_the_wheel_gets_the_models_and_the_dictionarys_licence() -> None:
     assert "Carnegie Mellon University. All rights reserved" in licence and "Redistribution and use" in licence
 
 
-def test_a_folder_goes_before_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_takes_precedence_over_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert find_shipped("g2p") == FOLDER / "g2p" and find_shipped(Path("g2p")) == FOLDER / "g2p"
     assert find_shipped("dates") is None and find_shipped("runs/g2p") is None
@@ -71,7 +71,7 @@ def test_a_packed_run_is_the_run_in_half_precision(run: Cli, tmp_path: Path, mon
         np.testing.assert_allclose(model.params[name], weights, rtol=2.0**-11, atol=2.0**-25)
 
 
-def test_what_half_precision_cannot_hold_is_refused(run: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_numbers_beyond_half_precision_are_refused(run: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert run("train", write_pairs(tmp_path), "--run", tmp_path / "run", *TINY).status == 0
     model, codec, description = load_run(tmp_path / "run")
     model.params["encoder.0.norm_1.gamma"] = np.full(8, 7e4, np.float32)

@@ -1,4 +1,4 @@
-"""Who works on which rows, and how the gradients of the shards become one."""
+"""How rows are divided into shards, and how the gradients of the shards are added."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from npattn.training.shards import GradientSum, deal
 
 class TestDeal:
     @given(st.lists(st.integers(0, 50), max_size=40), st.integers(1, 6))
-    def test_every_row_once_and_loads_alike(self, tokens: list[int], n: int) -> None:
+    def test_every_row_is_in_one_shard_and_shards_are_balanced(self, tokens: list[int], n: int) -> None:
         shards = deal(np.array(tokens, dtype=int), n)
         assert sorted(row for shard in shards for row in shard) == list(range(len(tokens)))
         assert len(shards) == min(n, max(len(tokens), 1))
@@ -25,15 +25,15 @@ class TestDeal:
         assert all((np.diff(shard) > 0).all() for shard in shards)
 
     def test_by_hand(self) -> None:
-        """Longest first, back and forth: 9 | 8, then 6 to the second and 5 to the first, then 1 to the first."""
+        """The longest rows come first, back and forth: 9 and 8; then 6 to the second, 5 and 1 to the first."""
         first, second = deal(np.array([5, 9, 1, 8, 6]), 2)
         assert (first.tolist(), second.tolist()) == ([0, 1, 2], [3, 4])
 
 
 class TestGradientSum:
     @given(st.integers(0, 2**32), st.integers(1, 5))
-    def test_the_same_bits_in_whatever_order_they_come(self, seed: int, shards: int) -> None:
-        """Each shard adds `W` twice and `b` once; in float32 the order of a sum shows in its bits."""
+    def test_the_same_bits_in_any_order_of_arrival(self, seed: int, shards: int) -> None:
+        """Each shard adds `W` twice and `b` once. In float32 the bits of a sum depend on its order."""
         rng = np.random.default_rng(seed)
         parts = {
             (name, k, i): rng.normal(size=3).astype(np.float32) * np.float32(10.0) ** rng.integers(-4, 5)
@@ -42,9 +42,9 @@ class TestGradientSum:
             for i in range(shards)
         }
         todo = {i: [("W", 0), ("b", 0), ("W", 1)] for i in range(shards)}
-        total, chance = GradientSum(shards), random.Random(seed)
+        total, draw = GradientSum(shards), random.Random(seed)
         while any(todo.values()):
-            shard = chance.choice([i for i in todo if todo[i]])
+            shard = draw.choice([i for i in todo if todo[i]])
             name, k = todo[shard].pop(0)
             total.add(shard, name, parts[name, k, shard].copy())
         for name, uses in (("W", 2), ("b", 1)):

@@ -1,4 +1,4 @@
-"""`Trainer`: the same loss and gradients for any number of workers, and a step that happens wholly or not at all."""
+"""`Trainer`: any number of workers gives the same loss and gradients; a step that fails changes nothing."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from npattn.training import trainer as training
 from npattn.transformer.fast import transformer as functions
 from support.transformer_toys import deviation, toy_model
 
-# Three rows of 3, 1 and 2 real target tokens: shards of very different weight.
+# Three rows of 3, 1 and 2 real target tokens: shards of different weight.
 SRC = np.array([[4, 5, 4, 8], [6, 6, 7, 0], [5, 0, 0, 0]])
 TGT = np.array([[1, 7, 7, 2], [1, 2, 0, 0], [1, 9, 2, 0]])
 
 
 @pytest.fixture(autouse=True)
-def every_step_is_worth_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Toy batches are far below what threads pay for; TestThreads says where that is."""
-    monkeypatch.setattr(training, "WORTHWHILE", 0.0)
+def every_step_uses_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Use threads for toy batches too, far below `MIN_OPERATIONS`; TestThreads tests the limit."""
+    monkeypatch.setattr(training, "MIN_OPERATIONS", 0.0)
 
 
 def trainer(model: Transformer | None = None, **options: Any) -> Trainer:
@@ -43,7 +43,7 @@ def small_model(dropout: float = 0.0, dtype: Any = np.float64) -> Transformer:
 
 
 def snapshot(it: Trainer) -> tuple[Any, ...]:
-    """The bits of everything that a step changes."""
+    """Return the bits of everything that a step changes."""
     adam = {name: array.tobytes() for name, array in it.optimizer.state_dict().items()}
     return it.model.params.flat.tobytes(), adam, it.state_dict()
 
@@ -51,7 +51,7 @@ def snapshot(it: Trainer) -> tuple[Any, ...]:
 class TestShards:
     @given(st.integers(0, 2**32), st.integers(1, 7), st.sampled_from([2, 3, 4]))
     def test_any_number_of_workers_gives_the_same(self, seed: int, B: int, workers: int) -> None:
-        """To rounding: the loss and the gradients of the whole batch."""
+        """Loss and gradients of the whole batch are the same to rounding."""
         rng = np.random.default_rng(seed)
         src, tgt = rng.integers(3, 9, (B, 5)), rng.integers(3, 11, (B, 6))
         tgt[:, 0] = 1
@@ -75,7 +75,7 @@ class TestShards:
         expected = {name: sum(s * row[1][name] for s, row in zip(shares, rows, strict=True)) for name in grads}
         assert deviation(grads, expected) < 1e-13
 
-    def test_a_shard_of_nothing_but_pads(self) -> None:
+    def test_a_shard_of_pads_alone(self) -> None:
         tgt = TGT.copy()
         tgt[1, 1:] = 0
         model = small_model()
@@ -109,13 +109,13 @@ class TestShards:
         it.loss_and_gradients(SRC, TGT)
         assert [call["thread"] for call in calls] == [threading.current_thread().name]
 
-    def test_float32_stays(self) -> None:
+    def test_float32_is_kept(self) -> None:
         it = trainer(small_model(dtype=np.float32), workers=2)
         assert {gradient.dtype for gradient in it.loss_and_gradients(SRC, TGT)[1].values()} == {np.dtype(np.float32)}
 
 
 def record(monkeypatch: pytest.MonkeyPatch, extra: Any = lambda: None) -> list[dict[str, Any]]:
-    """Note what every shard is called with from now on, and what `extra` returns meanwhile."""
+    """Return a list that receives the arguments of every shard from now on, and what `extra` returns at that time."""
     calls: list[dict[str, Any]] = []
     inner = functions.loss_and_gradients
 
@@ -140,7 +140,7 @@ class TestDropout:
         assert ends[0] == ends[1]
         assert ends[0] != ends[2]
 
-    def test_each_shard_of_each_step_has_numbers_of_its_own(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_each_shard_of_each_step_draws_other_numbers(self, monkeypatch: pytest.MonkeyPatch) -> None:
         it = trainer(small_model(dropout=0.4), workers=3, rng=0)
         calls = record(monkeypatch)
         for _ in range(3):
@@ -159,7 +159,7 @@ class TestDropout:
         assert [resumed.step(SRC, TGT) for _ in range(2)] == losses[2:]
         assert snapshot(resumed) == snapshot(first)
 
-    def test_off_without_a_seed(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_no_dropout_without_a_seed(self, monkeypatch: pytest.MonkeyPatch) -> None:
         model = small_model(dropout=0.4)
         loss, _ = model.loss_and_gradients(SRC, TGT)
         assert trainer(model).step(SRC, TGT) == loss
@@ -174,7 +174,7 @@ class TestDropout:
 
 class TestStep:
     @pytest.mark.parametrize("workers", [1, 2])
-    def test_is_adam_on_the_gradients(self, workers: int) -> None:
+    def test_equals_adam_on_the_gradients(self, workers: int) -> None:
         it = trainer(small_model(), workers=workers, smoothing=0.3)
         twin = small_model()
         adam = Adam(twin.params, lr=0.01)
@@ -185,7 +185,7 @@ class TestStep:
         np.testing.assert_array_equal(it.model.params.flat, twin.params.flat)
         assert it.steps == 2
 
-    def test_smoothing_reaches_the_loss(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_smoothing_is_that_of_the_loss(self, monkeypatch: pytest.MonkeyPatch) -> None:
         it = trainer(workers=2, smoothing=0.35)
         calls = record(monkeypatch)
         it.step(SRC, TGT)
@@ -206,7 +206,7 @@ class TestStep:
         np.testing.assert_array_equal(still.model.params.flat, before)
 
     def test_clips_before_the_optimiser(self) -> None:
-        """By the norm of the whole gradient, after the shards are summed."""
+        """The norm is that of the whole gradient, after the shards are added."""
         it, twin = trainer(workers=2, clip=0.01), small_model()
         _, grads = trainer(twin, workers=2).loss_and_gradients(SRC, TGT)
         clipped, norm = clip_gradients(grads, 0.01)
@@ -221,7 +221,7 @@ class TestStep:
 
     @pytest.mark.parametrize("workers", [1, 2])
     def test_a_toy_task_is_learnt(self, workers: int) -> None:
-        """Copy four letters; the loss falls from a guess among all to almost certainty."""
+        """The task is to copy four letters; the loss falls from that of a uniform guess to below 0.5."""
         model = Transformer(toy_model(d_model=16, d_ff=32, tgt_vocab=9, n_encoder_layers=1, n_decoder_layers=1).config)
         it = Trainer(model, Adam(model.params), smoothing=0.0, clip=1.0, workers=workers, rng=0)
         rng = np.random.default_rng(0)
@@ -234,7 +234,7 @@ class TestStep:
         assert np.mean(losses[-5:]) < 0.5
 
     @pytest.mark.parametrize("workers", [1, 2])
-    def test_the_callers_arrays_are_left_alone(self, workers: int) -> None:
+    def test_the_batch_is_not_changed(self, workers: int) -> None:
         src, tgt = SRC.copy(), TGT.copy()
         src.setflags(write=False)
         tgt.setflags(write=False)
@@ -244,7 +244,7 @@ class TestStep:
 class TestFailures:
     @pytest.mark.parametrize("workers", [1, 2])
     @pytest.mark.parametrize("value", [np.nan, np.inf])
-    @pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")   # inf − inf on the way
+    @pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")   # from inf − inf
     def test_a_loss_that_is_not_finite_changes_nothing(self, workers: int, value: float) -> None:
         it = trainer(small_model(dropout=0.3), workers=workers, rng=0)
         it.step(SRC, TGT)
@@ -306,7 +306,7 @@ class TestThreads:
         threadpoolctl = pytest.importorskip("threadpoolctl")
         return [library["num_threads"] for library in threadpoolctl.threadpool_info() if library["user_api"] == "blas"]
 
-    def test_blas_keeps_to_one_thread_during_a_step_only(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_blas_has_one_thread_during_a_step_only(self, monkeypatch: pytest.MonkeyPatch) -> None:
         threadpoolctl = pytest.importorskip("threadpoolctl")
         with threadpoolctl.threadpool_limits(3, user_api="blas"):
             before = self.blas()
@@ -328,12 +328,12 @@ class TestThreads:
             assert calls[0]["extra"] == self.blas()
 
     def test_short_steps_take_one_worker(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """3 operations for each parameter and real token, below which threads would wait for each other."""
+        """A step has 3 operations for each parameter and real token; below the limit threads wait for each other."""
         it = trainer(workers=2)
         calls = record(monkeypatch)
         operations = 3 * it.model.params.flat.size * int((SRC != 0).sum() + (TGT[:, 1:] != 0).sum())
         for worthwhile, shards in ((operations, 2), (operations + 1, 1)):
-            monkeypatch.setattr(training, "WORTHWHILE", worthwhile)
+            monkeypatch.setattr(training, "MIN_OPERATIONS", worthwhile)
             calls.clear()
             it.step(SRC, TGT)
             assert len(calls) == shards
@@ -345,16 +345,16 @@ class TestThreads:
         assert trainer(workers=2).workers == 2
 
     def test_without_threadpoolctl(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """One worker unless more are asked for, and then BLAS is left as it is."""
+        """The default is one worker. More can be requested, and BLAS keeps its threads."""
         monkeypatch.setitem(sys.modules, "threadpoolctl", None)
         monkeypatch.setattr("npattn.training.trainer.cores", lambda: 5)
         assert trainer(workers=None).workers == 1
-        asked, alone = trainer(workers=2), trainer(workers=1)
-        assert asked.workers == 2
-        assert asked.step(SRC, TGT) == pytest.approx(alone.step(SRC, TGT), rel=1e-12)
+        two, one = trainer(workers=2), trainer(workers=1)
+        assert two.workers == 2
+        assert two.step(SRC, TGT) == pytest.approx(one.step(SRC, TGT), rel=1e-12)
 
-    def test_a_threadpoolctl_that_does_not_know_this_blas(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Threads of BLAS on top of ours would get in each other's way."""
+    def test_without_threadpoolctl_support_for_this_blas(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The default is one worker: BLAS threads in several workers would slow each other down."""
         openmp = SimpleNamespace(user_api="openmp")
         monkeypatch.setattr(blas_threads, "_controller", lambda: SimpleNamespace(lib_controllers=[openmp]))
         monkeypatch.setattr("npattn.training.trainer.cores", lambda: 5)
@@ -373,7 +373,7 @@ class TestSpeed:
         assert blas_threads.cores() == 1
 
     def test_keep_and_return_memory(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Both call mallopt of the C library, and say whether that took every setting."""
+        """Both call mallopt of the C library, and return whether it accepted every setting."""
         calls: list[Any] = []
 
         class Library:
@@ -402,14 +402,14 @@ class TestSpeed:
         assert npattn.keep_memory() is npattn.return_memory() is False
         assert calls == []
 
-    @pytest.mark.parametrize("asked", [True, False])
-    def test_a_trainer_keeps_memory_unless_told_otherwise(self, asked: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    @pytest.mark.parametrize("wanted", [True, False])
+    def test_keep_memory_is_an_option(self, wanted: bool, monkeypatch: pytest.MonkeyPatch) -> None:
         calls: list[str] = []
         monkeypatch.setattr(training, "keep_memory", lambda: calls.append("kept"))
-        it = trainer(keep_memory=asked)
-        assert calls == []                                    # not before it trains
+        it = trainer(keep_memory=wanted)
+        assert calls == []                                    # not before the first step
         it.step(SRC, TGT)
-        assert calls == ["kept"] * asked
+        assert calls == ["kept"] * wanted
 
 
 @pytest.mark.parametrize(
@@ -425,7 +425,7 @@ class TestSpeed:
         ({"optimizer": {}}, "TypeError: optimizer: expected one of the class Adam, got dict"),
     ],
 )
-def test_what_is_wrong_is_said_before_the_first_step(options: dict[str, Any], message: str) -> None:
+def test_wrong_arguments_are_refused_before_the_first_step(options: dict[str, Any], message: str) -> None:
     model = small_model()
     with pytest.raises((TypeError, ValueError)) as caught:
         Trainer(**{"model": model, "optimizer": Adam(model.params)} | options)
@@ -441,7 +441,7 @@ def test_what_is_wrong_is_said_before_the_first_step(options: dict[str, Any], me
         ({"seed": "1", "steps": 1}, "TypeError: state: 'seed': expected an integer, got '1'"),
     ],
 )
-def test_a_state_that_is_none_changes_nothing(state: Any, message: str) -> None:
+def test_a_wrong_state_changes_nothing(state: Any, message: str) -> None:
     it = trainer(rng=np.int64(5))
     with pytest.raises((TypeError, ValueError)) as caught:
         it.load_state_dict(state)
@@ -449,8 +449,8 @@ def test_a_state_that_is_none_changes_nothing(state: Any, message: str) -> None:
     assert it.state_dict() == {"seed": 5, "steps": 0} and type(it.seed) is int
 
 
-def test_gradients_that_were_handed_out_are_left_alone() -> None:
-    """Steps use one room for theirs, again and again."""
+def test_a_step_does_not_change_gradients_returned_before() -> None:
+    """Every step writes its gradients into the same buffer, which `loss_and_gradients` does not use."""
     it = trainer()
     _, grads = it.loss_and_gradients(SRC, TGT)
     before = {name: array.copy() for name, array in grads.items()}

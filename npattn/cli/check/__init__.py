@@ -1,1 +1,1 @@
-"""`npattn check`: `command` checks and prints, `cases` lists every backward of the package, `own_pair` finds a user's."""
+"""`npattn check`: `command` checks and prints, `cases` has every backward of the package, `own_pair` the user's."""

@@ -1,6 +1,7 @@
-"""Every backward pass of the package, with arguments to check it at: all sizes different, no parameter at its start.
+"""Every backward pass of the package, with arguments to check it at.
 
-Where a pair has options that change its backward (a mask, a bias, dropout), it is here with them and without.
+All sizes differ, so a wrong axis changes a shape. No parameter has its initial value, so none hides an error by being 0
+or 1. A pair whose backward depends on options (a mask, a bias, dropout) has cases with and without them.
 """
 
 from __future__ import annotations
@@ -14,15 +15,14 @@ import numpy as np
 
 from npattn import layers
 from npattn._internal.checks import Array
-from npattn.attention import VERSIONS
-from npattn.attention import dot_product as core
+from npattn.attention import VERSIONS, dot_product
 from npattn.attention.tiled import attention as tiled
 from npattn.transformer import TransformerConfig
-from npattn.transformer.fast import transformer as functions
+from npattn.transformer.fast import transformer
 
 
 class Case(NamedTuple):
-    """What `npattn.check_gradients` is asked, under a name for people."""
+    """The arguments of one `npattn.check_gradients`, and the names to print."""
 
     group: str
     name: str
@@ -33,13 +33,13 @@ class Case(NamedTuple):
 
 
 def cases() -> list[Case]:
-    """Return all cases, in the order in which the package is read."""
+    """Return all cases, in the reading order of the package."""
     draw = _Draw(np.random.default_rng(7))
-    return [*attention_cases(draw), *core_cases(draw), *layer_cases(draw), *transformer_cases(draw)]
+    return [*attention_cases(draw), *dot_product_cases(draw), *layer_cases(draw), *transformer_cases(draw)]
 
 
 class _Draw:
-    """Draws arrays of normal numbers."""
+    """Draws arrays of normal random numbers."""
 
     def __init__(self, rng: np.random.Generator) -> None:
         self.rng = rng
@@ -48,22 +48,22 @@ class _Draw:
         return self.rng.standard_normal(shape)
 
     def weight(self, *shape: int) -> Array:
-        """A matrix that keeps the size of what it multiplies."""
+        """A matrix that keeps the scale of the rows it multiplies."""
         return self(*shape) / math.sqrt(shape[0])
 
     def parameter(self, name: str, *shape: int) -> Array:
-        """A parameter of a model as after some training: γ near 1, β and b near 0, neither of them there."""
+        """A parameter as after some training: γ near 1, β and b near 0, but none of them exactly there."""
         return self.weight(*shape) if len(shape) > 1 else self(*shape) / 4 + name.endswith("gamma")
 
     def mask(self, *shape: int) -> Array:
-        """About a third hidden, and the very first query sees nothing."""
+        """A mask that hides about a third of the inputs, and all of them from the first query."""
         mask = self.rng.random(shape) < 0.7
         mask[(0,) * (len(shape) - 1)] = False
         return mask
 
 
 def attention_cases(draw: _Draw) -> list[Case]:
-    """The seven versions, plain and masked."""
+    """The seven versions, with and without a mask."""
     W = draw.weight
     arguments: list[tuple[tuple[Any, ...], tuple[int, ...], dict[str, Any]]] = [
         ((draw(2, 3), draw(2, 6, 5), W(3, 4), W(5, 4), draw(4)), (2, 6), {}),
@@ -81,12 +81,14 @@ def attention_cases(draw: _Draw) -> list[Case]:
     found = []
     for number, (version, (args, scores, options)) in enumerate(zip(VERSIONS, arguments, strict=True), 1):
         pair = version.module.forward, version.module.backward
-        found.append(Case("attention", f"v{number} {version.name}", *pair, args, options))
-        found.append(Case("attention", f"v{number}, masked", *pair, args, options | {"mask": draw.mask(*scores)}))
+        found += [
+            Case("attention", f"v{number} {version.name}", *pair, args, options),
+            Case("attention", f"v{number}, masked", *pair, args, options | {"mask": draw.mask(*scores)}),
+        ]
     return found
 
 
-def core_cases(draw: _Draw) -> list[Case]:
+def dot_product_cases(draw: _Draw) -> list[Case]:
     """Scaled dot-product attention, whole and in tiles, with its options."""
     QKV, bias, mask = (draw(2, 4, 3), draw(2, 5, 3), draw(2, 5, 6)), draw(4, 5), draw.mask(2, 4, 5)
     choices: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = [
@@ -94,7 +96,7 @@ def core_cases(draw: _Draw) -> list[Case]:
         (", causal, scale, bias", (*QKV, bias), {"causal": True, "scale": 0.3}),
         (", masked, row bias", (*QKV, bias[:1]), {"mask": mask}),
     ]
-    whole, in_tiles = core.scaled_dot_product_attention_backward, tiled.tiled_attention_backward
+    whole, in_tiles = dot_product.scaled_dot_product_attention_backward, tiled.tiled_attention_backward
     return [
         *(Case("core", f"dot-product{name}", _attend, whole, args, o) for name, args, o in choices),
         *(Case("core", f"tiled{name}", _attend_tiled, in_tiles, args, o | {"tile": 2}) for name, args, o in choices),
@@ -143,24 +145,24 @@ TRANSFORMERS: dict[str, dict[str, Any]] = {
 
 
 def transformer_cases(draw: _Draw) -> list[Case]:
-    """The whole model: a layer on each side, padded sources and targets, every parameter by its name."""
+    """The whole model with a layer on each side, padded sources and targets, and parameters by name."""
     src, tgt = np.array([[4, 5, 4, 8, 3], [6, 7, 5, 0, 0]]), np.array([[1, 7, 9], [1, 4, 0]])
     found = []
     for name, choices in TRANSFORMERS.items():
         config = TransformerConfig(**SIZES | choices)
         params = {n: draw.parameter(n, *shape) for n, shape in config.shapes().items()}
         options = {"config": config, "rng": np.random.default_rng(1) if config.dropout else None}
-        found.append(Case("Transformer", name, functions.forward, functions.backward, (params, src, tgt), options))
+        found.append(Case("Transformer", name, transformer.forward, transformer.backward, (params, src, tgt), options))
     return found
 
 
 def _softmax(E: Array, mask: Array | None = None) -> tuple[Array, Array]:
     A = layers.softmax(E, mask)
-    return A, A                                               # its cache is its output
+    return A, A                                               # softmax_backward takes the output as its cache
 
 
-def _attend(Q: Array, K: Array, V: Array, bias: Array | None = None, **options: Any) -> tuple[Array, core.Cache]:
-    return core.scaled_dot_product_attention(Q, K, V, bias=bias, **options)
+def _attend(Q: Array, K: Array, V: Array, bias: Array | None = None, **options: Any) -> tuple[Array, dot_product.Cache]:
+    return dot_product.scaled_dot_product_attention(Q, K, V, bias=bias, **options)
 
 
 def _attend_tiled(

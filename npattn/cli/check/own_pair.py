@@ -1,7 +1,7 @@
-"""A pair of the user's own for `npattn check`: its functions by name, and arguments to check it at.
+"""The user's own pair for `npattn check`: its functions, found by name, and the arguments to check it at.
 
-Arguments are written ``X:3,4`` (drawn) or ``eps=1e-5`` (given), or made by a function of the user's. Either way they
-are put where the signature of forward has them.
+An argument is ``X:3,4`` (a random array) or ``eps=1e-5`` (a value), or one of the user's functions returns all of them.
+`bind` then passes each argument as the signature of forward asks.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,16 +21,20 @@ import numpy as np
 
 from npattn.cli.terminal import UsageError
 
-DRAWN = re.compile(
+#: ``name:shape`` or ``name:shape:kind``, a random array.
+RANDOM_ARRAY = re.compile(
     r"(?P<name>[^\W\d]\w*):(?P<shape>(\d+(,\d+)*)?)"
     r"(:(?P<kind>bool|float32|float64|(?P<low>\d+)\.\.(?P<high>\d+)))?"
 )
-MADE = re.compile(r"[\w./\\-]+:[A-Za-z_][\w.]*")
-NOT_PYTHON = ("true", "false", "none", "null", "nan", "inf", "True", "False", "None")
+#: ``module:function``, which returns the arguments.
+FUNCTION_NAME = re.compile(r"[\w./\\-]+:[A-Za-z_][\w.]*")
+
+#: Words that look like a literal and are none in Python. As strings they would hide a mistake.
+NOT_PYTHON = ("true", "false", "none", "null", "nan", "inf")
 
 
 class OwnPair(NamedTuple):
-    """Two functions, under the name that the user gave."""
+    """Two functions, and the name of forward as the user wrote it."""
 
     name: str
     forward: Callable[..., Any]
@@ -37,7 +42,7 @@ class OwnPair(NamedTuple):
 
 
 class Arguments(NamedTuple):
-    """What one check calls forward with."""
+    """The arguments of forward in one check."""
 
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
@@ -47,38 +52,36 @@ def find_pair(names: Sequence[str]) -> OwnPair:
     """Return ``module:forward module:backward``; ``module:f`` is f and f_backward, ``module`` forward and backward."""
     if len(names) > 2:
         raise UsageError(f"expected the names of forward and backward, got {len(names)}: {' '.join(names)}")
-    forward, backward = (names[0], names[-1])
     if len(names) == 1:
-        is_module = ":" not in forward
-        backward = f"{forward}:backward" if is_module else f"{forward}_backward"
-        forward = f"{forward}:forward" if is_module else forward
-    return OwnPair(forward, find_function(forward), find_function(backward))
+        (name,) = names
+        names = (name, f"{name}_backward") if ":" in name else (f"{name}:forward", f"{name}:backward")
+    return OwnPair(names[0], *map(find_function, names))
 
 
 def find_function(name: str) -> Callable[..., Any]:
-    """Return the function ``module:function``; the module is looked for in the current folder first.
+    """Return the function ``module:function``; the current folder is searched for the module first.
 
-    ``folder/module.py:function`` works as well, and so does ``module:Class.function``. Raises UsageError.
+    ``folder/module.py:function`` and ``module:Class.function`` work as well. Raises UsageError.
     """
     where, colon, path = name.partition(":")
     if not colon or not where or not path:
         raise UsageError(f"expected module:function, got {name!r}")
-    thing: Any = _module(where)
-    for part in path.split("."):
-        if not hasattr(thing, part):
-            raise UsageError(f"{name}: {where} has no {path!r}")
-        thing = getattr(thing, part)
-    if not callable(thing):
-        raise UsageError(f"{name}: expected a function, got {type(thing).__name__}")
-    return thing
+    module = _import(where)
+    try:
+        function = attrgetter(path)(module)
+    except AttributeError:
+        raise UsageError(f"{name}: {where} has no {path!r}") from None
+    if not callable(function):
+        raise UsageError(f"{name}: expected a function, got {type(function).__name__}")
+    return function
 
 
-def _module(where: str) -> Any:
+def _import(where: str) -> Any:
     folder, name = Path.cwd(), where
     if where.endswith(".py"):
-        folder, name = Path(where).resolve().parent, Path(where).stem
         if not Path(where).is_file():
             raise UsageError(f"{where}: no such file")
+        folder, name = Path(where).resolve().parent, Path(where).stem
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
     importlib.invalidate_caches()
@@ -86,15 +89,16 @@ def _module(where: str) -> Any:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
-            raise  # the module is there, and misses another one
-        raise UsageError(f"no module {name!r} in {os.path.relpath(folder)}{os.sep} or among the installed") from error
+            raise                                             # the module exists; one of its own imports is missing
+        where = f"{os.path.relpath(folder)}{os.sep}"
+        raise UsageError(f"no module {name!r} in {where} or among the installed packages") from error
 
 
 def find_arguments(texts: Sequence[str], forward: Callable[..., Any], seed: int) -> Iterator[Arguments]:
-    """Yield what to call forward with: once, or as often as the user's generator yields."""
+    """Yield the arguments of forward: one set, or all that the user's generator yields."""
     rng = np.random.default_rng(seed)
-    if len(texts) == 1 and MADE.fullmatch(texts[0]) and not DRAWN.fullmatch(texts[0]):
-        yield from _made(texts[0], forward, rng)
+    if len(texts) == 1 and FUNCTION_NAME.fullmatch(texts[0]) and not RANDOM_ARRAY.fullmatch(texts[0]):
+        yield from _call_for_arguments(texts[0], forward, rng)
     else:
         pairs = [read_argument(text, rng) for text in texts]
         twice = [name for i, (name, _) in enumerate(pairs) if name in dict(pairs[:i])]
@@ -103,7 +107,7 @@ def find_arguments(texts: Sequence[str], forward: Callable[..., Any], seed: int)
         yield bind(dict(pairs), forward)
 
 
-def _made(name: str, forward: Callable[..., Any], rng: np.random.Generator) -> Iterator[Arguments]:
+def _call_for_arguments(name: str, forward: Callable[..., Any], rng: np.random.Generator) -> Iterator[Arguments]:
     make = find_function(name)
     made = make(rng) if inspect.signature(make).parameters else make()
     several = list(made) if inspect.isgenerator(made) else [made]
@@ -115,12 +119,12 @@ def _made(name: str, forward: Callable[..., Any], rng: np.random.Generator) -> I
         elif isinstance(one, (tuple, list)):
             yield Arguments(tuple(one), {})
         else:
-            kind = type(one).__name__
-            raise UsageError(f"{name}: expected a tuple of arguments or a dict by name, got {kind}")
+            got = type(one).__name__
+            raise UsageError(f"{name}: expected a tuple of arguments or a dict by name, got {got}")
 
 
 def read_argument(text: str, rng: np.random.Generator) -> tuple[str, Any]:
-    """Read ``name:shape``, ``name:shape:kind`` or ``name=value``, and draw the array that is asked for.
+    """Parse ``name:shape``, ``name:shape:kind`` or ``name=value``; return the name and the random array or the value.
 
     >>> name, X = read_argument("X:3,4", np.random.default_rng(0))
     >>> name, X.shape, X.dtype
@@ -132,15 +136,15 @@ def read_argument(text: str, rng: np.random.Generator) -> tuple[str, Any]:
     """
     name, equals, value = text.partition("=")
     if equals and name.isidentifier():
-        return name, _value(name, value)
-    found = DRAWN.fullmatch(text)
+        return name, _parse_value(name, value)
+    found = RANDOM_ARRAY.fullmatch(text)
     if found is None:
         raise UsageError(f"--args: expected name:shape as in X:3,4 or name=value as in eps=1e-5, got {text!r}")
     shape = tuple(map(int, found["shape"].split(","))) if found["shape"] else ()
-    return found["name"], _draw(text, shape, found, rng)
+    return found["name"], _draw_array(text, shape, found, rng)
 
 
-def _draw(text: str, shape: tuple[int, ...], found: re.Match[str], rng: np.random.Generator) -> Any:
+def _draw_array(text: str, shape: tuple[int, ...], found: re.Match[str], rng: np.random.Generator) -> Any:
     if found["kind"] == "bool":
         return rng.random(shape) < 0.7
     if found["low"] is None:
@@ -151,8 +155,8 @@ def _draw(text: str, shape: tuple[int, ...], found: re.Match[str], rng: np.rando
     return np.asarray(rng.integers(low, high, shape, endpoint=True))
 
 
-def _value(name: str, text: str) -> Any:
-    """Read a Python literal; a plain word is a string, as the shell takes quotes away."""
+def _parse_value(name: str, text: str) -> Any:
+    """Parse a Python literal; a plain word is a string, because the shell removes quotes."""
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):
@@ -162,7 +166,7 @@ def _value(name: str, text: str) -> Any:
 
 
 def bind(named: Mapping[str, Any], forward: Callable[..., Any]) -> Arguments:
-    """Put arguments where the signature of forward has them; only positional ones are differentiated.
+    """Pass arguments by position where the signature of forward allows it: only those are differentiated.
 
     >>> bind({"W": 2, "X": 1}, lambda X, W, mask=None, *, axis=0: None)
     Arguments(args=(1, 2, None), kwargs={'axis': 0})

@@ -1,13 +1,14 @@
-"""`npattn explain`: the derivation of a layer and the code that carries it out, from the source itself."""
+"""`npattn explain`: print the derivation of a layer and the code that computes it, both from the source."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+import difflib
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from npattn.cli.explain import topics
-from npattn.cli.terminal import Console, Parser, UsageError, close_to, fields
+from npattn.cli.terminal import Console, Parser, UsageError, command_line, two_columns
 
 DESCRIPTION = """\
 Prints the derivation of a layer, forward and backward, with its code below it:
@@ -18,31 +19,30 @@ Without a topic: the list of topics.
 
 EXAMPLES = """\
 examples:
-  npattn explain v5
-  npattn explain v4 v5
-  npattn explain transformer
-  npattn explain layer_norm | less
+  %(prog)s v5
+  %(prog)s v4 v5
+  %(prog)s transformer
+  %(prog)s layer_norm | less
 """
 
-#: How lines of a difference are shown.
+#: Styles of the lines of a difference, by their sign.
 STYLES = {"+": "green", "-": "red"}
 
 
 def add_parser(commands: argparse._SubParsersAction[Parser], **kwargs: Any) -> None:
     """Add the command and its options."""
     parser = commands.add_parser(
-        "explain", help="derivations, with the code beside them", description=DESCRIPTION, epilog=EXAMPLES, **kwargs
+        "explain", help="print a derivation and its code", description=DESCRIPTION, epilog=EXAMPLES, **kwargs
     )
     parser.set_defaults(run=run)
     parser.add_argument("topics", metavar="TOPIC", nargs="*", help="v1 … v7, softmax, adam … (default: list them)")
 
 
 def run(args: argparse.Namespace, console: Console) -> int:
-    """Explain a topic, compare two, or list them all."""
-    prog = f"{args.prog} explain"
+    """Explain one topic, compare two topics, or list all topics."""
     if len(args.topics) > 2:
-        raise UsageError(f"expected at most two topics, got {len(args.topics)}", prog)
-    found = [find(name, prog) for name in args.topics]
+        raise UsageError(f"expected at most two topics, got {len(args.topics)}")
+    found = [find(name) for name in args.topics]
     if not found:
         list_topics(console)
     elif len(found) == 1:
@@ -53,13 +53,14 @@ def run(args: argparse.Namespace, console: Console) -> int:
     return 0
 
 
-def find(name: str, prog: str) -> topics.Topic:
-    """Return the topic of that name. Raises UsageError with the names that are close to it."""
+def find(name: str) -> topics.Topic:
+    """Return the topic of that name. Raises UsageError, which suggests similar names."""
     try:
         return topics.find_topic(name)
     except KeyError:
-        hint = close_to(name.lower().replace("-", "_"), topics.names(), f"{prog} lists them")
-        raise UsageError(f"{name}: no topic of ours; {hint}", prog) from None
+        similar = difflib.get_close_matches(name.lower().replace("-", "_"), topics.names(), n=3)
+        hint = f"did you mean {' or '.join(similar)}?" if similar else f"{command_line('explain')} lists all topics"
+        raise UsageError(f"{name}: unknown topic; {hint}") from None
 
 
 def list_topics(console: Console) -> None:
@@ -68,42 +69,36 @@ def list_topics(console: Console) -> None:
     for name, topic in topics.topics().items():
         title = topics.sections(topic)[0][1].partition("\n\n")[0]
         rows.append((name, " ".join(title.split()).partition(". ")[0].rstrip(".")))
-    console.lines(fields(rows, indent=""))
+    console.lines(two_columns(rows, indent=""))
 
 
 def show(topic: topics.Topic, console: Console) -> None:
-    """Print the sections of a topic, the code of its forward and backward after those of that name, then the rest."""
-    left = list(topic.members)
+    """Print the sections of a topic.
+
+    Forward and Backward are followed by their code. The code of other functions stands before the example, at the end.
+    """
     console.line(console.style(topic.module.__name__, "dim"))
-    examples = []
+    members = iter(topic.members)
     for name, text in topics.sections(topic):
         if name in topics.EXAMPLES:
-            examples.append((name, text))                     # after all code
-            continue
-        section(name, text, console)
-        if name == "Forward" and topics.shapes(topic):
-            section("Shapes", topics.shapes(topic), console)
-        if name in ("Forward", "Backward") and len(left) > 1:
-            code(left.pop(0), console)
-    for member in left:
-        code(member, console)
-    for name, text in examples:
-        section(name, text, console)
+            show_code(members, console)
+        show_section(name, text, console)
+        if name == "Forward" and hasattr(topic.module, "SHAPES"):
+            show_section("Shapes", str(topic.module.SHAPES), console)
+        if name in ("Forward", "Backward"):
+            show_code([next(members)], console)
+    show_code(members, console)
 
 
-def section(name: str, text: str, console: Console) -> None:
+def show_section(name: str, text: str, console: Console) -> None:
     """Print a section below its name."""
-    console.line()
-    if name:
-        console.line(console.style(name, "bold"))
-    console.lines(text.splitlines())
+    console.lines(("", *([console.style(name, "bold")] if name else []), *text.splitlines()))
 
 
-def code(member: Callable[..., Any], console: Console) -> None:
-    """Print what a function says of itself, and its code."""
-    console.line()
-    console.lines(topics.summary_of(member).splitlines())
-    console.line()
-    for line in topics.code_of(member).splitlines():
-        body, mark, comment = line.partition("# ")
-        console.line("  " + body + console.style(mark + comment, "dim"))
+def show_code(members: Iterable[Callable[..., Any]], console: Console) -> None:
+    """Print the docstring and the code of each function."""
+    for member in members:
+        console.lines(("", *topics.docstring_of(member).splitlines(), ""))
+        for line in topics.code_of(member).splitlines():
+            body, mark, comment = line.partition("# ")
+            console.line("  " + body + console.style(mark + comment, "dim"))

@@ -1,7 +1,7 @@
-"""The topics of the package, each with its derivation and the code that carries it out, as they stand in the source.
+"""The topics of the package: each has a derivation and the code that computes it, as they stand in the source.
 
-Nothing is written here a second time: the derivation is the module's docstring, the code is read by `inspect`, so that
-what is explained is what runs.
+Nothing is written a second time here. The derivation is the module's docstring and `inspect` reads the code, so the
+code that is explained is the code that runs.
 
 >>> topic = find_topic("layer-norm")
 >>> topic.module.__name__, [member.__name__ for member in topic.members]
@@ -19,18 +19,19 @@ import inspect
 import re
 import textwrap
 from collections.abc import Callable
+from operator import attrgetter
 from types import ModuleType
 from typing import Any, NamedTuple
 
 from npattn import layers
 from npattn.attention import VERSIONS
 
-#: The sections that a doctest may stand in.
+#: Sections that hold a doctest. They come last in a docstring.
 EXAMPLES = ("By hand", "Example")
 
 
 class Topic(NamedTuple):
-    """What can be explained: a module, and those of its functions that are the topic, a forward before its backward."""
+    """A module and the functions in it that the topic covers, a forward before its backward."""
 
     name: str
     module: ModuleType
@@ -38,25 +39,26 @@ class Topic(NamedTuple):
 
 
 #: Modules and members of the topics that are neither versions nor layers.
-OTHERS = {
-    "attention": ("attention.dot_product", "scaled_dot_product_attention", "scaled_dot_product_attention_backward"),
-    "tiled_attention": ("attention.tiled.attention", "tiled_attention", "tiled_attention_backward"),
-    "causal_mask": ("attention.masks", "causal_mask"),
-    "padding_mask": ("attention.masks", "padding_mask"),
-    "positions": ("layers.positions", "sinusoidal_positions"),
-    "transformer": ("transformer.reference", "forward", "backward", "embed", "embed_backward", "run_layers",
+OTHERS: dict[str, tuple[str, ...]] = {
+    "attention": ("npattn.attention.dot_product", "scaled_dot_product_attention",
+                  "scaled_dot_product_attention_backward"),
+    "tiled_attention": ("npattn.attention.tiled.attention", "tiled_attention", "tiled_attention_backward"),
+    "causal_mask": ("npattn.attention.masks", "causal_mask"),
+    "padding_mask": ("npattn.attention.masks", "padding_mask"),
+    "positions": ("npattn.layers.positions", "sinusoidal_positions"),
+    "transformer": ("npattn.transformer.reference", "forward", "backward", "embed", "embed_backward", "run_layers",
                     "run_layers_backward", "encoder_layer", "encoder_layer_backward", "decoder_layer",
                     "decoder_layer_backward", "sub_layer", "sub_layer_backward", "attention", "attention_backward",
                     "self_attention_backward", "feed_forward", "feed_forward_backward"),
-    "greedy_search": ("decoding.greedy", "greedy_search", "_greedy"),
-    "beam_search": ("decoding.beam", "beam_search", "_beam"),
-    "adam": ("optim.adam", "Adam", "Adam.step", "_update"),
-    "clip_gradients": ("optim.clipping", "clip_gradients"),
-    "rates": ("optim.rates", "noam_rate", "linear_rate", "cosine_rate"),
-    "check_gradients": ("gradcheck", "check_gradients"),
+    "greedy_search": ("npattn.decoding.greedy", "greedy_search", "_greedy"),
+    "beam_search": ("npattn.decoding.beam", "beam_search", "_beam"),
+    "adam": ("npattn.optim.adam", "Adam", "Adam.step", "_update"),
+    "clip_gradients": ("npattn.optim.clipping", "clip_gradients"),
+    "rates": ("npattn.optim.rates", "noam_rate", "linear_rate", "cosine_rate"),
+    "check_gradients": ("npattn.gradcheck", "check_gradients"),
 }  # fmt: skip
 
-#: Other names that people may look for.
+#: Other names of topics.
 ALIASES = {
     "scaled_dot_product_attention": "attention", "core": "attention", "tiled": "tiled_attention",
     "flash_attention": "tiled_attention", "sinusoidal_positions": "positions", "noam_rate": "rates",
@@ -67,23 +69,19 @@ ALIASES = {
 
 
 def topics() -> dict[str, Topic]:
-    """Return all topics by name, in the order in which the package is read."""
-    found = [
-        Topic(f"v{number}", version.module, (version.module.forward, version.module.backward))
-        for number, version in enumerate(VERSIONS, 1)
-    ]
-    for name in layers.__all__:
-        if not name.endswith("_backward"):
-            pair = getattr(layers, name), getattr(layers, f"{name}_backward")
-            found.append(Topic(name, importlib.import_module(pair[0].__module__), pair))
-    for name, (path, *members) in OTHERS.items():
-        module = importlib.import_module(f"npattn.{path}")
-        found.append(Topic(name, module, tuple(_member(module, member) for member in members)))
-    return {topic.name: topic for topic in found}
+    """Return all topics by name, in the reading order of the package."""
+    versions = {f"v{n}": (version.module.__name__, "forward", "backward") for n, version in enumerate(VERSIONS, 1)}
+    layer_names = [name for name in layers.__all__ if not name.endswith("_backward")]
+    pairs = {name: (getattr(layers, name).__module__, name, f"{name}_backward") for name in layer_names}
+    found = {}
+    for name, (path, *members) in (versions | pairs | OTHERS).items():
+        module = importlib.import_module(path)
+        found[name] = Topic(name, module, tuple(attrgetter(member)(module) for member in members))
+    return found
 
 
 def names() -> dict[str, str]:
-    """Return every name that is understood, with the topic it stands for."""
+    """Return every known name, with the name of its topic."""
     known = {name: name for name in topics()} | ALIASES
     for number, version in enumerate(VERSIONS, 1):
         module = version.module.__name__.rpartition(".")[2]
@@ -92,14 +90,14 @@ def names() -> dict[str, str]:
 
 
 def find_topic(name: str) -> Topic:
-    """Return the topic of that name, in any case, with dashes or underscores. Raises KeyError when there is none."""
+    """Return the topic of that name, in any case, with dashes or underscores. Raises KeyError for an unknown name."""
     return topics()[names()[re.sub(r"[-\s]", "_", name.strip().lower())]]
 
 
 def sections(topic: Topic) -> list[tuple[str, str]]:
     """Return the module's docstring in sections, (name, text); the first is the title, its name empty.
 
-    A section begins with its name in bold; the doctest that ends the docstring is the section "By hand" or "Example".
+    A section begins with its name in bold. The doctest at the end is the section "By hand" or "Example".
     """
     parts = [("", "")]
     for block in re.split(r"\n\s*\n", inspect.getdoc(topic.module) or ""):
@@ -115,13 +113,8 @@ def sections(topic: Topic) -> list[tuple[str, str]]:
     return [(name, text.strip("\n")) for name, text in parts]
 
 
-def shapes(topic: Topic) -> str:
-    """Return the shapes that the module declares; nothing where it declares none."""
-    return str(getattr(topic.module, "SHAPES", ""))
-
-
 def code_of(member: Callable[..., Any]) -> str:
-    """Return the source of a function without its docstring, which `summary_of` returns; nothing for a class."""
+    """Return the source of a function without its docstring, an empty text for a class."""
     return "" if inspect.isclass(member) else without_docstrings(textwrap.dedent(inspect.getsource(member)))
 
 
@@ -145,13 +138,6 @@ def difference(one: Topic, other: Topic) -> list[str]:
     return list(difflib.unified_diff(a, b, one.module.__name__, other.module.__name__, lineterm=""))
 
 
-def summary_of(member: Callable[..., Any]) -> str:
-    """Return the docstring of a function or class, empty when there is none."""
-    return inspect.getdoc(member) or ""
-
-
-def _member(module: ModuleType, path: str) -> Callable[..., Any]:
-    value: Any = module
-    for name in path.split("."):
-        value = getattr(value, name)
-    return value
+def docstring_of(member: Callable[..., Any]) -> str:
+    """Return the docstring of a function or class, without the shapes that `document` adds; empty for none."""
+    return (inspect.getdoc(member) or "").partition("\n\n**Shapes**")[0]

@@ -1,36 +1,55 @@
-"""What commands share.
+"""What the commands share.
 
-`arguments` reads arguments, `console` writes to the terminal, `errors` says in one line what went wrong,
-`attention_text` draws attention as text, `pictures` saves pictures.
+`arguments` parses arguments, `console` writes to the terminal, `errors` reports errors in one line, `suggestions`
+writes commands that the user can copy, `attention_text` draws attention as text, `pictures` saves pictures.
 """
 
-from npattn.cli.terminal.arguments import Parser, UsageError, close_to, number, path, whole
-from npattn.cli.terminal.attention_text import align_lines, alignment, draw_alignments
-from npattn.cli.terminal.console import WIDTH, Console, bar, duration, fields, left, percent, shortened, visible
-from npattn.cli.terminal.errors import complain, program, sentence
+from npattn.cli.terminal.arguments import (
+    Parser,
+    UsageError,
+    integer_from,
+    nonempty_path,
+    number_between,
+)
+from npattn.cli.terminal.attention_text import alignment, alignment_lines, draw_alignments
+from npattn.cli.terminal.console import (
+    WIDTH,
+    Console,
+    bar,
+    duration,
+    pad_right,
+    percent,
+    printable,
+    shortened,
+    two_columns,
+)
+from npattn.cli.terminal.errors import FAILURE, INTERRUPTED, error_message, print_error
 from npattn.cli.terminal.pictures import save_picture
+from npattn.cli.terminal.suggestions import command_line, program
 
 __all__ = [
+    "FAILURE",
+    "INTERRUPTED",
+    "WIDTH",
     "Console",
     "Parser",
     "UsageError",
-    "WIDTH",
-    "align_lines",
     "alignment",
+    "alignment_lines",
     "bar",
-    "close_to",
-    "complain",
+    "command_line",
     "draw_alignments",
     "duration",
-    "fields",
-    "left",
-    "number",
-    "path",
+    "error_message",
+    "integer_from",
+    "nonempty_path",
+    "number_between",
+    "pad_right",
     "percent",
+    "print_error",
+    "printable",
     "program",
     "save_picture",
-    "sentence",
     "shortened",
-    "visible",
-    "whole",
+    "two_columns",
 ]

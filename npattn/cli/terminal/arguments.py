@@ -1,16 +1,19 @@
-"""Reading arguments: errors of one line, and numbers that are in range when they arrive."""
+"""Parse arguments. An error is one line, and a number is within its range when a command receives it."""
 
 from __future__ import annotations
 
 import argparse
-import difflib
-from collections.abc import Callable, Iterable
+import contextlib
+import math
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
+
+T = TypeVar("T", int, float)
 
 
 class UsageError(Exception):
-    """The command line was not understood; `prog` is the command whose help explains it."""
+    """An error in the command line. `prog` is the command whose help explains it; None is the command that runs."""
 
     def __init__(self, message: str, prog: str | None = None) -> None:
         super().__init__(message)
@@ -18,7 +21,7 @@ class UsageError(Exception):
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse's, but one that raises a `UsageError` instead of printing its whole usage and leaving."""
+    """A parser that raises a `UsageError`. argparse's own prints the whole usage and ends the process."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         # Descriptions and examples keep their lines; an abbreviation might mean another option in a later release.
@@ -29,54 +32,35 @@ class Parser(argparse.ArgumentParser):
         raise UsageError(message, self.prog)
 
     def _print_message(self, message: str, file: Any = None) -> None:
-        """Write --help and --version. argparse's own lets a full disk pass for success."""
+        """Write --help and --version. argparse's own method ignores a full disk."""
         print(message, end="", file=file, flush=True)
 
 
-def path(text: str) -> Path:
-    """Read a path; an empty one, of a variable that is not set perhaps, would be the current folder."""
+def nonempty_path(text: str) -> Path:
+    """Parse a path. An empty text, as an unset shell variable gives, would mean the current folder; it is refused."""
     if not text or "\0" in text:
         raise argparse.ArgumentTypeError(f"expected a path, got {text!r}")
     return Path(text)
 
 
-def whole(least: int) -> Callable[[str], int]:
-    """Return the reader of a whole number of `least` or more."""
-
-    def read(text: str) -> int:
-        try:
-            value = int(text)
-        except ValueError:
-            value = least - 1
-        if value < least:
-            raise argparse.ArgumentTypeError(f"expected a whole number of {least} or more, got {text!r}")
-        return value
-
-    return read
+def integer_from(least: int) -> Callable[[str], int]:
+    """Return a function that parses a whole number of `least` or more."""
+    return _parser(int, lambda value: value >= least, f"a whole number of {least} or more")
 
 
-def number(low: float, below: float, *, without_low: bool = False) -> Callable[[str], float]:
-    """Return the reader of a number from `low` (or just above it) to just below `below`."""
-    wanted = f"{'above' if without_low else 'of at least'} {low:g}" + f" and below {below:g}" * (below < float("inf"))
-
-    def read(text: str) -> float:
-        try:
-            value = float(text)
-        except ValueError:
-            value = float("nan")
-        if not low <= value < below or (without_low and value == low):
-            raise argparse.ArgumentTypeError(f"expected a number {wanted}, got {text!r}")
-        return value
-
-    return read
+def number_between(low: float, high: float, *, without_low: bool = False) -> Callable[[str], float]:
+    """Return a function that parses a number from `low` to below `high`; `without_low` excludes `low` too."""
+    wanted = f"a number {'above' if without_low else 'of at least'} {low:g}"
+    wanted += f" and below {high:g}" * (high < math.inf)
+    return _parser(float, lambda value: low <= value < high and not (without_low and value == low), wanted)
 
 
-def close_to(name: str, known: Iterable[str], otherwise: str = "") -> str:
-    """Say which of the known names may have been meant; else what is to be said `otherwise`, or all of them.
+def _parser(convert: Callable[[str], T], is_valid: Callable[[T], bool], wanted: str) -> Callable[[str], T]:
+    def parse(text: str) -> T:
+        with contextlib.suppress(ValueError):
+            value = convert(text)
+            if is_valid(value):
+                return value
+        raise argparse.ArgumentTypeError(f"expected {wanted}, got {text!r}")
 
-    >>> close_to("layernorm", ["layer_norm", "softmax"]), close_to("?", ["v1", "v2"])
-    ('did you mean layer_norm?', 'known are v1, v2')
-    """
-    known = list(known)
-    near = difflib.get_close_matches(name, known, n=3)
-    return f"did you mean {' or '.join(near)}?" if near else otherwise or f"known are {', '.join(known)}"
+    return parse

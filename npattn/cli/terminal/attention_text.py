@@ -1,4 +1,4 @@
-"""What every target symbol looked at in the source: the decoder's cross-attention as text."""
+"""The decoder's cross-attention as text: the weights of every target symbol over the source symbols."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from npattn import plot
 from npattn._internal.checks import Array
-from npattn.cli.terminal.console import WIDTH, left, shortened, width
+from npattn.cli.terminal.console import WIDTH, pad_right, shortened, width
 from npattn.runs.prediction import attention_weights
 from npattn.tasks import Codec
 from npattn.tasks.codec import tokenize
@@ -16,18 +16,18 @@ from npattn.transformer import Transformer
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-#: Maps of different texts that stand side by side, at most.
-ABREAST = 3
+#: Maps of different texts in a row of the picture, at most.
+MAPS_IN_A_ROW = 3
 
-#: Shades for shares of a row's largest weight: below 1/10, below 3/10, …
+#: Shades of a weight, by its share of the largest weight in its row: below 1/10, below 3/10, …
 SHADES = " ░▒▓█"
 LIMITS = (0.1, 0.3, 0.55, 0.8)
 
 
 def alignment(model: Transformer, codec: Codec, source: str, target: str) -> Array:
-    """Return the weights (H, N_T, N_S) of the last layer's cross-attention, the row of each symbol of `target`.
+    """Return the weights (H, N_T, N_S) of the last layer's cross-attention, a row for each symbol of `target`.
 
-    Row i holds the weights with which symbol i was chosen, when the decoder had read the symbols before it.
+    Row i holds the weights of the decoder's step that chose symbol i, after it had read the symbols before i.
     """
     weights = attention_weights(model, codec, source, target)
     return weights[f"decoder.{model.config.n_decoder_layers - 1}.cross_attention"]
@@ -36,10 +36,10 @@ def alignment(model: Transformer, codec: Codec, source: str, target: str) -> Arr
 def draw_alignments(
     model: Transformer, codec: Codec, pairs: Sequence[tuple[str, str]], *, per_head: bool = False
 ) -> Axes:
-    """Draw the alignment of every pair (source, target): a row of maps for each, one for each head or their mean."""
+    """Draw the alignment of every pair (source, target) in one figure: the mean of the heads, or every head."""
     weights = [alignment(model, codec, *pair) for pair in pairs]
     rows = weights if per_head else [A.mean(0, keepdims=True) for A in weights]
-    columns = model.config.n_heads if per_head else min(len(pairs), ABREAST)
+    columns = model.config.n_heads if per_head else min(len(pairs), MAPS_IN_A_ROW)
     widest, tallest = max(A.shape[-1] for A in rows), max(A.shape[-2] for A in rows)
     size = max(3.0, 0.26 * widest + 0.9), max(2.4, 0.26 * tallest + 0.9)
     axes = plot.panels(sum(map(len, rows)), *size, columns=columns)
@@ -53,47 +53,47 @@ def draw_alignments(
     return axes[0]
 
 
-def align_lines(A: Array, codec: Codec, source: str, target: str, *, per_head: bool = False) -> list[str]:
-    """Draw weights (H, N_T, N_S): the source across, the target down, for their mean or for every head."""
+def alignment_lines(A: Array, codec: Codec, source: str, target: str, *, per_head: bool = False) -> list[str]:
+    """Return weights (H, N_T, N_S) as text: source across, target down, for the mean of the heads or for every head."""
     sources, targets = codec.tokenize(source), tokenize(target, codec.target_unit)
     if not per_head:
-        return ["", *draw(A.mean(0), sources, targets), ""]
-    blocks = [[f"  head {h + 1}", *draw(weights, sources, targets)] for h, weights in enumerate(A)]
-    return ["", *side_by_side(blocks)]
+        return ["", *shade_lines(A.mean(0), sources, targets), ""]
+    heads = [[f"  head {h}", *shade_lines(weights, sources, targets)] for h, weights in enumerate(A, 1)]
+    return ["", *side_by_side(heads)]
 
 
-def draw(A: Array, sources: Sequence[str], targets: Sequence[str], columns: int = WIDTH) -> list[str]:
-    """Draw weights (N_T, N_S) as shades, a row for each target symbol; a source that is too long goes on below.
+def shade_lines(A: Array, sources: Sequence[str], targets: Sequence[str], columns: int = WIDTH) -> list[str]:
+    """Return weights (N_T, N_S) as shades, a row for each target symbol; a long source continues below.
 
     >>> import numpy as np
-    >>> print("\\n".join(draw(np.array([[0.9, 0.1, 0.0], [0.0, 0.3, 0.7]]), "abc", "XY")))
+    >>> print("\\n".join(shade_lines(np.array([[0.9, 0.1, 0.0], [0.0, 0.3, 0.7]]), "abc", "XY")))
         abc
       X █░
       Y  ▒█
     """
     margin = max([width(symbol) for symbol in targets], default=0) + 3
-    gap = max(map(width, sources)) > 2                        # symbols of several letters stand apart
+    gap = max(map(width, sources)) > 2                        # a space separates symbols of several letters
     lines = []
     for part in _parts(sources, columns - margin, gap):
         lines.append(" " * margin + "".join(shortened(sources[n], columns - margin) + " " * gap for n in part))
         for symbol, row in zip(targets, A, strict=True):
             shades = "".join(_shade(row[n] / row.max()) * width(sources[n]) + " " * gap for n in part)
-            lines.append("  " + left(symbol, margin - 2) + shades[: columns - margin])
+            lines.append("  " + pad_right(symbol, margin - 2) + shades[: columns - margin])
     return [line.rstrip() for line in lines]
 
 
-def side_by_side(blocks: Sequence[list[str]], columns: int = WIDTH) -> list[str]:
-    """Set blocks of as many lines next to each other, as far as the width allows, and the others below.
+def side_by_side(texts: Sequence[list[str]], columns: int = WIDTH) -> list[str]:
+    """Set texts of equally many lines next to each other, as many as the width allows, and the others below.
 
     >>> side_by_side([["ab", "c"], ["d", "e"], ["f", "g"]], columns=7)
     ['ab  d', 'c   e', '', 'f', 'g', '']
     """
-    each = max(width(line) for block in blocks for line in block) + 2
-    abreast = max(1, (columns + 2) // each)
+    column = max(width(line) for text in texts for line in text) + 2
+    abreast = max(1, (columns + 2) // column)
     lines = []
-    for start in range(0, len(blocks), abreast):
-        rows = zip(*blocks[start : start + abreast], strict=True)
-        lines += ["".join(left(line, each) for line in row).rstrip() for row in rows] + [""]
+    for start in range(0, len(texts), abreast):
+        rows = zip(*texts[start : start + abreast], strict=True)
+        lines += ["".join(pad_right(line, column) for line in row).rstrip() for row in rows] + [""]
     return lines
 
 
@@ -102,7 +102,7 @@ def _shade(share: float) -> str:
 
 
 def _parts(sources: Sequence[str], columns: int, gap: bool) -> Iterator[list[int]]:
-    """Cut the source into as many parts as the width asks for."""
+    """Cut the source into parts that fit the width; yield the indices of each part."""
     part: list[int] = []
     used = 0
     for n, symbol in enumerate(sources):

@@ -1,4 +1,4 @@
-"""Plain text of 80 columns for people: styles where they are welcome, a live line where it can be overwritten."""
+"""Plain text of at most 80 columns: styles and a line that is overwritten, where the terminal can show them."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from typing import TextIO
 
 WIDTH = 80
 
-#: ANSI's codes for the few styles in use.
+#: ANSI's codes of the styles.
 STYLES = {"bold": "1", "dim": "2", "red": "31", "green": "32"}
 
 
 class Console:
     """Writes to standard output, or to `stream`.
 
-    Styles appear on a terminal alone, and not when the variable NO_COLOR is set (https://no-color.org) or TERM is dumb.
-    `live` shows a line that the next one overwrites; it is silent unless the stream is a terminal.
+    A terminal gets styles, unless the variable NO_COLOR is set (https://no-color.org) or TERM is dumb; a file or a pipe
+    gets none. `live` shows a line that the next line overwrites, on a terminal only.
     """
 
     def __init__(self, stream: TextIO | None = None) -> None:
@@ -32,7 +32,9 @@ class Console:
 
     def line(self, text: str = "") -> None:
         """Write a line."""
-        self._erase()
+        if self._live:
+            self.stream.write("\r" + " " * width(self._live) + "\r")
+            self._live = ""
         self.stream.write(text.rstrip() + "\n")
         self.stream.flush()
 
@@ -45,33 +47,28 @@ class Console:
         """Write a title with a rule below, an empty line before and after."""
         self.lines(("", self.style(text, "bold"), "─" * width(text), ""))
 
-    def paragraph(self, text: str, indent: str = "") -> None:
-        """Write a text, filled to the width."""
-        self.lines(textwrap.wrap(text, WIDTH, initial_indent=indent, subsequent_indent=indent))
+    def paragraph(self, text: str) -> None:
+        """Write a text, wrapped to the width."""
+        self.lines(textwrap.wrap(text, WIDTH))
 
     def live(self, text: str) -> None:
-        """Show a line until something else is written."""
+        """Show a line that the next one overwrites."""
         if self.is_terminal:
             columns = min(shutil.get_terminal_size((WIDTH, 24)).columns, WIDTH) - 1
             padding = " " * max(0, width(self._live) - width(text))
             self._live = text[:columns]
-            self.stream.write("\r" + self._live + padding)   # in one go, which does not flicker
+            self.stream.write("\r" + self._live + padding)    # a single write does not flicker
             self.stream.flush()
 
     def style(self, text: str, *names: str) -> str:
-        """Return the text in styles, where there are styles."""
+        """Return the text in these styles; unchanged where styles are not shown."""
         if not self.has_styles:
             return text
         return f"\033[{';'.join(STYLES[name] for name in names)}m{text}\033[0m"
 
-    def _erase(self) -> None:
-        if self._live:
-            self.stream.write("\r" + " " * width(self._live) + "\r")
-            self._live = ""
-
 
 def width(text: str) -> int:
-    """Count the columns that a text takes: East Asian wide characters take two, combining marks none.
+    """Count the columns of a text: East Asian wide characters have two, combining marks none.
 
     >>> width("7月"), width("é"), width("e\u0301")
     (3, 1, 1)
@@ -81,22 +78,22 @@ def width(text: str) -> int:
     )
 
 
-def visible(text: str) -> str:
-    """Write what cannot be printed as Python does, since a terminal may take it for an order.
+def printable(text: str) -> str:
+    """Escape unprintable characters as Python does; a terminal could take them for control codes.
 
-    >>> print(visible("attention \x1b[31m\x07"))
+    >>> print(printable("attention \x1b[31m\x07"))
     attention \\x1b[31m\\x07
     """
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
-def left(text: str, columns: int) -> str:
-    """Fill a text up with spaces on its right."""
+def pad_right(text: str, columns: int) -> str:
+    """Pad a text with spaces on its right."""
     return text + " " * (columns - width(text))
 
 
 def shortened(text: str, columns: int) -> str:
-    """Cut a text that is too wide, and show that it was cut.
+    """Cut a text that is too wide, and mark the cut.
 
     >>> shortened("attention", 6), shortened("七月二十八日", 6)
     ('atten…', '七月…')
@@ -138,15 +135,15 @@ def percent(share: float, decimals: int = 1) -> str:
     return f"{100 * share:.{decimals}f} %"
 
 
-def fields(pairs: Sequence[tuple[str, str]], indent: str = "  ") -> list[str]:
-    """Set names and their texts in two columns, the texts filled to the width.
+def two_columns(pairs: Sequence[tuple[str, str]], indent: str = "  ") -> list[str]:
+    """Set names and texts in two columns; long texts are wrapped in the second column.
 
-    >>> fields([("data", "40,000 pairs"), ("model", "203,000 parameters")])
+    >>> two_columns([("data", "40,000 pairs"), ("model", "203,000 parameters")])
     ['  data   40,000 pairs', '  model  203,000 parameters']
     """
     columns = max(width(name) for name, _ in pairs) + 2
     lines = []
     for name, text in pairs:
-        first = indent + left(name, columns)
+        first = indent + pad_right(name, columns)
         lines += textwrap.wrap(text, WIDTH, initial_indent=first, subsequent_indent=" " * width(first))
     return lines

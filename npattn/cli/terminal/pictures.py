@@ -1,4 +1,4 @@
-"""Write pictures from the command line: a warning of `npattn.plot` becomes a line on standard error."""
+"""Write pictures from the command line. A warning of `npattn.plot` becomes a line on standard error."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def save_picture(ax: Axes, path: Path) -> None:
-    """Write the figure of `ax` as `npattn.plot.save` does, and print its warnings, a line each."""
+    """Write the figure of `ax` with `npattn.plot.save`, and print each of its warnings once, in a line."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
         plot.save(ax, path)

@@ -1,1 +1,1 @@
-"""`npattn` alone: `command` is the tour, `versions` shows the seven versions on the sentence of `example`."""
+"""`npattn` without a command: `command` is the tour, `versions` shows the seven versions, `example` the sentence."""

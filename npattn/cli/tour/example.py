@@ -1,8 +1,8 @@
-"""One sentence for all seven versions: small enough to follow, with weights that mean something.
+"""One sentence for all seven versions: small enough to follow, with weights that have a meaning.
 
-Every word is a vector of four hand-made features, and two questions are asked of the sentence. What would be learnt is
-set by hand, so that the weights can be judged by eye: "where?" should find the sea wall, a verb its subject, a
-preposition its place. Only what no weight depends on (W_V and W_O), and the network of version 1, is drawn at random.
+Every word is a vector of four features that are set by hand. Queries and keys are set by hand too, in place of learnt
+ones, so that the weights can be judged by eye: "where?" should find the sea wall, a verb its subject, a preposition its
+place. Random are W_V and W_O, on which no weight depends, and the network of version 1.
 """
 
 from __future__ import annotations
@@ -26,14 +26,15 @@ X = np.array([
     [0.1, 0.0, 0.9, 0.1],
 ])  # fmt: skip
 
+#: Two queries, in the same features.
 WHO, WHERE = np.array([8.0, 0.0, 0.0, 0.0]), np.array([0.0, 0.0, 8.0, 0.0])
 
-#: What each feature asks for: a person for an action, an action of a person, a place for a relation, and so on.
-ASKS = 8 * np.eye(4)[[1, 0, 3, 2]]
+#: W_Q for words: person ↔ action, place ↔ relation. The query of a verb, for instance, is like the key of a person.
+W_WORDS = 8 * np.eye(4)[[1, 0, 3, 2]]
 
 
 class Example(NamedTuple):
-    """The arguments of a version's forward, and how to name the rows of its weights (per head, if it has heads)."""
+    """The arguments of a version's forward, and the names of the queries: the rows of its weights, of each head."""
 
     version: Version
     arrays: dict[str, Array]
@@ -46,16 +47,16 @@ def examples() -> list[Example]:
     rng = np.random.default_rng(28)
     W_Q, W_X, w = rng.normal(size=(4, 3)) / 2, rng.normal(size=(4, 3)), rng.normal(size=3)
     W_V, W_O = rng.normal(size=(4, 4)), rng.normal(size=(4, 4))
-    questions = np.stack([WHO, WHERE])
-    keys = np.eye(4)[:, [0, 2]]                               # person and place: all that the questions ask for
+    Q = np.stack([WHO, WHERE])
+    keys = np.eye(4)[:, [0, 2]]                               # the features that the queries use: person and place
     one, both = ("where?",), ("who?", "where?")
     arguments: list[tuple[dict[str, Array], dict[str, Any], tuple[str, ...]]] = [
         ({"q": WHERE, "X": X, "W_Q": W_Q, "W_X": W_X, "w": w}, {}, one),
         ({"q": WHERE, "X": X}, {}, one),
         ({"q": WHERE, "X": X}, {}, one),
-        ({"Q": questions, "X": X}, {}, both),
-        ({"Q": questions @ keys, "X": X, "W_K": keys, "W_V": W_V[:, :3]}, {}, both),
-        ({"X": X, "W_Q": ASKS, "W_K": np.eye(4), "W_V": W_V[:, :3]}, {}, WORDS),
-        ({"X_Q": X, "X": X, "W_Q": ASKS, "W_K": np.eye(4), "W_V": W_V, "W_O": W_O}, {"n_heads": 2}, WORDS),
+        ({"Q": Q, "X": X}, {}, both),
+        ({"Q": Q @ keys, "X": X, "W_K": keys, "W_V": W_V[:, :3]}, {}, both),
+        ({"X": X, "W_Q": W_WORDS, "W_K": np.eye(4), "W_V": W_V[:, :3]}, {}, WORDS),
+        ({"X_Q": X, "X": X, "W_Q": W_WORDS, "W_K": np.eye(4), "W_V": W_V, "W_O": W_O}, {"n_heads": 2}, WORDS),
     ]
     return [Example(version, *each) for version, each in zip(VERSIONS, arguments, strict=True)]

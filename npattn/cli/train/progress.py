@@ -1,4 +1,4 @@
-"""How a training run goes: a table that grows by a row now and then, and on a terminal a live line below it."""
+"""The progress of a training run: a table with a new row now and then, and a live line below it on a terminal."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from collections.abc import Sequence
 from npattn.cli.terminal import Console, bar, duration, percent
 from npattn.runs.run import Progress
 
-#: Loss and speed are means over this many steps: few enough to be news, many enough to be calm.
+#: Steps over which loss and speed are averaged: few enough to show changes, many enough to smooth noise.
 WINDOW = 100
 
-#: The live line changes no more often than this, in seconds.
+#: Seconds between two changes of the live line, at least.
 PAUSE = 0.1
 
 
 class ProgressTable:
-    """Shows every `Progress` it is given: a row at each validation and at each tenth of the run.
+    """Shows every `Progress`: a row for each validation and each tenth of the run, a live line for other steps.
 
-    `first` is the step that the run goes on from, `seconds` its time so far.
+    A resumed run starts at step `first`, after `seconds` of training.
     """
 
     def __init__(self, console: Console, score_names: Sequence[str], *, first: int = 0, seconds: float = 0.0) -> None:
@@ -27,45 +27,36 @@ class ProgressTable:
         self.columns = {name: max(len(name), 7) + 2 for name in score_names}
         self.first, self.first_seconds = first, seconds
         self._recent: deque[Progress] = deque(maxlen=WINDOW)
-        self._before = seconds  # when the oldest step of the window began
+        self._window_start = seconds                          # when the oldest step of the window began
         self._shown = 0.0
 
     def heading(self) -> None:
-        """Write the names of the columns."""
+        """Write the names of the columns, and what they mean."""
+        self.console.line(f"  loss, tokens/s: mean of {WINDOW} steps; left: time left; *: best model so far")
         names = "".join(name.rjust(columns) for name, columns in self.columns.items())
         head = f"{'step':>8}{'loss':>8}{'rate':>9}{'tokens/s':>10}{'left':>8}{names}"
         self.console.line(self.console.style(head, "bold"))
 
     def show(self, progress: Progress) -> None:
-        """Take note of a step, and write what it is time to write."""
+        """Show a step."""
         if len(self._recent) == WINDOW:
-            self._before = self._recent[0].seconds
+            self._window_start = self._recent[0].seconds
         self._recent.append(progress)
-        tenth = 10 * progress.step // progress.steps > 10 * (progress.step - 1) // progress.steps
-        if progress.scores is not None or tenth:
-            self.console.line(self._row(progress))
+        step, steps, scores = progress.step, progress.steps, progress.scores
+        if scores is not None:
+            values = "".join(percent(scores[name]).rjust(columns) for name, columns in self.columns.items())
+            best = " " + self.console.style("*", "green") if progress.is_best else ""
+            self.console.line(self._numbers() + values + best)
+        elif 10 * step // steps > 10 * (step - 1) // steps:
+            self.console.line(self._numbers())
         elif time.monotonic() - self._shown > PAUSE:
             self._shown = time.monotonic()
-            self.console.live(self._live(progress))
+            self.console.live(f"{self._numbers()}  {bar(step / steps, 20)} {100 * step // steps} %")
 
-    def _row(self, p: Progress) -> str:
-        row = f"{p.step:>8,}{self._loss():>8.3f}{p.rate:>9.1e}{self._speed():>10,.0f}{duration(self._left(p)):>8}"
-        if p.scores is None:
-            return row
-        row += "".join(percent(p.scores[name]).rjust(columns) for name, columns in self.columns.items())
-        return row + " " + self.console.style("*", "green") if p.is_best else row
-
-    def _live(self, p: Progress) -> str:
-        return (
-            f"{p.step:>8,}{self._loss():>8.3f}{p.rate:>9.1e}{self._speed():>10,.0f}{duration(self._left(p)):>8}"
-            f"  {bar(p.step / p.steps, 20)} {100 * p.step // p.steps} %"
-        )
-
-    def _loss(self) -> float:
-        return sum(p.loss for p in self._recent) / len(self._recent)
-
-    def _speed(self) -> float:
-        return sum(p.tokens for p in self._recent) / max(self._recent[-1].seconds - self._before, 1e-9)
-
-    def _left(self, p: Progress) -> float:
-        return (p.steps - p.step) * (p.seconds - self.first_seconds) / (p.step - self.first)
+    def _numbers(self) -> str:
+        """Return the columns before the scores, for the last step."""
+        p = self._recent[-1]
+        loss = sum(each.loss for each in self._recent) / len(self._recent)
+        speed = sum(each.tokens for each in self._recent) / max(p.seconds - self._window_start, 1e-9)
+        left = (p.steps - p.step) * (p.seconds - self.first_seconds) / (p.step - self.first)
+        return f"{p.step:>8,}{loss:>8.3f}{p.rate:>9.1e}{speed:>10,.0f}{duration(left):>8}"

@@ -1,67 +1,62 @@
-"""The ranks of `mpiexec -n 4 python -m npattn … --mpi`: the first alone speaks, and they end together."""
+"""The processes (ranks) of `mpiexec -n 4 python -m npattn … --mpi`: only rank 0 prints, and all end together."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, NoReturn
 
 import numpy as np
 
-from npattn.cli.terminal import Console, UsageError, complain, sentence
+from npattn.cli.terminal import FAILURE, INTERRUPTED, Console, UsageError, error_message, print_error
 from npattn.training.ranks import world
 
-#: Seconds that a rank which failed waits to hear whether the others did so too; then it ends them all.
-PATIENCE = 3.0
+#: Seconds that a failed rank waits for the outcome of the others. After that it ends the job.
+OUTCOME_TIMEOUT = 3.0
 
-#: Seconds that mpiexec has to pass the last line on; Open MPI's drops what is on its way when a job is aborted.
-PASSING_ON = 0.5
-
-#: Where MPICH (and what comes of it) and Open MPI say how many processes they started, and which this one is.
-SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE")
-NUMBERS = ("PMI_RANK", "OMPI_COMM_WORLD_RANK")
-
-FAILURE, INTERRUPTED = 1, 130
+#: Seconds that mpiexec gets to forward the last line; Open MPI's loses output that is under way when a job is aborted.
+FORWARDING_TIME = 0.5
 
 
 @contextlib.contextmanager
-def joined(console: Console, *, debug: bool = False) -> Iterator[tuple[Any, Console]]:
-    """Give the block MPI's communicator, and the console to rank 0 alone.
+def all_ranks(console: Console, *, debug: bool = False) -> Iterator[tuple[Any, Console]]:
+    """Give the block MPI's communicator and a console, which is silent except on rank 0.
 
-    What fails on every rank alike is raised on the first of them, which tells of it. What fails on a single rank is
-    told by this one, which then ends the job: the others wait for it, and would do so for ever.
+    The ranks exchange their outcomes at the end. When all outcomes arrive, the lowest failed rank raises its error, and
+    the other failed ranks exit without a message. When an outcome does not arrive in time, that rank still waits for
+    the failed one, and would wait for ever: the failed rank prints its error and ends the job.
     """
     comm = _world()
-    farewell = comm.Dup()                                     # where no other message can be in between
-    with open(os.devnull, "w", encoding="utf-8") as nowhere:
+    outcomes = comm.Dup()                                     # carries the outcomes and no other message
+    with open(os.devnull, "w", encoding="utf-8") as null:
         try:
-            yield comm, console if comm.Get_rank() == 0 else Console(nowhere)
+            yield comm, console if comm.Get_rank() == 0 else Console(null)
         except BaseException as error:
-            failed = _ended(farewell, True, PATIENCE)
+            failed = _exchange(outcomes, True, OUTCOME_TIMEOUT)
             if failed is None:
-                _end_all(comm, error, debug)
+                _end_job(comm, error, debug)
             if failed.index(True) == comm.Get_rank():
                 raise
             raise SystemExit(INTERRUPTED if isinstance(error, KeyboardInterrupt) else FAILURE) from error
-        _ended(farewell, False)
+        _exchange(outcomes, False)
 
 
 def _world() -> Any:
     try:
         return world()
     except ImportError:
-        if started_first():
+        if is_first_process():
             raise
         raise SystemExit(FAILURE) from None
 
 
-def _ended(comm: Any, failed: bool, patience: float = float("inf")) -> list[bool] | None:
-    """Tell how this rank ended, and return who failed; None when some rank has not ended within the time."""
+def _exchange(comm: Any, failed: bool, timeout: float = float("inf")) -> list[bool] | None:
+    """Send whether this rank failed, and return whether each rank failed; None after `timeout` seconds."""
     everywhere = np.zeros(comm.Get_size(), bool)
     request = comm.Iallgather(np.array([failed]), everywhere)
-    deadline = time.monotonic() + patience
+    deadline = time.monotonic() + timeout
     while not request.Test():
         if time.monotonic() > deadline:
             return None
@@ -69,25 +64,21 @@ def _ended(comm: Any, failed: bool, patience: float = float("inf")) -> list[bool
     return everywhere.tolist()
 
 
-def _end_all(comm: Any, error: BaseException, debug: bool) -> NoReturn:
-    """Tell what happened on this rank, and end all processes of the job."""
-    complain(f"rank {comm.Get_rank()} of {comm.Get_size()}: {sentence(error)}", FAILURE, debug)
-    time.sleep(PASSING_ON)
+def _end_job(comm: Any, error: BaseException, debug: bool) -> NoReturn:
+    """Print the error of this rank, and end all processes of the job."""
+    print_error(f"rank {comm.Get_rank()} of {comm.Get_size()}: {error_message(error)}", FAILURE, debug)
+    time.sleep(FORWARDING_TIME)
     comm.Abort(FAILURE)
-    os._exit(FAILURE)                                         # MPICH may come back from Abort before the end comes
+    os._exit(FAILURE)                                         # MPICH's Abort may return before the process ends
 
 
-def require_alone(prog: str | None = None) -> None:
-    """Raise a UsageError in one of several processes that mpiexec has started without --mpi: all would do the same."""
-    size = _told(SIZES, "1")
+def require_alone() -> None:
+    """Raise UsageError when mpiexec started several processes without --mpi: each would train the same run."""
+    size = os.environ.get("PMI_SIZE") or os.environ.get("OMPI_COMM_WORLD_SIZE", "1")   # of MPICH, of Open MPI
     if size != "1":
-        raise UsageError(f"mpiexec started {size} of these processes: add --mpi for one training on all of them", prog)
+        raise UsageError(f"mpiexec started {size} of these processes: add --mpi for one training on all of them")
 
 
-def started_first() -> bool:
-    """Whether this is the process that tells what goes wrong in all of them before they can agree on that."""
-    return _told(NUMBERS, "0") == "0"
-
-
-def _told(names: Sequence[str], otherwise: str) -> str:
-    return next((os.environ[name] for name in names if name in os.environ), otherwise)
+def is_first_process() -> bool:
+    """Whether this process prints the errors that all processes have before they can exchange outcomes."""
+    return (os.environ.get("PMI_RANK") or os.environ.get("OMPI_COMM_WORLD_RANK", "0")) == "0"

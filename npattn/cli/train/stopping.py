@@ -1,4 +1,4 @@
-"""Stop a long piece of work between two steps, not within one, when the user or the system asks for it."""
+"""Stop a long computation between two steps, not within one, after a signal of the user or the system."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import threading
 from collections.abc import Iterator
 from types import FrameType
 
-#: Ctrl-C, the polite end, and the terminal that is closed (which Windows does not have).
+#: Ctrl-C, a request to terminate, and a closed terminal (which Windows does not have).
 SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
-NOTE = b"\nstopping after this step; press Ctrl-C once more to stop at once\n"
+MESSAGE = b"\nstopping after this step; press Ctrl-C again to stop at once\n"
 
 
 class Interrupted(KeyboardInterrupt):
-    """A second signal has stopped what the first had asked to stop."""
+    """A second signal: the computation ends within a step. `status` is the exit status for it."""
 
     def __init__(self, message: str, status: int) -> None:
         super().__init__(message)
@@ -24,48 +24,45 @@ class Interrupted(KeyboardInterrupt):
 
 
 class Stop:
-    """Whether to stop: `signal` is the number of the signal that asked for it, or None.
+    """Whether and why to stop: `signal` is the number of the first signal, `output_error` an error of the output.
 
-    Or nobody reads any more: `lost` is the error of the output. `note` tells the user that a signal has been heard.
+    Both are None at first. With `message`, the first signal prints a message to standard error.
     """
 
-    def __init__(self, *, note: bool = True) -> None:
+    def __init__(self, *, message: bool = True) -> None:
         self.signal: int | None = None
-        self.lost: OSError | None = None
-        self._note = NOTE if note else b""
+        self.output_error: OSError | None = None
+        self._message = MESSAGE if message else b""
 
     def requested(self) -> bool:
         """Whether there is a reason to stop."""
-        return self.signal is not None or self.lost is not None
+        return self.signal is not None or self.output_error is not None
 
-    def ask(self, number: int, frame: FrameType | None) -> None:
-        """Handle a signal: the first is a wish, the second an order."""
+    def handle(self, number: int, frame: FrameType | None) -> None:
+        """Handle a signal: the first is stored, the second raises KeyboardInterrupt."""
         if self.signal is not None:
             raise KeyboardInterrupt
         self.signal = number
-        with contextlib.suppress(OSError):                    # the terminal may be gone
-            os.write(2, self._note)                           # print may be in the middle of a line of its own
+        with contextlib.suppress(OSError):                    # the terminal may be closed
+            os.write(2, self._message)                        # print is not safe here: a signal may interrupt a print
 
     @property
     def exit_status(self) -> int:
-        """What a shell expects of a program that a signal ended."""
+        """The exit status that shells expect after a signal."""
         return 128 + (self.signal or signal.SIGINT)
 
 
 @contextlib.contextmanager
-def stop_on_signals(*, note: bool = True) -> Iterator[Stop]:
-    """Inside the block, Ctrl-C, SIGTERM and SIGHUP are noted in the `Stop` instead of ending the program.
+def stop_on_signals(*, message: bool = True) -> Iterator[Stop]:
+    """Inside the block, Ctrl-C, SIGTERM and SIGHUP are stored in the `Stop` and do not end the program.
 
-    Python allows this in the main thread only; elsewhere nothing is changed.
+    Python allows this in the main thread only; in other threads the block changes nothing.
     """
-    stop = Stop(note=note)
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
+    stop = Stop(message=message)
     before = {}
-    for number in SIGNALS:
-        if signal.getsignal(number) is not signal.SIG_IGN:    # as of a shell's background job: leave it so
-            before[number] = signal.signal(number, stop.ask)
+    for number in SIGNALS if threading.current_thread() is threading.main_thread() else ():
+        if signal.getsignal(number) is not signal.SIG_IGN:    # a shell's background job ignores Ctrl-C, also here
+            before[number] = signal.signal(number, stop.handle)
     try:
         yield stop
     finally:

@@ -1,20 +1,20 @@
-"""The scores of a finished run on the items that neither training nor validation has seen."""
+"""The scores of a finished run on the test items, which are used neither in training nor in validation."""
 
 from __future__ import annotations
 
 import time
 
-from npattn.cli.terminal import Console, duration, left, percent
+from npattn.cli.terminal import Console, duration, pad_right, percent
 from npattn.runs.load import load_run
 from npattn.runs.run import Run
 
-TITLE = 36  # columns
+TITLE_WIDTH = 36
 
 
 def test_scores(run: Run, beam: int, console: Console) -> None:
-    """Print the scores of a run's best model: by greedy search and, for `beam` above 1, by beam search.
+    """Print the scores of a run's best model with greedy search, and with beam search when `beam` is above 1.
 
-    The subsets of the test items that the task names are scored besides the whole. Few pairs leave nothing to test on.
+    The scores of all test items come first, then those of the task's subsets. A small task may have no test items.
     """
     task = run.task
     if not task.test:
@@ -23,8 +23,8 @@ def test_scores(run: Run, beam: int, console: Console) -> None:
     sources = [item.source for item in task.test]
     columns = {name: max(len(name), 8) + 2 for name in task.score_names}
     names = "".join(name.rjust(width) for name, width in columns.items())
-    console.line()
-    console.line(console.style(left("The best model on the test items", TITLE) + names + "   time", "bold"))
+    title = pad_right("The best model on the test items", TITLE_WIDTH)
+    console.lines(("", console.style(title + names + "   time", "bold")))
     for search, k in [("greedy", 1)] + [(f"beam {beam}", beam)] * (beam > 1):
         began = time.perf_counter()
         console.live(f"  reading {len(sources):,} test items …")
@@ -33,4 +33,5 @@ def test_scores(run: Run, beam: int, console: Console) -> None:
         for name, rows in {"all": range(len(sources)), **task.subsets}.items():
             scores = task.score([predictions[i] for i in rows], [task.test[i] for i in rows])
             values = "".join(percent(scores[each], 2).rjust(width) for each, width in columns.items())
-            console.line(left(f"  {search}, {name} {len(rows):,}", TITLE) + values + passed * (name == "all"))
+            title = pad_right(f"  {search}, {name} {len(rows):,}", TITLE_WIDTH)
+            console.line(title + values + passed * (name == "all"))

@@ -1,4 +1,4 @@
-"""Trained models that come with the package: ``npattn predict g2p knight`` answers without any training.
+"""Trained models that come with the package: ``npattn predict g2p knight`` works without any training.
 
 ======  ==============================================  ==========  ============================================
 name    what it does                                    parameters  trained by
@@ -7,7 +7,7 @@ g2p     English spelling to phonemes, without stress    1,398,528   ``npattn tra
                                                                     --steps 16000 --rate 2e-3 --warmup 800``
 ======  ==============================================  ==========  ============================================
 
-A folder holds what is left of a run for those who only use it: its ``run.json`` and ``log.tsv``, and ``weights.npz``,
-the parameters in half precision, which `npattn.runs.shipped.pack` made of its ``best.npz``. The model computes in float32.
-``LICENSE.cmudict`` is that of the CMU Pronouncing Dictionary, which the g2p model was trained on.
+The folder of a model holds ``run.json`` and ``log.tsv`` of its run, and ``weights.npz``: the parameters of its
+``best.npz`` in half precision, written by `npattn.runs.shipped.pack`. The model computes in float32.
+``LICENSE.cmudict`` is the licence of the CMU Pronouncing Dictionary, the training data of the g2p model.
 """

@@ -1,7 +1,7 @@
-"""Make a shipped model of a run: ``python -m npattn.runs.shipped.pack RUN FOLDER``.
+"""Turn a run into a shipped model: ``python -m npattn.runs.shipped.pack RUN FOLDER``.
 
-The parameters are rounded to half precision, 11 significant bits. That halves the file, and moves a weight of size w
-by no more than 2⁻¹¹ |w|.
+The parameters are rounded to half precision, 11 significant bits. This halves the file and changes a weight w by at
+most 2⁻¹¹ |w|.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ from npattn.runs.load import WEIGHTS, load_run
 
 
 def pack(run: Path, folder: Path) -> None:
-    """Write `run.json`, `log.tsv` and the best model of a run, in half precision, into a folder.
+    """Write `run.json`, `log.tsv` and the best model of `run`, in half precision, into `folder`.
 
-    Raises what `npattn.runs.load_run` raises, and ValueError when a parameter is too large for half precision.
+    Raises FileNotFoundError or CheckpointError, as `npattn.runs.load_run` does, and ValueError when a parameter is too
+    large for half precision.
     """
     model, _, _ = load_run(run)
     limit = float(np.finfo(np.float16).max)
