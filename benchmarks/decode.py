@@ -1,11 +1,11 @@
-"""Decoding: words per second of greedy and beam search, and what a token costs as the target grows.
+"""Decoding: the words per second of greedy and beam search, and the time of a token as the target grows.
 
     python benchmarks/decode.py [--searches greedy,beam] [--lengths 16,32,…] [--torch-python PATH] [--json FILE]
 
-995 made-up words with the lengths of English ones (words.py) are turned into as many symbols as they have phonemes, by
-a model of width 128 with 3 + 3 layers, in batches of 128. npattn decodes with its key/value caches, PyTorch's
-nn.Transformer by prefix, the whole target so far at every step, as its interface has it (torch_search.py). The third
-peer is the matrix products of decoding with caches, and nothing else.
+The sources are 995 made-up words with the lengths of English words (words.py). A model of width 128 with 3 + 3 layers
+turns each into as many symbols as an English word of its length has phonemes, in batches of 128. npattn decodes with
+its key/value caches. PyTorch's nn.Transformer has no caches: its decoder gets the whole target so far at every step
+(torch_search.py). The third peer runs only the matrix products of decoding with caches.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from _common import drawing, harness, tables
-from _common.harness import Benchmark, Job, Result, Runner, integers, some_of, timed
+from _common.harness import Job, Result, Runner, integers, some_of, timed
 from _common.sizes import Product, Size, decoding_products, operations
 
 BEAM = 4
 SEARCHES = ["greedy", "beam"]
-ROWS = 32                                                     # of the batch whose targets grow
-WORDS = Size(64, 128, 4, 512, 3, 128, 16)                     # batch and length are those of the words
+ROWS = 32                                                     # in the batch for targets of growing length
+WORDS = Size(64, 128, 4, 512, 3, 128, 16)                     # the words set the batch and the length
 
 
 def npattn_worker(job: Job) -> Result:
@@ -60,7 +60,7 @@ def torch_worker(job: Job) -> Result:
 
 
 def products_worker(job: Job) -> Result:
-    """Run the matrix products of decoding with caches and nothing else."""
+    """Run only the matrix products of decoding with caches."""
     from _common import products
 
     copies, shapes = 1 if job["search"] == "greedy" else BEAM, [(*src.shape, steps) for src, steps in batches(job)]
@@ -74,7 +74,7 @@ def products_worker(job: Job) -> Result:
 
 
 def batches(job: Job) -> list[Any]:
-    """The batches of words, or the one batch whose targets have as many tokens as the job says."""
+    """The batches of words; or, when the job has `steps`, one batch with targets of so many tokens."""
     import words
 
     if "steps" in job:
@@ -83,12 +83,12 @@ def batches(job: Job) -> list[Any]:
 
 
 def decoded(search: Any, batches: list[Any], job: Job) -> Result:
-    ids: list[list[list[int]]] = []
+    ids: list[list[int]] = []
 
     def call() -> None:
-        ids[:] = [search(src, steps) for src, steps in batches]
+        ids[:] = [row for src, steps in batches for row in search(src, steps)]
 
-    return {**timed(call, job), "ids": [row for rows in ids for row in rows]}
+    return {**timed(call, job), "ids": ids}
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -97,27 +97,22 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def measure(options: argparse.Namespace, runner: Runner) -> Result:
-    """Let all take turns, on the words with each search and on targets of each length with greedy search."""
+    """Run all peers alternately: each search on the words, greedy search on targets of each length."""
     lengths = [4, 8] if options.quick else options.lengths
     job: Job = {"warm_up": 1, "repeats": 3, "batches": 1 if options.quick else None}
-    searches = {search: {**job, "search": search} for search in options.searches}
     data: Result = {"words": {}, "lengths": {}}
-    for search, each in searches.items():
+    for search in options.searches:
         harness.log(f"words, {search}")
-        data["words"][search] = compared(take_turns(runner, each, options.rounds))
+        data["words"][search] = compare(runner, {**job, "search": search}, options.rounds)
     for steps in lengths:
         harness.log(f"targets of {steps}")
-        each = {**job, "search": "greedy", "steps": steps}
-        data["lengths"][str(steps)] = compared(take_turns(runner, each, options.rounds))
+        data["lengths"][str(steps)] = compare(runner, {**job, "search": "greedy", "steps": steps}, options.rounds)
     return data
 
 
-def take_turns(runner: Runner, job: Job, rounds: int) -> dict[str, list[Result]]:
-    return runner.take_turns({"npattn": job, "torch": job, "products": job}, rounds)
-
-
-def compared(peers: dict[str, list[Result]]) -> Result:
-    """Put the number of words, and the share of them that both libraries decode alike, in place of the ids."""
+def compare(runner: Runner, job: Job, rounds: int) -> Result:
+    """Run the peers. The number of words, and the share that both libraries decode alike, replace the ids."""
+    peers = runner.alternate({"npattn": job, "torch": job, "products": job}, rounds)
     ids = {peer: [result.pop("ids") for result in results] for peer, results in peers.items() if peer != "products"}
     ours = ids["npattn"][0]
     found: Result = {"peers": peers, "count": len(ours)}
@@ -127,7 +122,7 @@ def compared(peers: dict[str, list[Result]]) -> Result:
 
 
 def report(data: Result) -> str:
-    """Words a second, then milliseconds a token as targets grow."""
+    """Words a second, then milliseconds a token for targets of growing length."""
     return "\n\n".join([words_a_second(data["words"]), growth(data["lengths"])])
 
 
@@ -149,7 +144,7 @@ def words_a_second(found: Result) -> str:
 
 
 def growth(found: Result) -> str:
-    """What a token of all rows costs on average, and the exponent with which it grows."""
+    """The mean time of a token of all rows, and the exponent with which it grows."""
     peers = [peer for peer in ("npattn", "torch") if all(peer in each["peers"] for each in found.values())]
     costs = {peer: [tables.median(found[steps]["peers"][peer]) / int(steps) for steps in found] for peer in peers}
     rows = [[steps, *(tables.milliseconds(costs[peer][i]) for peer in peers)] for i, steps in enumerate(found)]
@@ -160,7 +155,7 @@ def growth(found: Result) -> str:
 
 
 def draw(data: Result, path: Path) -> None:
-    """What a token costs, against the length of the target."""
+    """The time of a token against the length of the target."""
     found = data["lengths"]
     lines = {
         peer: [1000 * tables.median(each["peers"][peer]) / int(steps) for steps, each in found.items()]
@@ -170,15 +165,5 @@ def draw(data: Result, path: Path) -> None:
     drawing.lines([[drawing.Lines(title, [int(steps) for steps in found], lines, "tokens", "ms a token")]], path)
 
 
-BENCHMARK = Benchmark(
-    script=__file__,
-    description=__doc__ or "",
-    workers={"npattn": npattn_worker, "torch": torch_worker, "products": products_worker},
-    add_options=add_options,
-    measure=measure,
-    report=report,
-    draw=draw,
-)
-
 if __name__ == "__main__":
-    raise SystemExit(harness.main(BENCHMARK))
+    raise SystemExit(harness.main(__name__))

@@ -1,19 +1,21 @@
-"""Data-parallel training on MPI: a step on one rank and on two, and what to expect of many.
+"""Data-parallel training on MPI: a step measured on one rank and on two, and predicted for many.
 
     python benchmarks/distributed.py [--sizes small,base] [--ranks 1,2] [--json FILE]
 
-Weak scaling: each rank has the batch of train_step.py's size and one BLAS thread, so the global batch grows with the
-ranks. The one sum of the gradients, S bytes, is timed within the step, where it includes the wait for the other ranks,
-and alone, after a barrier. Without mpi4py and an mpiexec (the extra `bench`) there is one rank, without MPI.
+Weak scaling: each rank has one BLAS thread and the batch of train_step.py's size, so the global batch grows with the
+number of ranks. A step sums the gradients of all ranks once, S bytes. This sum is timed twice: within the step, where
+it includes the wait for the other ranks, and alone, after a barrier. Without mpi4py and an mpiexec (the extra `bench`)
+there is one rank, without MPI.
 
-What p ranks take is predicted from the time C of a step on one rank, in which nothing is sent, and a network of
-bandwidth β (bytes a second, each way) and latency α (seconds a message), one rank to a link:
+The step on p ranks is predicted from the time C of a step on one rank, which sends nothing, and from a network of
+bandwidth β (bytes a second, each way) and latency α (seconds a message), with one rank to a link:
 
     A(p) = 2 (p − 1)/p · S/β + 2 (p − 1) α          the sum, by a ring: reduce-scatter, then allgather
-    E(p) = C / (C + A(p))                           efficiency, 1 being p times the tokens a second of one rank
+    E(p) = C / (C + A(p))                           efficiency; 1 means p times the tokens a second of one rank
 
-Nothing overlaps in the step, and so nothing does in the formula; the additions, small beside S/β, are left out. On many
-ranks the ring is the slowest of the usual algorithms: halving and doubling takes 2 log₂p α in place of 2 (p − 1) α.
+The sum starts when all gradients are computed, so the two times are added. The formula leaves out the additions, which
+are small beside S/β. On many ranks the ring is the slowest of the usual algorithms: halving and doubling takes
+2 log₂p α in place of 2 (p − 1) α.
 
 **Source**  Patarasuk, Yuan, "Bandwidth optimal all-reduce algorithms for clusters of workstations", J. Parallel
 Distrib. Comput. 69 (2009); Thakur, Rabenseifner, Gropp, "Optimization of collective communication operations in MPICH",
@@ -36,19 +38,19 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from _common import drawing, harness, machine, tables
-from _common.harness import Benchmark, Job, Result, Runner, integers, some_of, timed
+from _common.harness import Job, Result, Runner, integers, some_of, timed
 from _common.sizes import SIZES, TOY, Size
 
 STEPS = {"tiny": 40, "small": 12, "medium": 8, "base": 5}
 WARM_UP = 2
 
-#: The ranks that are predicted, and those that the plot shows.
+#: The numbers of ranks in the tables of predictions and in the plot.
 PREDICTED = [8, 64, 512]
 PLOTTED = [2**i for i in range(1, 10)]
 
 
 class Network(NamedTuple):
-    """What one rank can send while it receives as much, and what a message takes to arrive."""
+    """The bandwidth of one rank, which sends and receives at once, and the time that a message takes to arrive."""
 
     bandwidth: float              # bytes a second
     latency: float                # seconds
@@ -62,17 +64,17 @@ NETWORKS = {
 
 
 def sum_seconds(ranks: int, size: float, network: Network) -> float:
-    """A(p): the time of summing up `size` bytes over so many ranks by a ring."""
+    """A(p): the seconds that a ring of `ranks` takes to sum `size` bytes."""
     return 2 * (ranks - 1) / ranks * size / network.bandwidth + 2 * (ranks - 1) * network.latency
 
 
 def efficiency(ranks: int, step: float, size: float, network: Network) -> float:
-    """E(p), where a step takes `step` seconds on one rank."""
+    """E(p), for a step of `step` seconds on one rank."""
     return step / (step + sum_seconds(ranks, size, network))
 
 
 class TimedSums:
-    """A communicator that passes every call on, and notes the seconds of each Allreduce."""
+    """Wraps a communicator and records the seconds of each Allreduce."""
 
     def __init__(self, comm: Any) -> None:
         self.comm, self.seconds = comm, list[float]()
@@ -87,16 +89,16 @@ class TimedSums:
 
 
 def mpiexec() -> str | None:
-    """The mpiexec beside this Python, or else the first on the path; None when MPI cannot be used."""
+    """The mpiexec beside this Python, else the first one on the path; None when MPI cannot be used."""
     if importlib.util.find_spec("mpi4py") is None:
         return None
     return shutil.which("mpiexec", path=str(Path(sys.executable).parent)) or shutil.which("mpiexec")
 
 
 def npattn_worker(job: Job) -> Result:
-    """Start the ranks, with one BLAS thread each, and return what each of them found."""
+    """Start the ranks, with one BLAS thread each, and return their figures."""
     launcher = [mpiexec(), "-n", str(job["ranks"])] if job["ranks"] > 1 else []
-    environment = Runner(__file__, None).environment() | dict.fromkeys(machine.THREAD_VARIABLES, "1")
+    environment = harness.environment() | dict.fromkeys(machine.THREAD_VARIABLES, "1")
     with tempfile.TemporaryDirectory(prefix="npattn-ranks-") as folder:
         command = [*launcher, sys.executable, __file__, "--worker", "rank", json.dumps({**job, "folder": folder})]
         done = subprocess.run(command, capture_output=True, text=True, env=environment)
@@ -107,7 +109,7 @@ def npattn_worker(job: Job) -> Result:
 
 
 def rank_worker(job: Job) -> Result:
-    """Take steps on one rank, and leave what was found in the job's folder: several ranks print into one another."""
+    """Take steps on one rank. The figures go to a file in the job's folder, because the output of ranks mixes."""
     import npattn
     from _common import models
     from npattn.training.ranks import world
@@ -118,7 +120,7 @@ def rank_worker(job: Job) -> Result:
     trainer = npattn.Trainer(model, npattn.Adam(model.params, **models.ADAM), workers=1, comm=comm)
     batches = itertools.cycle(models.batches(replace(size, batch=size.batch * job["ranks"])))
     result = timed(lambda: trainer.step(*next(batches)), job)
-    numbers = model.params.flat.size + 2                      # the loss and the wishes to stop ride along
+    numbers = model.params.flat.size + 2                      # the sum includes the loss and the requests to stop
     in_step = comm.seconds[-job["repeats"] :] if comm else []
     result |= {"bytes": 4 * numbers, "in_step": in_step, "alone": bare_sums(comm, numbers, job)}
     Path(job["folder"], f"{trainer.ranks.rank}.json").write_text(json.dumps(result))
@@ -126,7 +128,7 @@ def rank_worker(job: Job) -> Result:
 
 
 def bare_sums(comm: Any, numbers: int, job: Job) -> list[float]:
-    """Seconds of the sum alone, all ranks starting together."""
+    """Seconds of the sum alone, which all ranks start together."""
     import numpy as np
 
     if comm is None:
@@ -145,7 +147,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def measure(options: argparse.Namespace, runner: Runner) -> Result:
-    """Let the numbers of ranks take turns at every size."""
+    """Run the numbers of ranks alternately at every size."""
     sizes = {"toy": TOY} if options.quick else {name: SIZES[name] for name in options.sizes}
     numbers = sorted({1, *options.ranks}) if mpiexec() else [1]
     results: Result = {}
@@ -161,7 +163,7 @@ def measure(options: argparse.Namespace, runner: Runner) -> Result:
 
 
 def report(data: Result) -> str:
-    """What was measured, then what is predicted."""
+    """The measured steps, then the predicted ones."""
     return "\n\n".join([measured(data), *(predicted(name, each["ranks"]["1"]) for name, each in data["sizes"].items())])
 
 
@@ -193,12 +195,12 @@ def predicted(name: str, results: list[Result]) -> str:
             times = [tables.milliseconds(seconds), tables.milliseconds(step + seconds)]
             rows.append([title, ranks, *times, f"{share:.0%}", f"{ranks * share:,.1f}"])
     header = [f"{name}, predicted", "ranks", "sum ms", "step ms", "efficiency", "times the tokens/s of one"]
-    about = f"{name}: {tables.milliseconds(step)} ms on one rank, gradients of {tables.megabytes(size)} MB."
-    return f"{about}\n\n{tables.table(header, rows)}"
+    about = f"{name}: {tables.milliseconds(step)} ms on one rank, gradients of {tables.megabytes(size)} MB"
+    return f"{about}, summed by a ring.\n\n{tables.table(header, rows)}"
 
 
 def draw(data: Result, path: Path) -> None:
-    """The predictions for the largest model: what the sum takes, and the efficiency, also of faster ranks."""
+    """The predictions for the largest model: the time of the sum, and the efficiency, also of faster ranks."""
     name, results = max(
         ((name, each["ranks"]["1"]) for name, each in data["sizes"].items()), key=lambda one: one[1][0]["bytes"]
     )
@@ -216,15 +218,5 @@ def draw(data: Result, path: Path) -> None:
     drawing.lines([panels], path)
 
 
-BENCHMARK = Benchmark(
-    script=__file__,
-    description=__doc__ or "",
-    workers={"npattn": npattn_worker, "rank": rank_worker},
-    add_options=add_options,
-    measure=measure,
-    report=report,
-    draw=draw,
-)
-
 if __name__ == "__main__":
-    raise SystemExit(harness.main(BENCHMARK))
+    raise SystemExit(harness.main(__name__))

@@ -1,10 +1,11 @@
-"""Checking gradients: how long a check takes, and how small an error it sees.
+"""Checking gradients: how long a check takes, and how small an error it finds.
 
     python benchmarks/gradcheck.py [--layers linear,layer_norm,…] [--torch-python PATH] [--json FILE]
 
 `npattn.check_gradients` against `torch.autograd.gradcheck`, each with its defaults, on layers of the same sizes in
 float64. An error is planted in the gradient of a layer's input in two ways: the whole gradient times 1 + δ, or one
-entry of it times 1 + δ. What a check sees is the smallest of δ = 10⁻¹, 10⁻², … that it refuses, with all greater ones.
+entry of it times 1 + δ. The table gives the smallest of δ = 10⁻¹, 10⁻², … that the check finds together with all
+greater ones.
 """
 
 from __future__ import annotations
@@ -15,19 +16,19 @@ from pathlib import Path
 from typing import Any
 
 from _common import drawing, harness, tables
-from _common.harness import Benchmark, Job, Result, Runner, some_of, timed
+from _common.harness import Job, Result, Runner, some_of, timed
 
 LAYERS = ["linear", "layer_norm", "attention", "multi_head"]
 PLANTED = ("whole", "entry")
 ROWS, WIDTH, HEADS = 5, 8, 2
-ENTRY = 10                                                    # of the flat gradient
+ENTRY = 10                                                    # index into the flat gradient
 DIGITS = 16
 
-Plant = Callable[[Any], Any]                                  # a gradient → the same with an error in it
+Plant = Callable[[Any], Any]                                  # a gradient → a copy with an error
 
 
 def arguments(layer: str) -> list[Any]:
-    """The arguments of a layer; what the error is planted in comes first."""
+    """The arguments of a layer; the error is planted in the gradient of the first."""
     import numpy as np
 
     shapes = {
@@ -56,7 +57,7 @@ def npattn_worker(job: Job) -> Result:
 
     def check(plant: Plant | None = None) -> None:
         def planted(dY: Any, cache: Any) -> Any:
-            first, *others = backward(dY, cache)[: len(args)]  # the rest belongs to arguments that are not given
+            first, *others = backward(dY, cache)[: len(args)]  # the others are of optional arguments, not given here
             return plant(first) if plant else first, *others
 
         npattn.check_gradients(forward, planted, args)
@@ -100,19 +101,19 @@ def torch_worker(job: Job) -> Result:
     return {**timed(check, job), "seen": {kind: seen(check, kind, GradcheckError) for kind in PLANTED}}
 
 
-def seen(check: Callable[[Plant], None], kind: str, refusal: type[Exception]) -> int:
-    """The greatest n such that the check refuses all of δ = 10⁻¹ … 10⁻ⁿ; 0 for none."""
+def seen(check: Callable[[Plant], None], kind: str, failure: type[Exception]) -> int:
+    """The greatest n such that the check finds all of δ = 10⁻¹ … 10⁻ⁿ; 0 for none."""
     for n in range(1, DIGITS + 1):
         try:
             check(planting(kind, 10.0**-n))
-        except refusal:
+        except failure:
             continue
         return n - 1
     return DIGITS
 
 
 def planting(kind: str, delta: float) -> Plant:
-    """Return what makes a gradient wrong."""
+    """Return a function that plants an error in a gradient."""
 
     def plant(gradient: Any) -> Any:
         wrong = gradient.copy()
@@ -130,43 +131,33 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def measure(options: argparse.Namespace, runner: Runner) -> Result:
-    """Let npattn and PyTorch take turns on every layer."""
+    """Run npattn and PyTorch alternately on every layer."""
     results = {}
     for layer in ["linear"] if options.quick else options.layers:
         harness.log(layer)
         job = {"layer": layer, "warm_up": 1, "repeats": 1 if options.quick else 7}
-        results[layer] = runner.take_turns({"npattn": job, "torch": job}, options.rounds)
+        results[layer] = runner.alternate({"npattn": job, "torch": job}, options.rounds)
     return {"layers": results}
 
 
 def report(data: Result) -> str:
-    """Times, and the smallest errors seen."""
+    """The times, and the smallest errors found."""
     rows = []
     for layer, peers in data["layers"].items():
         rows.append([layer, *(power(results[0]["seen"][kind]) for kind in PLANTED for results in peers.values())])
-    header = ["smallest error seen", *(f"{kind}, {peer}" for kind in PLANTED for peer in peers)]
+    header = ["smallest error found", *(f"{kind}, {peer}" for kind in PLANTED for peer in peers)]
     return tables.comparison("check of", data["layers"]) + "\n\n" + tables.table(header, rows)
 
 
 def power(n: int) -> str:
-    """10⁻ⁿ as it stands in code."""
+    """10⁻ⁿ as code writes it."""
     return f"1e-{n}" if n else "none"
 
 
 def draw(data: Result, path: Path) -> None:
-    """Bars: time of the check."""
+    """Bars: the time of the check."""
     drawing.bars(data["layers"], path, "gradient check")
 
 
-BENCHMARK = Benchmark(
-    script=__file__,
-    description=__doc__ or "",
-    workers={"npattn": npattn_worker, "torch": torch_worker},
-    add_options=add_options,
-    measure=measure,
-    report=report,
-    draw=draw,
-)
-
 if __name__ == "__main__":
-    raise SystemExit(harness.main(BENCHMARK))
+    raise SystemExit(harness.main(__name__))

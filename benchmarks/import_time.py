@@ -1,10 +1,10 @@
-"""What an import costs: `import npattn` against `import numpy`, and `import torch` where it is installed.
+"""The time of an import: `import npattn` against `import numpy`, and `import torch` where it is installed.
 
     python benchmarks/import_time.py [--rounds 15] [--torch-python PATH] [--json FILE]
     python benchmarks/import_time.py --profile
 
-Each import is the only one of a fresh process, the peers taking turns. Two times are given: that of the import
-statement, and that of the whole process from its start to its end, as a user waits for it.
+Each import is the only one in a fresh process, and the modules alternate. Two times are given: that of the import
+statement, and that of the whole process from its start to its end.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from _common import drawing, harness, tables
-from _common.harness import Benchmark, Result, Runner
+from _common.harness import Result, Runner
 
 SHOWN = 15
 
-#: The import comes before everything that could share its work; what the interpreter itself loads is there already.
+#: The import comes first, so that no other import has already loaded modules that it needs.
 SCRIPT = """
 import time
 start = time.perf_counter()
@@ -37,15 +37,15 @@ print(seconds, machine.peak_memory())
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(rounds=15)
-    parser.add_argument("--profile", action="store_true", help="show which modules take the time instead")
+    parser.add_argument("--profile", action="store_true", help="show the slowest modules instead")
 
 
 def measure(options: argparse.Namespace, runner: Runner) -> Result:
-    """Import in fresh processes that take turns; the first of each compiles what it imports, and doesn't count."""
+    """Import in fresh processes that alternate. The first one of each module compiles it and is not counted."""
     modules = ["npattn", "numpy", *(["torch"] if runner.torch_python else [])]
     peers: dict[str, list[Result]] = {module: [] for module in modules}
     with tempfile.TemporaryDirectory() as folder:
-        env = compiling_into(folder, runner.environment())
+        env = compiling_into(folder)
         if options.profile:
             return {"profile": slowest_modules(env)}
         for i in range(options.rounds + 1):
@@ -56,11 +56,9 @@ def measure(options: argparse.Namespace, runner: Runner) -> Result:
     return {"peers": peers}
 
 
-def compiling_into(folder: str, env: Mapping[str, str]) -> dict[str, str]:
-    """An environment in which Python keeps compiled modules, as it does unless told not to, in a folder of ours."""
-    return {name: value for name, value in env.items() if name != "PYTHONDONTWRITEBYTECODE"} | {
-        "PYTHONPYCACHEPREFIX": folder
-    }
+def compiling_into(folder: str) -> dict[str, str]:
+    """The environment of a worker in which Python keeps compiled modules in this folder."""
+    return harness.environment() | {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": folder}
 
 
 def time_import(python: str, module: str, env: Mapping[str, str]) -> Result:
@@ -74,9 +72,9 @@ def time_import(python: str, module: str, env: Mapping[str, str]) -> Result:
 
 
 def slowest_modules(env: Mapping[str, str]) -> list[tuple[str, int]]:
-    """Modules that `import npattn` adds to `import numpy`, by the microseconds that each takes itself."""
+    """The modules that `import npattn` adds to `import numpy`, with the microseconds of each without its imports."""
     command = [sys.executable, "-X", "importtime", "-c", "import numpy; import npattn"]
-    for _ in range(2):                                        # the first time compiles
+    for _ in range(2):                                        # the first run compiles
         done = subprocess.run(command, capture_output=True, text=True, check=True, env=env)
     rows = [line.removeprefix("import time:").split("|") for line in done.stderr.splitlines()]
     times = [(row[2].strip(), int(row[0])) for row in rows if len(row) == 3 and row[0].strip().isdecimal()]
@@ -85,10 +83,10 @@ def slowest_modules(env: Mapping[str, str]) -> list[tuple[str, int]]:
 
 
 def report(data: Result) -> str:
-    """Medians and the ratios to numpy; or the slowest modules."""
+    """The medians and their ratios to numpy; or the slowest modules."""
     if "profile" in data:
         rows = [[name, f"{microseconds / 1000:.2f}"] for name, microseconds in data["profile"]]
-        whole = ["all of them", f"{sum(own for _, own in data['profile']) / 1000:.2f}"]
+        whole = ["all modules", f"{sum(own for _, own in data['profile']) / 1000:.2f}"]
         return tables.table(["added to import numpy by", "ms of its own"], [*rows[:SHOWN], whole])
     peers, rows = data["peers"], []
     for module, found in peers.items():
@@ -100,11 +98,9 @@ def report(data: Result) -> str:
 
 
 def draw(data: Result, path: Path) -> None:
-    """Bars: times over numpy's."""
+    """Bars: the times over that of numpy."""
     drawing.bars({"import": data["peers"]}, path, "import", base="numpy")
 
 
-BENCHMARK = Benchmark(__file__, __doc__ or "", {}, add_options, measure, report, draw)
-
 if __name__ == "__main__":
-    raise SystemExit(harness.main(BENCHMARK))
+    raise SystemExit(harness.main(__name__))

@@ -3,10 +3,10 @@
     python benchmarks/long_attention.py [--lengths 512,1024,…] [--masks full,causal] [--torch-python PATH] [--json FILE]
     python benchmarks/long_attention.py --longest
 
-One sequence, 8 heads of width 64, float32. npattn is `tiled_attention` with its backward; PyTorch is
-`torch.nn.functional.scaled_dot_product_attention`, which without a mask takes its fused kernel on the CPU, also O(N).
-The third peer is the seven products (two forward, five backward, with the scores computed again, as O(N) memory
-needs it) of the 512 × 512 tiles, and nothing else. --longest takes one pass at length 32,768.
+One sequence, 8 heads of width 64, float32. npattn is `tiled_attention` with its backward. PyTorch is
+`torch.nn.functional.scaled_dot_product_attention`, which without a mask uses its fused kernel on the CPU, with memory
+O(N) too. The third peer runs only the seven products of each 512 × 512 tile: two forward and five backward, because
+the scores are computed again to keep the memory O(N). --longest runs one pass at length 32,768.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from _common import drawing, harness, tables
-from _common.harness import Benchmark, Job, Result, Runner, integers, some_of, timed
+from _common.harness import Job, Result, Runner, integers, some_of, timed
 
 HEADS, WIDTH, TILE = 8, 64, 512
 MASKS = ["full", "causal"]
@@ -60,17 +60,17 @@ def torch_worker(job: Job) -> Result:
 
 
 def products_worker(job: Job) -> Result:
-    """Run the products of the tiles and nothing else; heads can be shared out, so that there are two ways again."""
+    """Run only the products of the tiles; a share has its part of the heads."""
     from _common import products
 
     tile = min(TILE, job["length"])
     side = -(-job["length"] // tile)
-    count = side * (side + 1) // 2 if job["causal"] else side * side   # tiles that are not empty
+    count = side * (side + 1) // 2 if job["causal"] else side * side   # the tiles that the mask does not hide wholly
     return products.limit(lambda i, n: products.tiles(count * len(range(i, HEADS, n)), tile, WIDTH), job)
 
 
 def operations(length: int, causal: bool) -> int:
-    """Of the seven products over the scores that are not masked."""
+    """The operations of the seven products over the scores that are not masked."""
     scores = length * (length + 1) // 2 if causal else length**2
     return 7 * 2 * HEADS * WIDTH * scores
 
@@ -82,12 +82,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def measure(options: argparse.Namespace, runner: Runner) -> Result:
-    """Let npattn, PyTorch and the products alone take turns at every length."""
+    """Run npattn, PyTorch and the products alone alternately at every length."""
     lengths = [64, 128] if options.quick else options.lengths
     if options.longest:
         job = {"length": LONGEST, "warm_up": 0, "repeats": 1}
-        causal = {mask: mask == "causal" for mask in options.masks}
-        return {"longest": {mask: runner.call("npattn", {**job, "causal": causal[mask]}) for mask in causal}}
+        return {"longest": {mask: runner.call("npattn", {**job, "causal": mask == "causal"}) for mask in options.masks}}
     results: Result = {}
     for mask in options.masks:
         for length in lengths:
@@ -95,12 +94,12 @@ def measure(options: argparse.Namespace, runner: Runner) -> Result:
             repeats = max(2, min(20, 8192 // length))
             job = {"length": length, "causal": mask == "causal", "warm_up": 1, "repeats": repeats}
             case = results.setdefault(mask, {})
-            case[str(length)] = runner.take_turns({"npattn": job, "torch": job, "products": job}, options.rounds)
+            case[str(length)] = runner.alternate({"npattn": job, "torch": job, "products": job}, options.rounds)
     return {"masks": results}
 
 
 def report(data: Result) -> str:
-    """For each mask, times and ratios, then rates and memory, then how time and memory grow."""
+    """For each mask the times and ratios, the rates and the memory; then the growth of time and memory."""
     if "longest" in data:
         return longest(data["longest"])
     parts = []
@@ -117,7 +116,7 @@ def longest(found: Result) -> str:
 
 
 def growth(masks: Result) -> str:
-    """Exponents of time and of the memory added, over the longer half of the lengths, and causal over full."""
+    """The exponents of time and of added memory, over the longer half of the lengths; and causal over full."""
     rows = []
     for mask, by_length in masks.items():
         long = list(by_length)[len(by_length) // 2 - 1 :] if len(by_length) > 2 else list(by_length)
@@ -135,7 +134,7 @@ def growth(masks: Result) -> str:
 
 
 def draw(data: Result, path: Path) -> None:
-    """Time and the memory added, against the length."""
+    """Time and added memory against the length."""
     lengths = [int(N) for N in next(iter(data["masks"].values()))]
     times, memory = {}, {}
     for mask, by_length in data["masks"].items():
@@ -150,15 +149,5 @@ def draw(data: Result, path: Path) -> None:
     drawing.lines([panels], path)
 
 
-BENCHMARK = Benchmark(
-    script=__file__,
-    description=__doc__ or "",
-    workers={"npattn": npattn_worker, "torch": torch_worker, "products": products_worker},
-    add_options=add_options,
-    measure=measure,
-    report=report,
-    draw=draw,
-)
-
 if __name__ == "__main__":
-    raise SystemExit(harness.main(BENCHMARK))
+    raise SystemExit(harness.main(__name__))

@@ -2,8 +2,9 @@
 
     python benchmarks/run.py [--torch-python PATH] [--only train_step,decode,…] [--out DIR]
 
-Into DIR go `RESULTS.md`, and `results/NAME.json` and `results/NAME.png` for every benchmark. With --only, the others
-keep the figures that they have there. Plots need matplotlib (the extra `bench`); without it there are none.
+The files in DIR are `RESULTS.md`, and `results/NAME.json` and `results/NAME.png` of every benchmark. With --only, the
+other benchmarks keep their figures in DIR. `results/by_hand.md` is written by hand, and RESULTS.md ends with it. Plots
+need matplotlib (the extra `bench`); without it there are none.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 
 import decode
 import distributed
@@ -22,73 +24,81 @@ import import_time
 import long_attention
 import scaling
 import train_step
-from _common import machine
-from _common.harness import Benchmark, Result, some_of
+from _common import harness, machine
+from _common.harness import Result, some_of
 
-BENCHMARKS: dict[str, tuple[str, Benchmark, list[str]]] = {
-    each.name: (title, each, options)
-    for title, each, options in (
-        ("Training step", train_step.BENCHMARK, ["--check"]),
-        ("Long attention", long_attention.BENCHMARK, []),
-        ("Decoding", decode.BENCHMARK, []),
-        ("Gradient checks", gradcheck.BENCHMARK, []),
-        ("Import", import_time.BENCHMARK, []),
-        ("Scale", scaling.BENCHMARK, []),
-        ("Several ranks", distributed.BENCHMARK, []),
-    )
+#: By name: the title in RESULTS.md, the script, and the options that it runs with.
+BENCHMARKS: dict[str, tuple[str, ModuleType, list[str]]] = {
+    "train_step": ("Training step", train_step, ["--check"]),
+    "long_attention": ("Long attention", long_attention, []),
+    "decode": ("Decoding", decode, []),
+    "gradcheck": ("Gradient checks", gradcheck, []),
+    "import_time": ("Import", import_time, []),
+    "scaling": ("Scale", scaling, []),
+    "distributed": ("Several ranks", distributed, []),
 }
 
 NAMES = ",".join(BENCHMARKS)
 
 HEAD = """# Results of the benchmarks
 
-Written by `python benchmarks/run.py`; do not edit. Every figure is from a fresh process, the peers taking turns in one
-run. Times are medians over processes of the median of each; a ratio is the median of those of neighbours in time, with
-the least and the greatest. Peak memory is that of a whole process with all it has imported, in MB of 10⁶ bytes. GF/s
-count the operations of the model's matrix products only. *products* is the time of these products alone, the limit
-that a step is held against, and *square* the rate of one product of 2048 × 2048 matrices, both on all cores.
+`python benchmarks/run.py` writes this file; do not edit it. It ends with the results of two tasks and a comparison
+with other packages, which are written by hand in [`results/by_hand.md`](results/by_hand.md). The description of a
+benchmark is that of its script. How to read the tables:
+
+- Every figure is from a fresh process, and the processes of the peers (npattn, PyTorch, …) alternate.
+- A time is the median, over the processes, of the median of each process.
+- A ratio is the median of the ratios of neighbours in time, followed by the least and the greatest of them.
+- Peak memory is that of a whole process with all its imports, in MB of 10⁶ bytes.
+- GFLOP and GF/s count only the matrix products of the model.
+- *products* is the time of these products alone, on all cores: the limit of a step.
+- *square* is the rate of one product of 2048 × 2048 matrices, on all cores.
+- The line about the machine names the vector instructions in use (AVX2 or AVX-512) after OpenBLAS's kernel and, where
+  they were recorded, after the versions of NumPy and PyTorch. "emulated by" means that a variable of the environment
+  chose the instructions, which need not be the widest that the processor has.
 """
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run what is asked for and write everything."""
+    """Run the chosen benchmarks and write all files."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--torch-python", metavar="PATH", help="a Python that has PyTorch (default: this one)")
     parser.add_argument("--only", type=some_of(BENCHMARKS), default=list(BENCHMARKS), help=f"some of {NAMES}")
     parser.add_argument("--quick", action="store_true", help="toy sizes, once: shows that everything works")
     parser.add_argument("--out", type=Path, default=Path(__file__).resolve().parent, metavar="DIR")
     options = parser.parse_args(argv)
+    common = ["--torch-python", options.torch_python] if options.torch_python else []
+    common += ["--quick"] if options.quick else []
     for name in options.only:
-        _, benchmark, given = BENCHMARKS[name]
-        common = ["--torch-python", options.torch_python] if options.torch_python else []
-        quick = ["--quick"] if options.quick else []
-        data = benchmark.run(benchmark.parser().parse_args([*given, *common, *quick]))
-        keep(benchmark, data, options.out / "results")
+        _, script, given = BENCHMARKS[name]
+        data = harness.run(script, harness.parser(script).parse_args([*given, *common]))
+        keep(name, data, options.out / "results")
     (options.out / "RESULTS.md").write_text(text(options.out / "results"), encoding="utf-8")
     return 0
 
 
-def keep(benchmark: Benchmark, data: Result, folder: Path) -> None:
+def keep(name: str, data: Result, folder: Path) -> None:
     """Write the raw figures and the plot of one benchmark."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{benchmark.name}.json").write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
-    if importlib.util.find_spec("matplotlib") and benchmark.draw:
-        benchmark.draw(data, folder / f"{benchmark.name}.png")
+    (folder / f"{name}.json").write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+    if importlib.util.find_spec("matplotlib"):
+        BENCHMARKS[name][1].draw(data, folder / f"{name}.png")
 
 
 def text(folder: Path) -> str:
-    """RESULTS.md, from the raw figures of all benchmarks that there are."""
+    """Return RESULTS.md: description and report of each benchmark with raw figures in the folder, then by_hand.md."""
     parts = [HEAD]
-    for name, (title, benchmark, given) in BENCHMARKS.items():
+    for name, (title, script, given) in BENCHMARKS.items():
         path = folder / f"{name}.json"
         if path.exists():
             data = json.loads(path.read_text(encoding="utf-8"))
             command = " ".join(["python", f"benchmarks/{name}.py", *given])
-            parts += [f"## {title}\n", f"`{command}`, {data['date']}: {machine.sentence(data['machine'])}.\n"]
-            parts.append(benchmark.report(data) + "\n")
+            measured = f"`{command}`, {data['date']}: {machine.summary(data['machine'])}."
+            parts += [f"## {title}\n", script.__doc__ or "", measured + "\n", script.report(data) + "\n"]
             if path.with_suffix(".png").exists():
                 parts.append(f"![{title}]({folder.name}/{name}.png)\n")
-    return "\n".join(parts)
+    tasks = folder / "by_hand.md"
+    return "\n".join([*parts, tasks.read_text(encoding="utf-8")] if tasks.exists() else parts)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,13 @@
-"""How time and memory of a training step grow with width, layers, batch, length and workers.
+"""How the time and memory of a training step grow with width, layers, batch, length and workers.
 
     python benchmarks/scaling.py [--axes width,layers,batch,length,workers] [--torch-python PATH] [--json FILE]
 
-One size is changed at a time, around the centre that stands below. The exponent p of time ≈ c·sizeᵖ is the slope of a
-straight line through the logarithms, over the greater half of the sizes, where fixed costs matter least (for workers,
-over all). Memory is what model and steps add to that of the process before. The steps are those of train_step.py.
+One dimension varies at a time. The others are those of CENTRE: vocabulary 1,000, width 256 with 8 heads, feed-forward
+width 1,024 (always 4 times the width), 2 + 2 layers, batch 16, length 32. The steps are those of train_step.py.
+
+The exponent p of time ≈ c·sizeᵖ is the slope of a straight line through the logarithms, over the greater half of the
+sizes, where fixed costs matter least (for workers, over all). Memory is what the model and its steps add to the memory
+of the process.
 """
 
 from __future__ import annotations
@@ -14,10 +17,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 
-import train_step
 from _common import drawing, harness, machine, tables
-from _common.harness import Benchmark, Job, Result, Runner, some_of
+from _common.harness import Job, Result, Runner, some_of
 from _common.sizes import TOY, Size
+from train_step import npattn_worker, torch_worker  # noqa: F401  harness.main runs these
 
 CENTRE = Size(vocabulary=1000, d_model=256, heads=8, d_ff=1024, layers=2, batch=16, length=32)
 AXES = {
@@ -51,23 +54,23 @@ def jobs(axis: str, quick: bool) -> Iterator[tuple[int, Job]]:
 
 
 def measure(options: argparse.Namespace, runner: Runner) -> Result:
-    """Let npattn and PyTorch take turns at every size of every axis."""
+    """Run npattn and PyTorch alternately at every size of every axis."""
     results: Result = {}
     for axis in options.axes:
         for value, job in jobs(axis, options.quick):
             harness.log(f"{axis} {value}")
             peers = {"npattn": job} if axis == "workers" else {"npattn": job, "torch": job}
-            results.setdefault(axis, {})[str(value)] = runner.take_turns(peers, options.rounds)
+            results.setdefault(axis, {})[str(value)] = runner.alternate(peers, options.rounds)
     return {"axes": results}
 
 
 def report(data: Result) -> str:
-    """The exponents, then times and memory of every axis."""
+    """The exponents, then the times and the memory of every axis."""
     return "\n\n".join([exponents(data["axes"]), *(details(axis, found) for axis, found in data["axes"].items())])
 
 
 def exponents(axes: Result) -> str:
-    """A table of the exponents; a peer that did not take part along an axis has none there."""
+    """A table of the exponents; a peer that did not run along an axis has none there."""
     seen = {peer for found in axes.values() for peers in found.values() for peer in peers}
     columns = [(peer, curve) for curve in (times, memory) for peer in ("npattn", "torch") if peer in seen]
     rows = []
@@ -79,7 +82,7 @@ def exponents(axes: Result) -> str:
 
 
 def greater_half(axis: str, found: Result) -> Result:
-    """The part of an axis that exponents are fitted to."""
+    """The part of an axis that the exponents are fitted to."""
     return dict(list(found.items())[0 if axis == "workers" else (len(found) - 1) // 2 :])
 
 
@@ -91,7 +94,7 @@ def exponent(axis: str, found: Result, peer: str, curve: Callable[[Result, str],
 
 
 def details(axis: str, found: Result) -> str:
-    """Times and memory along one axis."""
+    """The times and the memory along one axis."""
     peers = list(next(iter(found.values())))
     columns = [[tables.milliseconds(value / 1000) for value in times(found, peer)] for peer in peers]
     columns += [[f"{value:,.0f}" for value in memory(found, peer)] for peer in peers]
@@ -100,17 +103,17 @@ def details(axis: str, found: Result) -> str:
 
 
 def times(found: Result, peer: str) -> list[float]:
-    """Milliseconds a step; nothing when the peer is missing."""
+    """The milliseconds of a step; none when the peer is missing."""
     return [1000 * tables.median(peers[peer]) for peers in found.values() if peer in peers]
 
 
 def memory(found: Result, peer: str) -> list[float]:
-    """Megabytes that the model and its steps added."""
+    """The megabytes that the model and its steps added."""
     return [max(tables.added(peers[peer]) / 1e6, 0.1) for peers in found.values() if peer in peers]
 
 
 def draw(data: Result, path: Path) -> None:
-    """A column for every axis, times above, memory below, and the exponents in the legends."""
+    """A column for every axis: times above, memory below, exponents in the legends."""
     rows = []
     for curve, label in ((times, "ms a step"), (memory, "MB added")):
         panels = []
@@ -122,15 +125,5 @@ def draw(data: Result, path: Path) -> None:
     drawing.lines(rows, path)
 
 
-BENCHMARK = Benchmark(
-    script=__file__,
-    description=__doc__ or "",
-    workers={"npattn": train_step.npattn_worker, "torch": train_step.torch_worker},
-    add_options=add_options,
-    measure=measure,
-    report=report,
-    draw=draw,
-)
-
 if __name__ == "__main__":
-    raise SystemExit(harness.main(BENCHMARK))
+    raise SystemExit(harness.main(__name__))

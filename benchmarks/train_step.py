@@ -1,23 +1,24 @@
-"""A training step: forward, cross-entropy with smoothing 0.1, backward, Adam, in float32.
+"""A training step: forward, cross-entropy with smoothing 0.1, backward and Adam, in float32.
 
     python benchmarks/train_step.py [--sizes tiny,small,medium,base] [--torch-python PATH] [--json FILE]
 
-npattn runs through `npattn.Trainer` with nothing set by hand, PyTorch eagerly with its defaults; the model is in
-models.py. The step's matrix products alone (products.py) take their turn as a third peer.
+npattn runs through `npattn.Trainer` with its defaults. PyTorch runs nn.Transformer and torch.optim.Adam eagerly, with
+its defaults. models.py has the model. The third peer runs only the matrix products of the step (products.py).
 """
 
 from __future__ import annotations
 
 import argparse
 import itertools
+import statistics
 from dataclasses import asdict
 from pathlib import Path
 
 from _common import drawing, harness, machine, tables
-from _common.harness import Benchmark, Job, Result, Runner, some_of, timed
+from _common.harness import Job, Result, Runner, some_of, timed
 from _common.sizes import SIZES, TOY, Size, operations, products
 
-#: Steps that are timed in each process.
+#: The steps that each process times.
 STEPS = {"tiny": 60, "small": 16, "medium": 10, "base": 5}
 WARM_UP = 3
 
@@ -36,7 +37,7 @@ def npattn_worker(job: Job) -> Result:
 
 
 def torch_worker(job: Job) -> Result:
-    """Take the same steps with PyTorch, from the same weights when the job asks for them."""
+    """Take the same steps with PyTorch; with `same_weights` in the job, from npattn's weights."""
     import torch
 
     from _common import models
@@ -62,7 +63,7 @@ def torch_worker(job: Job) -> Result:
 
 
 def products_worker(job: Job) -> Result:
-    """Run the step's matrix products and nothing else."""
+    """Run only the matrix products of the step."""
     from _common.products import limit, step
 
     return limit(step(Size(**job["size"])), {**job, "warm_up": 1})
@@ -75,14 +76,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def measure(options: argparse.Namespace, runner: Runner) -> Result:
-    """Let npattn, PyTorch and the products alone take turns at every size."""
+    """Run npattn, PyTorch and the products alone alternately at every size."""
     sizes = {"toy": TOY} if options.quick else {name: SIZES[name] for name in options.sizes}
     results: Result = {}
     for name, size in sizes.items():
         harness.log(f"{name}: {size}")
         job: Job = {"size": asdict(size), "warm_up": WARM_UP, "repeats": STEPS.get(name, 2)}
         ours = {**job, "workers": options.workers}
-        peers = runner.take_turns({"npattn": ours, "torch": job, "products": job}, options.rounds)
+        peers = runner.alternate({"npattn": ours, "torch": job, "products": job}, options.rounds)
         results[name] = {"size": asdict(size), "peers": peers}
         if options.check and runner.torch_python:
             results[name]["losses"] = losses(runner, job)
@@ -98,23 +99,30 @@ def losses(runner: Runner, job: Job) -> Result:
 
 
 def report(data: Result) -> str:
-    """Times and ratios, then rates and memory."""
-    return "\n\n".join(filter(None, [times(data), rates(data), agreement(data)]))
+    """The sizes, the times and ratios, the rates and the memory, and the agreement of the losses."""
+    return "\n\n".join(filter(None, [dimensions(data), times(data), rates(data), agreement(data)]))
+
+
+def dimensions(data: Result) -> str:
+    """The dimensions of each step; encoder and decoder have so many layers each, source and target such a length."""
+    found = {name: result["size"] for name, result in data["sizes"].items()}
+    rows = [[name, *(f"{value:,}" for value in size.values())] for name, size in found.items()]
+    return tables.table(["size", *next(iter(found.values()))], rows)
 
 
 def times(data: Result) -> str:
-    """Medians, and the ratios of neighbours in time."""
+    """The medians, and the ratios of neighbours in time."""
     found = {name: result["peers"] for name, result in data["sizes"].items()}
     text = tables.comparison("step", found, "products")
     ratios = [tables.ratio(peers["npattn"], peers["torch"]).median for peers in found.values() if "torch" in peers]
     if not ratios:
         return text
-    mean = tables.geometric_mean(ratios)
+    mean = statistics.geometric_mean(ratios)
     return f"{text}\n\nGeometric mean of npattn / torch over the sizes shown: **{mean:.2f}**"
 
 
 def rates(data: Result) -> str:
-    """Operations of the products per second of the whole step, and memory."""
+    """The operations of the products per second of the whole step, and the memory."""
     rows = {}
     for name, result in data["sizes"].items():
         rows[name] = (result["peers"], 3 * operations(products(Size(**result["size"]))))
@@ -122,7 +130,7 @@ def rates(data: Result) -> str:
 
 
 def agreement(data: Result) -> str:
-    """How far the losses are apart, if that was asked for."""
+    """How far apart the losses are; nothing without --check."""
     found = {name: result["losses"] for name, result in data["sizes"].items() if "losses" in result}
     if not found:
         return ""
@@ -132,19 +140,9 @@ def agreement(data: Result) -> str:
 
 
 def draw(data: Result, path: Path) -> None:
-    """Bars: the time of each peer over PyTorch's, or over the products' without it."""
+    """Bars: the time of each peer over that of PyTorch, or over that of npattn without PyTorch."""
     drawing.bars({name: result["peers"] for name, result in data["sizes"].items()}, path, "training step")
 
 
-BENCHMARK = Benchmark(
-    script=__file__,
-    description=__doc__ or "",
-    workers={"npattn": npattn_worker, "torch": torch_worker, "products": products_worker},
-    add_options=add_options,
-    measure=measure,
-    report=report,
-    draw=draw,
-)
-
 if __name__ == "__main__":
-    raise SystemExit(harness.main(BENCHMARK))
+    raise SystemExit(harness.main(__name__))

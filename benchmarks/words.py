@@ -1,8 +1,8 @@
-"""What decode.py decodes: made-up words with the lengths of English ones, and a model that never ends early.
+"""The input of decode.py: made-up words with the lengths of English words, and a model that never ends early.
 
-The lengths are those of the CMU Pronouncing Dictionary, whose 125,000 words have 7.4 letters on average and 0.85
-phonemes for each letter. The weights are random, but the bias of the last layer norm pushes the logit of <eos> far
-down, so that every word takes the same number of steps in both libraries and the ids can be compared.
+The lengths are those of the CMU Pronouncing Dictionary: its 125,000 words have 7.4 letters on average, and 0.85
+phonemes for each letter. The weights are random. But the bias of the last layer norm makes the logit of <eos> very low,
+so every word takes the same number of steps in both libraries, and the ids can be compared.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ import npattn
 from _common.models import EOS, npattn_model
 from _common.sizes import Size
 
-#: letters: words of that many letters among 1,000 of the dictionary
+#: The number of words by their number of letters, among 1,000 words of the dictionary.
 LETTERS = {3: 13, 4: 53, 5: 119, 6: 179, 7: 188, 8: 155, 9: 115, 10: 78, 11: 46, 12: 26, 13: 14, 14: 6, 15: 3}
 PHONEMES_PER_LETTER = 0.85
 BATCH = 128
 
 
 def batches(size: Size, count: int | None = None) -> Iterator[tuple[np.ndarray, int]]:
-    """Yield src (B, N_S) and the number of tokens to decode, for words sorted by length as `npattn predict` does.
+    """Yield src (B, N_S) and the number of tokens to decode, for words sorted by length, as in `npattn predict`.
 
-    `count` is a number of words of 6 letters instead.
+    With `count`: for so many words of 6 letters.
     """
     lengths = [n for n, words in LETTERS.items() for _ in range(words)] if count is None else [6] * count
     rng = np.random.default_rng(0)
@@ -41,7 +41,7 @@ def model_without_end(size: Size) -> npattn.Transformer:
     direction = np.zeros(size.d_model, np.float32)
     direction[0] = 1
     W_E = model.params["embedding.W_E"]
-    W_E[:, 0] = 0                                             # so that no other logit sees the bias
+    W_E[:, 0] = 0                                             # the bias changes no other logit
     W_E[EOS] = direction
     model.params[f"decoder.{size.layers - 1}.norm_3.beta"] = -10 * direction
     return model

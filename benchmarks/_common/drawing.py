@@ -1,4 +1,4 @@
-"""The plots, for who has matplotlib (the extra `bench`); pyplot, with its global state, is never imported."""
+"""The plots. They need matplotlib (the extra `bench`). pyplot is not imported, because it has global state."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
 COLOURS = {"npattn": "tab:blue", "torch": "tab:orange", "products": "tab:gray", "numpy": "tab:gray",
            "npattn causal": "tab:cyan", "torch causal": "tab:red"}  # fmt: skip
 
-
-#: The least range that a vertical axis spans, from the lowest to the highest.
+#: The least ratio of the upper to the lower end of a logarithmic vertical axis.
 SPAN = 16
 
 
 class Lines(NamedTuple):
-    """One panel: values by the name of each line (the peer, and after a colon anything), on logarithmic axes.
+    """One panel, on logarithmic axes: the values of each line by its name.
 
-    The vertical axis of `percent` is linear, from 0 to 100.
+    A name begins with the peer; anything may follow after a colon. With `percent`, the vertical axis is linear, from 0
+    to 100.
     """
 
     title: str
@@ -35,7 +35,7 @@ class Lines(NamedTuple):
 
 
 def bars(found: Mapping[str, tables.Peers], path: Path, title: str, base: str = "torch") -> None:
-    """Each peer's time over that of `base` (npattn where `base` is missing), a group of bars for each case."""
+    """The time of each peer over that of `base` (of npattn without `base`), with a group of bars for each case."""
     peers = list(next(iter(found.values())))
     base = base if base in peers else "npattn"
     ((ax,),) = _axes(1, 1, 1.4 * len(found) + 3)
@@ -50,7 +50,7 @@ def bars(found: Mapping[str, tables.Peers], path: Path, title: str, base: str = 
 
 
 def lines(rows: Sequence[Sequence[Lines]], path: Path) -> None:
-    """Rows of panels; a straight line is a power law, and its slope the exponent."""
+    """Rows of panels. A straight line in a panel is a power law, and its slope is the exponent."""
     grid = _axes(len(rows), len(rows[0]), 3.6 * len(rows[0]))
     for axes, panels in zip(grid, rows, strict=True):
         for ax, panel in zip(axes, panels, strict=True):
@@ -60,7 +60,7 @@ def lines(rows: Sequence[Sequence[Lines]], path: Path) -> None:
 
 def _panel(ax: Axes, panel: Lines) -> None:
     for name, given in panel.lines.items():
-        # Toy sizes may add no memory that shows; a logarithmic axis has no place for that.
+        # Toy sizes can add no memory at all, and a logarithmic axis has no 0.
         values = [value if value > 0 else math.nan for value in given]
         if all(map(math.isnan, values)):
             continue
@@ -72,7 +72,7 @@ def _panel(ax: Axes, panel: Lines) -> None:
     else:
         ax.set_yscale("log", base=2)
         low, high = ax.get_ylim()
-        margin = max(1, SPAN / (high / low)) ** 0.5      # what hardly changes shall look so
+        margin = max(1, SPAN / (high / low)) ** 0.5      # small changes stay small in the picture
         ax.set_ylim(low / margin, high * margin)
     ax.yaxis.set_major_formatter("{x:g}")
     ax.minorticks_off()

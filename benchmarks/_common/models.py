@@ -1,8 +1,8 @@
 """The model that is measured, in both libraries: the paper's Transformer, post-norm, tied embeddings, no dropout.
 
-PyTorch's nn.Transformer has a layer norm after the last layer of encoder and decoder, which the paper does not; they
-are taken out, so that both do the same work. Everything else is as its documentation shows it: batch first, boolean
-masks, the causal hint that lets it use its fused attention.
+PyTorch's nn.Transformer has a layer norm after the last layer of the encoder and of the decoder. The paper has none
+there, so they are removed, and both libraries do the same work. Everything else follows PyTorch's documentation: batch
+first, boolean masks, and the causal hint that allows its fused attention.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ ADAM = {"lr": 1e-4, "betas": (0.9, 0.98), "eps": 1e-9}
 
 
 def npattn_model(size: Size) -> npattn.Transformer:
-    """The model of ours."""
+    """The model in npattn."""
     import npattn
 
     config = npattn.TransformerConfig(
@@ -34,7 +34,7 @@ def npattn_model(size: Size) -> npattn.Transformer:
 
 
 def torch_model(size: Size) -> Any:
-    """The same model in PyTorch: a module that turns src and tgt (B, N) into logits (B, N, V)."""
+    """The same model in PyTorch: a module from src and tgt (B, N) to logits (B, N, V)."""
     import torch
 
     class Model(torch.nn.Module):
@@ -71,7 +71,7 @@ def torch_model(size: Size) -> Any:
 
 
 def copy_weights(model: npattn.Transformer, module: Any) -> None:
-    """Give the PyTorch module the weights of ours."""
+    """Copy npattn's weights into the PyTorch module."""
     import torch
 
     from npattn import torch_weights
@@ -89,7 +89,7 @@ def sinusoids(N: int, D: int) -> np.ndarray:
 
 
 def batches(size: Size, count: int = 4) -> list[tuple[np.ndarray, np.ndarray]]:
-    """`count` pairs src (B, N) and tgt (B, N + 1): sources of N/2 … N tokens end in pads, targets fill their rows."""
+    """`count` pairs src (B, N) and tgt (B, N + 1). Sources have N/2 … N tokens and then pads, targets have no pads."""
     rng = np.random.default_rng(0)
     pairs = []
     for _ in range(count):

@@ -1,12 +1,12 @@
-"""What the matrix products of a step cost alone: the limit that a step is held against.
+"""The time of the matrix products alone: the limit of a training step.
 
-A step can't do without its products, so what it takes longer is what everything else costs. They are run each at its
-own shape, on arrays of its own, in the order of a step, and into memory that is there already. There are two ways to
-keep all cores busy, and the faster of them is the limit: BLAS spreads each product over its threads, or each core has a
-share of the batch and one BLAS thread (which needs threadpoolctl).
+A step needs its products, so the difference to their time is the cost of everything else. Each product has its own
+shape and its own arrays. They run in the order of a step, into memory that is allocated before. Two ways keep all cores
+busy, and the faster one is the limit: BLAS spreads each product over its threads, or each core has a share of the batch
+and one BLAS thread (this needs threadpoolctl).
 
-The rate of one large square product is measured beside it: the most the processor gives to anyone. Products of a
-model's shapes don't reach it, small ones least of all, so it would be no honest limit.
+The rate of one large square product is measured too. It is the highest rate of the processor. Products of a model's
+shapes do not reach it, small ones least of all, so it is no fair limit.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Call = Callable[[], object]
 def limit(of_share: Callable[[int, int], Call], job: Job) -> Result:
     """Time both ways and return the faster one, and the square product.
 
-    `of_share(i, n)` returns a call that runs share i of n of the products; (0, 1) asks for all of them.
+    `of_share(i, n)` returns a call that runs share i of n of the products; (0, 1) means all of them.
     """
     whole = timed(of_share(0, 1), job)
     shared = timed(in_threads(of_share), job) if importlib.util.find_spec("threadpoolctl") else whole
@@ -40,7 +40,7 @@ def limit(of_share: Callable[[int, int], Call], job: Job) -> Result:
 
 
 def in_threads(of_share: Callable[[int, int], Call]) -> Call:
-    """Return a call that runs a share on each core, with one BLAS thread each."""
+    """Return a call that runs one share on each core, with one BLAS thread each."""
     import threadpoolctl
 
     shares = [of_share(i, machine.cores()) for i in range(machine.cores())]
@@ -54,7 +54,7 @@ def in_threads(of_share: Callable[[int, int], Call]) -> Call:
 
 
 def step(size: Size) -> Callable[[int, int], Call]:
-    """The products of a training step; a share has its part of the batch."""
+    """The products of a training step, by shares of the batch."""
 
     def of_share(i: int, n: int) -> Call:
         return in_order(replace(size, batch=len(range(i, size.batch, n))))
@@ -63,7 +63,7 @@ def step(size: Size) -> Callable[[int, int], Call]:
 
 
 def in_order(size: Size) -> Call:
-    """Return a call that runs all products of a step, forward from the first layer and back from the last."""
+    """Return a call that runs all products of a step: forward from the first layer, backward from the last."""
     layers = [_forward_and_backward(shape) for shape in products(size)]
 
     def run() -> None:
@@ -83,7 +83,7 @@ def square() -> Call:
 
 
 def decoding(shapes: list[Product]) -> Call:
-    """Return a call that runs products of a forward pass, those of one shape on the same arrays."""
+    """Return a call that runs products of a forward pass. Products of one shape share their arrays."""
     calls = {shape: _forward_and_backward(shape)[0] for shape in set(shapes)}
 
     def run() -> None:
@@ -130,12 +130,12 @@ def _attention(shape: Attention) -> tuple[Call, Call]:
 
 
 def random(*shape: int) -> np.ndarray:
-    """Numbers in [0, 1) in float32; which ones makes no difference to a product."""
+    """Numbers in [0, 1) in float32. The time of a product does not depend on them."""
     return np.random.default_rng(0).random(shape, np.float32)
 
 
 def tiles(count: int, tile: int, D: int) -> Call:
-    """Return a call that runs, `count` times, the seven products of one tile of attention's scores and its backward."""
+    """Return a call that runs the seven products of a tile of attention, forward and backward, `count` times."""
     Q, K, V, dY = (random(tile, D) for _ in range(4))
     A, E, dA, out = random(tile, tile), random(tile, tile), random(tile, tile), np.zeros_like(Q)
 
@@ -143,7 +143,7 @@ def tiles(count: int, tile: int, D: int) -> Call:
         for _ in range(count):
             np.matmul(Q, K.T, out=E)
             np.matmul(A, V, out=out)                          # Y
-            np.matmul(Q, K.T, out=E)                          # again, in the backward pass
+            np.matmul(Q, K.T, out=E)                          # again, in the backward
             np.matmul(dY, V.T, out=dA)
             np.matmul(A.T, dY, out=out)                       # dV
             np.matmul(A, K, out=out)                          # dQ

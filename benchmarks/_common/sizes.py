@@ -1,11 +1,13 @@
-"""The four sizes of a training step, the matrix products of a step and of decoding, and how many operations they are.
+"""The four sizes of a training step, the matrix products of a step and of decoding, and their operations.
 
-A product (m × k)(k × n) counts 2mkn operations, and nothing but products counts. A linear layer costs as much again
-twice in the backward pass (dX = dZ Wᵀ, dW = Xᵀ dZ), and so do the two products of attention (dA, dV, dQ, dK).
+A product (m × k)(k × n) counts 2mkn operations, and only products count. The backward of a linear layer has two
+products of the same size as its forward (dX = dZ Wᵀ, dW = Xᵀ dZ). So has that of each product of attention (dA and dV,
+dQ and dK).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -13,7 +15,7 @@ from typing import NamedTuple
 
 @dataclass(frozen=True)
 class Size:
-    """A training step: `layers` in the encoder and as many in the decoder, `length` tokens on both sides."""
+    """A training step: `layers` in the encoder and as many in the decoder, `length` tokens in source and target."""
 
     vocabulary: int
     d_model: int
@@ -32,7 +34,7 @@ SIZES = {
 }
 TOY = Size(16, 16, 2, 32, 1, 4, 5)
 
-#: The side of the square product that shows the most the processor gives.
+#: The side of the square product that measures the highest rate of the processor.
 SQUARE = 2048
 
 
@@ -57,7 +59,7 @@ Product = Linear | Attention
 
 
 def products(size: Size) -> Iterator[Product]:
-    """Every layer of a training step with matrix products, in the order of the forward pass."""
+    """Every layer with matrix products in a training step, in the order of the forward pass."""
     rows, D = size.batch * size.length, size.d_model
     heads = Attention(size.batch * size.heads, size.length, size.length, D // size.heads)
     attention = [*[Linear(rows, D, D)] * 3, heads, Linear(rows, D, D)]
@@ -65,12 +67,12 @@ def products(size: Size) -> Iterator[Product]:
     for _ in range(size.layers):
         yield from attention + feed_forward                   # encoder
     for _ in range(size.layers):
-        yield from attention + attention + feed_forward       # decoder: to itself, then to the encoder's output
+        yield from attention + attention + feed_forward       # decoder: self-attention, cross-attention
     yield Linear(rows, D, size.vocabulary)
 
 
 def decoding_products(size: Size, rows: int, N_S: int, steps: int, copies: int) -> Iterator[Product]:
-    """The same for decoding with caches, `copies` targets of `steps` tokens for each of `rows` sources (N_S,)."""
+    """The same for decoding with caches: `copies` targets of `steps` tokens for each of `rows` sources (N_S,)."""
     D, D_H = size.d_model, size.d_model // size.heads
     heads = Attention(rows * size.heads, N_S, N_S, D_H)
     source = rows * N_S
@@ -88,11 +90,5 @@ def decoding_products(size: Size, rows: int, N_S: int, steps: int, copies: int) 
 
 
 def operations(shapes: Iterable[Product]) -> int:
-    """Floating-point operations of the products, forward alone; with the backward they are three times as many."""
-    total = 0
-    for shape in shapes:
-        if isinstance(shape, Linear):
-            total += 2 * shape.rows * shape.inputs * shape.outputs
-        else:
-            total += 2 * 2 * shape.count * shape.N_Q * shape.N_X * shape.D
-    return total
+    """Floating-point operations of the products in the forward; forward and backward have three times as many."""
+    return sum(2 * math.prod(shape) * (1 if isinstance(shape, Linear) else 2) for shape in shapes)

@@ -1,20 +1,20 @@
-"""From raw figures to what is read: medians, ratios between neighbours in time, tables in Markdown."""
+"""Raw figures into reports: medians, ratios of neighbours in time, tables in Markdown."""
 
 from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from _common.sizes import SQUARE
 
 Result = dict[str, Any]
-Peers = Mapping[str, Sequence[Result]]                        # peer → what each of its processes found
+Peers = Mapping[str, Sequence[Result]]                        # peer → the results of its processes
 
 
 class Ratio(NamedTuple):
-    """The median of pairwise ratios, and the least and the greatest of them."""
+    """The median, the least and the greatest of the ratios of pairs."""
 
     median: float
     least: float
@@ -30,29 +30,24 @@ def medians(results: Sequence[Result], key: str = "seconds") -> list[float]:
 
 
 def median(results: Sequence[Result], key: str = "seconds") -> float:
-    """The median over processes of each one's median."""
+    """The median of the medians of all processes."""
     return statistics.median(medians(results, key))
 
 
 def ratio(ours: Sequence[Result], theirs: Sequence[Result], key: str = "seconds") -> Ratio:
-    """Time of ours over time of theirs, round by round."""
+    """The time of ours over the time of theirs in the same round."""
     ratios = [a / b for a, b in zip(medians(ours, key), medians(theirs, key), strict=True)]
     return Ratio(statistics.median(ratios), min(ratios), max(ratios))
 
 
 def peak(results: Sequence[Result]) -> int:
-    """The greatest memory of any process, in bytes."""
+    """The largest peak memory of all processes, in bytes."""
     return max(result["peak_bytes"] for result in results)
 
 
 def added(results: Sequence[Result]) -> int:
-    """The greatest memory that the calls added to what there was before the first, in bytes."""
+    """The largest memory that the calls of a process added to its memory before them, in bytes."""
     return max(result["peak_bytes"] - result["before_bytes"] for result in results)
-
-
-def geometric_mean(values: Iterable[float]) -> float:
-    """exp of the mean logarithm, the mean that fits ratios."""
-    return statistics.geometric_mean(values)
 
 
 def exponent(sizes: Sequence[float], values: Sequence[float]) -> float:
@@ -62,18 +57,18 @@ def exponent(sizes: Sequence[float], values: Sequence[float]) -> float:
 
 
 def milliseconds(seconds: float) -> str:
-    """Three digits, or all before the point."""
+    """Three digits, or all digits before the point."""
     ms = 1000 * seconds
     return f"{ms:,.0f}" if ms >= 100 else f"{ms:#.3g}"
 
 
 def megabytes(count: float) -> str:
-    """Bytes in MB of 10⁶."""
+    """Bytes as MB of 10⁶ bytes."""
     return f"{count / 1e6:,.0f}"
 
 
 def comparison(what: str, found: Mapping[str, Peers], limit: str | None = None) -> str:
-    """A row for each case: time of npattn, time of torch and of the limit, and the ratios to them."""
+    """A row for each case: the times of npattn, torch and the limit, and npattn's ratios to the others."""
     others = [peer for peer in ("torch", limit) if peer and all(peer in peers for peers in found.values())]
     header = [what, "npattn ms"]
     for peer in others:
@@ -88,7 +83,7 @@ def comparison(what: str, found: Mapping[str, Peers], limit: str | None = None) 
 
 
 def rates(what: str, found: Mapping[str, tuple[Peers, int]], limit: str) -> str:
-    """A row for each case: operations, operations a second of each peer, of a square product, and memory."""
+    """A row for each case: the operations, the operations a second of each peer and of a square product, the memory."""
     timed = [peer for peer in ("npattn", "torch", limit) if all(peer in peers for peers, _ in found.values())]
     header = [what, "GFLOP", *(f"{peer} GF/s" for peer in timed), "square GF/s"]
     header += [f"{peer} peak MB" for peer in timed if peer != limit]
@@ -101,7 +96,7 @@ def rates(what: str, found: Mapping[str, tuple[Peers, int]], limit: str) -> str:
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[Any]], left: Collection[int] = (0,)) -> str:
-    """A Markdown table, padded so that it can be read on a terminal too; columns not in `left` stand to the right."""
+    """A Markdown table, padded for reading in a terminal; columns in `left` are aligned left, the others right."""
     cells = [[str(cell).replace("|", "\\|") for cell in row] for row in (header, *rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     sides = ["<" if i in left else ">" for i in range(len(widths))]

@@ -1,8 +1,8 @@
-"""Greedy and beam search on PyTorch's nn.Transformer, by prefix: its decoder is given all tokens so far at every step.
+"""Greedy and beam search on PyTorch's nn.Transformer, by prefix: its decoder gets all tokens so far at every step.
 
-That is how its interface has it, and how its users write it; there is no cache to hand over. The source is encoded
-once, and only the last position is projected to logits. Both searches take `steps` tokens and follow npattn's rules, so
-that the ids can be compared; for words that end, they would need more.
+nn.Transformer has no caches of keys and values, so its users write a search in this way. The source is encoded once,
+and only the last position is projected to logits. Both searches take `steps` tokens and follow npattn's rules, so that
+the ids can be compared. They do not handle targets that end earlier.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def greedy_search(module: Any, src: torch.Tensor, steps: int) -> list[list[int]]
 
 @torch.inference_mode()
 def beam_search(module: Any, src: torch.Tensor, steps: int, beam: int) -> list[list[int]]:
-    """The best of `beam` beginnings, each ended by <eos> after `steps` tokens."""
+    """The best of `beam` targets of `steps` tokens, each with <eos> at its end."""
     B = len(src)
     memory, pads = module.encode(src).repeat_interleave(beam, 0), (src == PAD).repeat_interleave(beam, 0)
     ids = torch.full((B * beam, 1), BOS)

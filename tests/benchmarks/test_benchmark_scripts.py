@@ -1,4 +1,4 @@
-"""The benchmarks work: each of them runs once at a toy size, reports and draws. No test depends on a time."""
+"""Each benchmark runs once at a toy size, reports and draws; RESULTS.md has its results. No test depends on a time."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,11 @@ from _common.harness import Job, Result, Runner
 from _common.sizes import SIZES
 
 ROOT = Path(__file__).parents[2]
-BENCHMARKS = {name: (benchmark, given) for name, (_, benchmark, given) in run.BENCHMARKS.items()}
+BENCHMARKS: dict[str, ModuleType] = {name: script for name, (_, script, _) in run.BENCHMARKS.items()}
+ABOUT: Result = {
+    "cpu": "a processor", "cores": 2, "environment": {}, "torch": None,
+    "npattn": {"python": "3", "numpy": "2", "blas": "OpenBLAS 0"},
+}  # fmt: skip
 
 
 class Inline(Runner):
@@ -30,46 +35,43 @@ class Inline(Runner):
     def call(self, peer: str, job: Job) -> Result:
         out = io.StringIO()
         with contextlib.redirect_stdout(out):
-            harness.main(BENCHMARKS[Path(self.script).stem][0], ["--worker", peer, json.dumps(job)])
+            harness.main(Path(self.script).stem, ["--worker", peer, json.dumps(job)])
         return json.loads(out.getvalue().splitlines()[-1])
 
 
 def quick(name: str, *options: str) -> Result:
-    """Measure at toy size, without PyTorch."""
+    """Measure at a toy size, without PyTorch."""
     return json.loads(_quick(name, *options))
 
 
 @functools.cache
 def _quick(name: str, *options: str) -> str:
-    benchmark = BENCHMARKS[name][0]
-    parsed = benchmark.parser().parse_args(["--quick", "--rounds", "1", *options])
-    data = benchmark.measure(parsed, Inline(benchmark.script, None))
-    about: Result = {"cpu": "a processor", "cores": 2, "environment": {}, "torch": None}
-    about["npattn"] = {"python": "3", "numpy": "2", "blas": "one"}
-    return json.dumps({"benchmark": name, "date": "2026-01-01", "machine": about, **data})
+    script = BENCHMARKS[name]
+    parsed = harness.parser(script).parse_args(["--quick", "--rounds", "1", *options])
+    data = script.measure(parsed, Inline(script.__file__, None))
+    return json.dumps({"benchmark": name, "date": "2026-01-01", "machine": ABOUT, **data})
 
 
 @pytest.fixture(autouse=True)
 def small_square(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The processor's greatest rate is of no interest here, and takes a second."""
+    """The square product of the real size takes a second, and no test needs its rate."""
     monkeypatch.setattr("_common.products.SQUARE", 32)
 
 
 @pytest.mark.parametrize("name", BENCHMARKS)
 def test_every_benchmark_runs_reports_and_draws(name: str, tmp_path: Path) -> None:
-    benchmark, options = BENCHMARKS[name]
+    _, script, options = run.BENCHMARKS[name]
     data = quick(name, *options)
-    report = benchmark.report(data)
+    report = script.report(data)
     assert "npattn" in report and "torch" not in report
     assert "nan" not in report and "\n|--" in report
-    if benchmark.draw is not None:
-        pytest.importorskip("matplotlib")
-        benchmark.draw(data, tmp_path / "plot.png")
-        assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
+    pytest.importorskip("matplotlib")
+    script.draw(data, tmp_path / "plot.png")
+    assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
 
 
 def with_torch(value: Any) -> Any:
-    """Add a PyTorch that takes twice npattn's time, wherever npattn's figures stand."""
+    """Add PyTorch with twice npattn's times wherever npattn has figures."""
     if not isinstance(value, dict):
         return value
     value = {key: with_torch(each) for key, each in value.items()}
@@ -81,11 +83,8 @@ def with_torch(value: Any) -> Any:
 
 
 @pytest.mark.parametrize("name", ["train_step", "long_attention", "gradcheck", "decode", "scaling"])
-def test_reports_compare_with_torch_where_there_is_one(name: str) -> None:
-    benchmark, _ = BENCHMARKS[name]
-    data = with_torch(quick(name))
-    data["machine"]["torch"] = {"torch": "2"}
-    report = benchmark.report(data)
+def test_reports_compare_with_torch_when_it_ran(name: str) -> None:
+    report = BENCHMARKS[name].report(with_torch(quick(name)))
     assert "torch" in report
     if name in ("train_step", "long_attention", "gradcheck"):
         assert "**0.50** (0.50–0.50)" in report
@@ -93,7 +92,7 @@ def test_reports_compare_with_torch_where_there_is_one(name: str) -> None:
         assert "**2.00** (2.00–2.00)" in report
 
 
-def test_peers_take_turns_and_a_missing_torch_is_left_out() -> None:
+def test_peers_alternate_and_a_missing_torch_is_left_out() -> None:
     class Recorder(Runner):
         def call(self, peer: str, job: Job) -> Result:
             called.append(peer)
@@ -101,10 +100,10 @@ def test_peers_take_turns_and_a_missing_torch_is_left_out() -> None:
 
     called: list[str] = []
     jobs: dict[str, Job] = {"npattn": {}, "torch": {}, "products": {}}
-    found = Recorder("script.py", "python").take_turns(jobs, 2)
+    found = Recorder("script.py", "python").alternate(jobs, 2)
     assert called == ["npattn", "torch", "products"] * 2
     assert {peer: len(results) for peer, results in found.items()} == {"npattn": 2, "torch": 2, "products": 2}
-    assert list(Recorder("script.py", None).take_turns(jobs, 1)) == ["npattn", "products"]
+    assert list(Recorder("script.py", None).alternate(jobs, 1)) == ["npattn", "products"]
 
 
 def test_no_search_ends_before_its_last_step() -> None:
@@ -125,23 +124,34 @@ def test_options_are_refused_by_name(capsys: pytest.CaptureFixture[str]) -> None
         ("scaling", "--axes", "depth"),
     ]:
         with pytest.raises(SystemExit):
-            BENCHMARKS[name][0].parser().parse_args([option, value])
+            harness.parser(BENCHMARKS[name]).parse_args([option, value])
         assert f"argument {option}: expected" in capsys.readouterr().err
-    parse = BENCHMARKS["train_step"][0].parser().parse_args
+    parse = harness.parser(BENCHMARKS["train_step"]).parse_args
     assert parse(["--sizes", "base,tiny"]).sizes == ["base", "tiny"] and parse([]).sizes == list(SIZES)
 
 
 def test_results_keep_the_figures_of_benchmarks_that_did_not_run(tmp_path: Path) -> None:
     for name in ("scaling", "gradcheck"):
-        run.keep(BENCHMARKS[name][0], quick(name), tmp_path / "results")
+        run.keep(name, quick(name), tmp_path / "results")
     text = run.text(tmp_path / "results")
     assert text.index("## Gradient checks") < text.index("## Scale")
     assert "`python benchmarks/gradcheck.py`, 2026-01-01: a processor, 2 cores" in text
     assert "no PyTorch: npattn alone" in text and "## Decoding" not in text
+    (tmp_path / "results" / "by_hand.md").write_text("## A task\n", encoding="utf-8")
+    assert run.text(tmp_path / "results") == f"{text}\n## A task\n"
+
+
+def test_results_md_is_what_run_writes() -> None:
+    """From the raw figures and the hand-written by_hand.md, with the descriptions and titles of today's scripts."""
+    folder = ROOT / "benchmarks"
+    text = (folder / "RESULTS.md").read_text(encoding="utf-8")
+    assert text == run.text(folder / "results")
+    assert all(f"\n## {title}\n" in text for title, _, _ in run.BENCHMARKS.values())
+    assert text.endswith((folder / "results" / "by_hand.md").read_text(encoding="utf-8"))
 
 
 def test_the_one_command_in_processes_of_its_own(tmp_path: Path) -> None:
-    """With a `torch` that can't be imported, so that the test does the same wherever it runs."""
+    """With a `torch` that cannot be imported, so the test does the same on every machine."""
     (tmp_path / "torch.py").write_text("raise ImportError", encoding="utf-8")
     command = [sys.executable, str(ROOT / "benchmarks" / "run.py"), "--quick", "--out", str(tmp_path)]
     env = os.environ | {"PYTHONPATH": str(tmp_path)}
