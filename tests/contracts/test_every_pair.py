@@ -1,6 +1,6 @@
-"""Every public pair, and the whole model with every option, by both methods: masks, dtypes, magnitudes and memory.
+"""Every public pair, and the whole model with every option: gradients for all masks, dtypes, magnitudes and layouts.
 
-The arguments of a call are views with gaps, negative strides or in Fortran order, and read-only, and so is dY.
+The arguments of a call and dY are read-only views, with gaps, with negative strides or in Fortran order.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ MAGNITUDES = (1e-6, 1e-3, 1.0, 1e3, 1e6)
 
 
 def laid_out(tree: Any, layout: Any) -> Any:
-    """Return the arguments as read-only views; what is no array, or has no axis, is as it was."""
+    """Return the arguments, with each array that has axes as a read-only view."""
     views = tuple(layout(a) if isinstance(a, np.ndarray) and a.ndim else a for a in tree)
     freeze(views)
     return views
@@ -39,7 +39,7 @@ def laid_out(tree: Any, layout: Any) -> Any:
 def test_gradients_of_any_array(pair: Pair, setting: Setting, layout: Any) -> None:
     """Non-contiguous, Fortran-ordered, negative-stride, read-only inputs, float32 and float64, 1e-6 … 1e6."""
     if pair.forward is attend_in_tiles and setting.scale > 1e3:
-        setting = replace(setting, scale=1e3)                 # Σ dY·Y and dA then round apart, by as much as dE itself
+        setting = replace(setting, scale=1e3)                 # beyond, the rounding of Σ dY·Y is as large as dE
     call = pair.call(setting)
     args, kwargs = laid_out(call.args, layout), dict(call.kwargs)
     if any(leaf.size for leaf in floating(args)):
@@ -52,7 +52,7 @@ def test_gradients_of_any_array(pair: Pair, setting: Setting, layout: Any) -> No
 
 
 def random_batch(seed: int, dead_row: bool) -> tuple[Array, Array]:
-    """Draw ids with pads at the ends, repeated ids, and perhaps a source of nothing but pads."""
+    """Draw ids with pads at the ends and repeated ids. With `dead_row` the last source has pads alone."""
     rng = np.random.default_rng(seed)
     B, N_S, N_T = (int(n) for n in rng.permutation([2, 3, 4]))
     src, tgt = rng.integers(3, 9, (B, N_S)), rng.integers(3, 11, (B, N_T))
@@ -87,7 +87,7 @@ def test_whole_model(options: dict[str, Any], seed: int, dtype: str, dead_row: b
 )
 @examples(5)
 def test_any_mixture_of_options(seed: int, **options: Any) -> None:
-    """Not only the named ones."""
+    """Options are drawn, not only those of `OPTIONS`."""
     sizes = {"src_vocab": SIZES["tgt_vocab"]} if options["tie"] == "all" else {}
     config = toy_config(**options, **sizes)
     kwargs = {"config": config, "rng": np.random.default_rng(seed) if config.dropout else None}
@@ -95,8 +95,8 @@ def test_any_mixture_of_options(seed: int, **options: Any) -> None:
     assert check_gradients(functions.forward, functions.backward, args, kwargs, rng=seed).ok
 
 
-def test_the_options_are_all_there() -> None:
-    """Every value of every choice is in `OPTIONS` or a default, so that `test_whole_model` is what it says."""
+def test_options_have_every_value() -> None:
+    """Every value of every choice is in `OPTIONS` or a default, so `test_whole_model` tests all of them."""
     configs = [toy_config(**options) for options in OPTIONS.values()]
     for name, values in {
         "norm": {"pre", "post"}, "final_norm": {None, True, False}, "tie": {"all", "output", "none"},

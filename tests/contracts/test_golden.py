@@ -1,6 +1,6 @@
-"""npattn agrees with PyTorch 2.13.0 in float64: versions, layers and whole models, forward and every gradient.
+"""npattn agrees with PyTorch 2.13.0 in float64: versions, layers and whole models, outputs and every gradient.
 
-The numbers are in golden/*.npz, with the script that made them.
+The numbers are in golden/*.npz, beside the script that made them.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def assert_agree(got: dict[str, Array], want: dict[str, Array], within: float = 
 
 
 def pair(name: str) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """Return the function of this name and its backward; softmax's cache is its output."""
+    """Return the function of this name and its backward. The cache of softmax is its output."""
     if hasattr(npattn.attention, name):
         version = getattr(npattn.attention, name)
         return version.forward, version.backward
@@ -74,7 +74,7 @@ def test_multi_head(case: str) -> None:
 
 
 def attendable(masks: dict[str, Any], scores: tuple[int, ...]) -> Array | None:
-    """Our mask from nn.MultiheadAttention's two, in which True = ignore."""
+    """Return the mask of npattn for the two masks of nn.MultiheadAttention, in which True = ignore."""
     pads, order = masks.get("key_padding_mask"), masks.get("attn_mask")
     if pads is None and order is None:
         return None
@@ -106,6 +106,6 @@ class TestTransformer:
     def test_single_precision(self, case: str) -> None:
         golden = TRANSFORMERS[case]
         model = model_of(golden["config"], golden["state"], np.float32)
-        # PyTorch's own single precision is up to 4.1e-6 away from these numbers.
+        # The float32 logits of PyTorch differ from these numbers by up to 4.1e-6.
         logits, _ = model.forward(golden["src"], golden["tgt"][:, :-1])
         assert_agree({"logits": logits}, {"logits": golden["logits"].astype(np.float32)}, within=1e-5)

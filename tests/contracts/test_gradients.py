@@ -1,4 +1,4 @@
-"""Every backward of layers and attention against two numeric derivatives, and no pair without a check."""
+"""Every backward of layers and attention equals two numeric derivatives, and every pair is checked."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ each_pair = pytest.mark.parametrize("pair", PAIRS.values(), ids=PAIRS)
 
 
 def check(pair: Pair, setting: Setting, method: str, rtol: float) -> GradientReport:
-    """Check the gradients of one call; a wrong one raises."""
+    """Check the gradients of one call. A wrong gradient raises."""
     call = pair.call(setting)
     report = check_gradients(
         call.forward, pair.backward, call.args, call.kwargs, method=method, rtol=rtol, rng=setting.seed % 997
@@ -47,7 +47,7 @@ def test_central_differences(pair: Pair, setting: Setting) -> None:
 @each_pair
 @pytest.mark.parametrize("mask", ["none", "dead"])
 def test_the_errors_in_numbers(pair: Pair, mask: str) -> None:
-    """Where no gradient is ill-conditioned, the errors are below 1e-12 without any allowance for rounding."""
+    """No gradient of these calls is ill-conditioned, so the errors are below 1e-12 without a margin for rounding."""
     report = check(pair, Setting(seed=3, mask=mask, optional=15), "complex-step", 1e-12)
     assert report.max_error <= 1e-12
 
@@ -56,7 +56,7 @@ def test_the_errors_in_numbers(pair: Pair, mask: str) -> None:
 @given(setting=settings(sizes=st.sampled_from([{"N_X": 1}, {"N_X": 1, "N_Q": 1}])))
 @examples(3)
 def test_one_key_only(name: str, setting: Setting) -> None:
-    """One key gets all the weight whatever its score: what flows through the scores is zero."""
+    """A single key has the weight 1 for any score, so the gradient of the scores is zero."""
     check(PAIRS[name], setting, "complex-step", 1e-12)
 
 
@@ -96,7 +96,7 @@ def dropout_with_another_mask(dY: Array, cache: Any) -> Array:
 )  # fmt: skip
 @pytest.mark.parametrize(("method", "rtol"), [("complex-step", 1e-12), ("central-difference", 1e-7)])
 def test_planted_bugs_are_caught(planted: Callable[..., Any], method: Any, rtol: float) -> None:
-    """Softmax backward divided by the batch, or without the row sum: these tests can fail, and do."""
+    """These tests can fail: they find, for instance, a softmax backward without the row sum."""
     name = next(name for name in PAIRS if planted.__name__.startswith(name.rpartition(".")[2]))
     call = PAIRS[name].call(Setting(optional=15))
     with pytest.raises(GradientError):
@@ -104,7 +104,7 @@ def test_planted_bugs_are_caught(planted: Callable[..., Any], method: Any, rtol:
 
 
 def test_no_pair_without_a_check() -> None:
-    """A public forward/backward pair that is missing from `pairs.PAIRS`; the model's own are in its tests."""
+    """Every public forward/backward pair is in `pairs.PAIRS`. Those of the model have tests of their own."""
     model = discover(Path(npattn.__file__).parent / "transformer")
     assert discover() - model == set(PAIRS)
 

@@ -1,4 +1,4 @@
-"""What every pair of attention and layers says about a wrong shape or dtype: symbol, what was expected, what came."""
+"""The error messages of every pair of attention and layers for wrong shapes and dtypes: symbol, expected, given."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ SIZES = {
     "H": 2, "V": 8, "D_in": 5, "D_out": 6,
 }  # fmt: skip
 
-#: The floating arguments of each forward in their order, then the cotangent of its backward, and the shape each has
-#: to have when the ones before it were right. The sizes are those above, with one batch axis.
+#: The floating arguments of each forward in their order, then the cotangent of its backward, each with the shape that
+#: it must have when the arguments before it are right. The sizes are those above, with one batch axis.
 EXPECTED = {
     "npattn.layers.linear.linear": """
         X: (…, D_in)
@@ -126,7 +126,7 @@ EXPECTED = {
 each_pair = pytest.mark.parametrize(("pair", "expected"), [(PAIRS[name], EXPECTED[name]) for name in PAIRS], ids=PAIRS)
 
 
-#: What the scores are called when a mask does not fit them, by the name of the forward.
+#: The scores in the message about a mask that does not fit them, by the name of the forward.
 SCORES = {
     "npattn.layers.softmax.softmax": "(…, N_X) = (2, 3, 4)",
     "npattn.attention.dot_product.scaled_dot_product_attention": "(…, N_Q, N_X) = (2, 3, 4)",
@@ -142,7 +142,7 @@ SCORES = {
 
 
 def said(run: Any, *args: Any) -> str:
-    """Return the type and the words of the error that a call raises."""
+    """Return the type and the message of the error that a call raises."""
     with pytest.raises((TypeError, ValueError)) as caught:
         run(*args)
     return f"{caught.type.__name__}: {caught.value}"
@@ -203,7 +203,7 @@ def test_a_mask_that_does_not_fit(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", PAIRS)
-def test_what_forward_did_not_return(name: str) -> None:
+def test_a_cache_that_is_none(name: str) -> None:
     pair = PAIRS[name]
     Y, cache = pair.call(Setting(optional=15, sizes=SIZES)).run()
     if name.endswith("softmax"):
@@ -214,13 +214,13 @@ def test_what_forward_did_not_return(name: str) -> None:
 
 
 def test_the_cache_of_a_neighbour() -> None:
-    """Version 2 keeps what version 3 does, but has another gradient."""
+    """The caches of versions 2 and 3 have the same fields, but the gradients differ."""
     y, cache = v2_dot_product.forward(np.ones(3), np.ones((4, 3)))
     wanted = "npattn.attention.v3_scaled_dot_product.Cache, got npattn.attention.v2_dot_product.Cache"
     assert said(v3_scaled_dot_product.backward, y, cache).endswith(f"a {wanted}")
 
 
-def test_none_for_what_is_not_optional() -> None:
+def test_none_for_a_required_argument() -> None:
     assert said(layers.linear, None, np.ones((2, 3))) == "TypeError: X: expected a NumPy array, got NoneType"
     assert said(layers.linear, np.ones(2), None) == "TypeError: W: expected a NumPy array, got NoneType"
 

@@ -1,4 +1,4 @@
-"""What every pair of layers and attention promises besides right numbers: purity, any strides, dtype in = dtype out."""
+"""Every pair of layers and attention is pure, takes any memory layout, and returns the dtype that it is given."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def bits(tree: Any) -> list[tuple[str, tuple[int, ...], bytes]]:
 
 
 def assert_close(got: Any, expected: Any, rtol: float) -> None:
-    """Compare trees of arrays; errors are relative to the largest entry of all, for some gradients are noise."""
+    """Compare trees of arrays. Errors are relative to the largest entry of all, since some gradients are noise."""
     pairs = list(zip(floating(got), floating(expected), strict=True))
     scale = max((np.abs(e).max(initial=0.0) for _, e in pairs), default=0.0)
     for g, e in pairs:
@@ -35,7 +35,7 @@ def assert_close(got: Any, expected: Any, rtol: float) -> None:
 @given(setting=settings())
 @examples(4)
 def test_purity(pair: Pair, setting: Setting) -> None:
-    """Nothing given is written to: neither arguments nor cotangent nor cache, and read-only ones will do."""
+    """Arguments, cotangent and cache may be read-only, and stay as they were."""
     call = pair.call(setting)
     freeze(call.args)
     freeze(call.kwargs)
@@ -55,7 +55,7 @@ def test_purity(pair: Pair, setting: Setting) -> None:
 @given(setting=settings())
 @examples(4)
 def test_pending_caches_do_not_mix(pair: Pair, setting: Setting) -> None:
-    """Two forward calls, then their backward calls in either order."""
+    """After two forward calls, their backward calls may come in either order."""
     calls = [pair.call(setting), pair.call(Setting(setting.seed + 1, 1, setting.dtype))]
     alone = [bits(gradients(pair, call)) for call in calls]
     pending = [call.run() for call in calls]
@@ -64,13 +64,13 @@ def test_pending_caches_do_not_mix(pair: Pair, setting: Setting) -> None:
         returned = pair.backward(cotangent(Y), cache)
         assert bits(returned) == alone[i]
         for gradient in floating(returned):
-            gradient.fill(np.nan)  # what was returned is the caller's to overwrite
+            gradient.fill(np.nan)  # the caller may overwrite what was returned
 
 
 @each_pair
 @given(setting=settings())
 @examples(4)
-def test_nothing_returned_is_part_of_something_given(pair: Pair, setting: Setting) -> None:
+def test_results_share_no_memory_with_arguments(pair: Pair, setting: Setting) -> None:
     call = pair.call(setting)
     Y, cache = call.run()
     given_arrays = [*arrays(call.args), *arrays(call.kwargs)]
@@ -87,7 +87,7 @@ def test_nothing_returned_is_part_of_something_given(pair: Pair, setting: Settin
 @given(setting=settings(dtype="float64"), layout=st.sampled_from(LAYOUTS))
 @examples(6)
 def test_any_layout_in_memory(pair: Pair, setting: Setting, layout: Callable[[Array], Array]) -> None:
-    """Non-contiguous, Fortran-ordered, negative-stride inputs and cotangents give what contiguous copies give."""
+    """Inputs and cotangents with gaps, negative strides or in Fortran order give what contiguous copies give."""
 
     def laid_out(values: Any) -> Any:
         return layout(values) if isinstance(values, np.ndarray) and values.ndim else values
@@ -108,7 +108,7 @@ def test_any_layout_in_memory(pair: Pair, setting: Setting, layout: Callable[[Ar
 @given(setting=settings(dtype="float32"))
 @examples(6)
 def test_float32_in_float32_out(pair: Pair, setting: Setting) -> None:
-    """`np.sqrt(64)` times float32 = float64: outputs, gradients and caches keep the dtype, and the digits it has."""
+    """Outputs, gradients and caches keep float32 and its precision. (`np.sqrt(64)` times float32 is float64.)"""
     call = pair.call(setting)
     Y, cache = call.run()
     returned = pair.backward(cotangent(Y), cache)
@@ -121,7 +121,7 @@ def test_float32_in_float32_out(pair: Pair, setting: Setting) -> None:
 
 @each_pair
 def test_numpy_scalars_promote_nothing(pair: Pair) -> None:
-    """A hyperparameter that comes as np.float64, from a sweep say, does not turn float32 into float64."""
+    """A hyperparameter of type np.float64 does not turn float32 into float64."""
     call = pair.call(Setting(dtype="float32", optional=3))
     options = {k: np.float64(v) if isinstance(v, float) else v for k, v in call.kwargs.items()}
     call.kwargs.update(options)
@@ -133,12 +133,12 @@ def test_numpy_scalars_promote_nothing(pair: Pair) -> None:
 @each_pair
 @given(setting=settings())
 @examples(4)
-def test_none_for_what_was_none(pair: Pair, setting: Setting) -> None:
-    """Gradients stand in the order of the array arguments, with None where an optional one was None."""
+def test_the_gradient_of_none_is_none(pair: Pair, setting: Setting) -> None:
+    """Gradients have the order of the array arguments, with None where an optional argument was None."""
     call = pair.call(setting)
     given_arrays = [a for a in call.args if not isinstance(a, np.ndarray) or a.dtype.kind == "f"]
     if not pair.plain:
-        given_arrays = [a for i, a in enumerate(call.args) if i != 3]  # the core's mask has no gradient
+        given_arrays = [a for i, a in enumerate(call.args) if i != 3]  # the mask has no gradient
     returned = gradients(pair, call)
     assert len(returned) == len(given_arrays)
     for gradient, argument in zip(returned, given_arrays, strict=True):

@@ -1,7 +1,7 @@
-"""Every known trap in attention, its gradients and its training, and the tests that show that we are not in it.
+"""Every known trap in attention, its gradients and its training, and the tests that show that npattn avoids it.
 
-`TRAPS` is the list to search: the words of a trap, and the tests, file::test, that fail if somebody falls into it.
-Traps that no other file tests have their tests here.
+`TRAPS` lists each trap in words, with the tests, file::test, that fail if the code has the mistake. Traps that no other
+file tests have their tests here.
 """
 
 from __future__ import annotations
@@ -114,7 +114,9 @@ TRAPS: dict[str, dict[str, tuple[str, ...]]] = {
         ),
     },
     "layers": {
-        "LayerNorm variance as E[x²] − μ² fails for rows near 1e8": ("layers/test_layer_norm::test_a_row_far_from_zero",),
+        "LayerNorm variance as E[x²] − μ² fails for rows near 1e8": (
+            "layers/test_layer_norm::test_a_row_far_from_zero",
+        ),
         "constant row": ("layers/test_layer_norm::test_a_constant_row",),
         "γ placed outside the sums in backward: exact at γ = 1, wrong elsewhere": (
             "layers/test_layer_norm::test_gamma_stands_inside_the_sums",
@@ -246,7 +248,7 @@ TRAPS: dict[str, dict[str, tuple[str, ...]]] = {
 
 
 def defined_in(path: Path) -> set[str]:
-    """Return the tests of a file, as Class::test and as test alone."""
+    """Return the names of the tests in a file, as Class::test and as test alone."""
     found = set()
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.FunctionDef):
@@ -270,7 +272,7 @@ def test_every_trap_has_its_tests(trap: str) -> None:
 
 
 def test_a_tied_embedding_counts_once() -> None:
-    """One array with one moment: its square is once in the norm, and Adam moves it once, by the summed gradient."""
+    """Its square is once in the norm of the gradient, and Adam updates it once, by the summed gradient."""
     model = toy_model(tie="all", src_vocab=11)
     assert sum(name.endswith("W_E") for name in model.params) == 1 and "output.W" not in model.params
     _, grads = model.loss_and_gradients(SRC, TGT)

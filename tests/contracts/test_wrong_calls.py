@@ -1,8 +1,8 @@
-"""Every public function, given what it cannot use: the right answer, or one error that names the argument.
+"""Every public function with a wrong argument gives the right result, or one error that names the argument.
 
-A right call of each function (`wrong_calls`) has one of its arguments spoilt in every way there is (`spoiling`). What
-comes of it is the outcome of the right call, where nothing of meaning has changed; or an answer without a warning; or
-an error that our own code raises, of one line, that begins with the symbol of an argument.
+A test takes a right call of each function (`wrong_calls`) and spoils one argument in each of many ways (`spoiling`).
+Three outcomes are allowed. If only types or memory have changed, it is the result of the right call. Otherwise it is a
+result without a warning, or an error of one line that npattn raises and that begins with the symbol of an argument.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from support.wrong_calls import RIGHT
 PACKAGE = str(Path(npattn.__file__).parent)
 MODULES = ("", ".layers", ".optim", ".torch_weights", ".gradcheck", ".tasks")
 
-#: Public, but without an argument that could be wrong; or made by npattn, not by its users.
+#: Public, but without arguments that could be wrong, or made by npattn and not by its users.
 WITHOUT = {
     "npattn.keep_memory", "npattn.return_memory", "npattn.Adam.state_dict", "npattn.Parameters.like",
     "npattn.Parameters.copy", "npattn.Trainer.state_dict", "npattn.Trainer.synchronize", "npattn.Trainer.require_alike",
@@ -40,23 +40,23 @@ WITHOUT = {
     "npattn.CheckpointError", "npattn.GradientError", "npattn.GradientReport", "npattn.Hypothesis",
     "npattn.RanksDiffer", "npattn.gradcheck.ArgumentReport", "npattn.tasks.Batch", "npattn.tasks.Item",
     "npattn.tasks.Pair", "npattn.tasks.Task",
-    # They read or write thousands of texts; test_tasks_g2p and test_tasks_dates have their arguments.
+    # They read or write thousands of texts. tests/tasks tests their arguments.
     "npattn.tasks.load_dates", "npattn.tasks.load_g2p",
-    # Texts and lists of them: whatever can be counted and compared is right.
+    # They take texts and lists of texts: every sequence of comparable things is right.
     "npattn.tasks.Vocabulary", "npattn.tasks.edit_distance", "npattn.tasks.pad", "npattn.tasks.score",
 }  # fmt: skip
 
-#: Arguments that may be None, also where they are something else.
+#: Arguments that may be None in every call.
 OPTIONAL = ("mask", "bias", "beta", "b", "b_Q", "b_K", "b_V", "b_O", "kwargs")
 
-#: Arguments of attention that are not among what its scores are made of.
+#: Arguments of attention that its scores do not depend on.
 VALUES = ("V", "W_V", "W_O", "b_V", "b_O")
 
 each_function = pytest.mark.parametrize("name", RIGHT)
 
 
 def public() -> Iterator[tuple[str, Any]]:
-    """Every public function, class and method, by name."""
+    """Yield the name and value of every public function and class."""
     seen: set[int] = set()
     for path in MODULES:
         module = importlib.import_module(f"npattn{path}")
@@ -82,7 +82,7 @@ def test_no_public_function_is_forgotten() -> None:
 
 
 def spoilt_calls(right: Right) -> list[tuple[str, Spoiling]]:
-    """Every argument with every way to spoil it."""
+    """Return every argument with every way to spoil it."""
     return [(symbol, one) for symbol, value in right.arguments.items() for one in spoilings(value)]
 
 
@@ -105,7 +105,7 @@ def test_an_argument_spoilt_at_random(name: str, seed: int, place: int) -> None:
 
 
 def judge(right: Right, expected: list[Any], symbol: str, spoiling: Spoiling) -> None:
-    """Make the spoilt call, and see whether what comes of it is right."""
+    """Make the spoilt call, and assert that its outcome is allowed."""
     with warnings.catch_warnings(action="ignore"):            # NumPy advises against matrices
         spoilt = spoiling.spoil(right.arguments[symbol])
     verdict, where = spoiling.verdict, f"{symbol} {spoiling.name}"
@@ -131,7 +131,7 @@ def judge(right: Right, expected: list[Any], symbol: str, spoiling: Spoiling) ->
 
 
 def assert_ours(right: Right, symbol: str, error: Exception, where: str) -> None:
-    """An error of the right type, that our code raises, and that begins with the symbol of an argument."""
+    """Assert that npattn raises the error, of the right type, and that it begins with the symbol of an argument."""
     assert isinstance(error, right.errors), f"{where}: {error!r}"
     if isinstance(error, OSError):
         return
@@ -147,7 +147,7 @@ def assert_ours(right: Right, symbol: str, error: Exception, where: str) -> None
 
 
 def fitting(right: Right, symbol: str, spoilt: Array) -> str:
-    """Say what is to come of arrays of these shapes, by the axes that stand in `SHAPES`."""
+    """Return the verdict on arrays of these shapes, by the axes in `SHAPES`."""
     if not right.shapes:
         return "refused" if symbol[0] == "d" and "cache" in right.arguments else "either"
     sizes: dict[str, Any] = {}
@@ -161,7 +161,7 @@ def fitting(right: Right, symbol: str, spoilt: Array) -> str:
 
 
 def bind(shape: tuple[int, ...], axes: list[str], sizes: dict[str, Any]) -> bool:
-    """Whether a shape fits the axes, whose sizes are bound by the first that has them."""
+    """Whether a shape fits the axes. The first array with an axis determines its size."""
     if axes[0] == "~":
         names = [name for name in axes[2:]]
         whole = (*sizes["..."], *(sizes.get(name) for name in names))
@@ -177,7 +177,7 @@ def bind(shape: tuple[int, ...], axes: list[str], sizes: dict[str, Any]) -> bool
 
 
 def outcome(result: Any) -> list[Any]:
-    """What is to be compared: the arrays of an output, not of its cache; or whatever else there is."""
+    """Return what is compared: the arrays of an output without its cache, or another result."""
     if isinstance(result, tuple) and len(result) == 2 and hasattr(result[1], "_fields"):
         result = result[0]
     if isinstance(result, Mapping):
@@ -188,7 +188,7 @@ def outcome(result: Any) -> list[Any]:
 
 
 def assert_equal(got: list[Any], expected: list[Any], where: str) -> None:
-    """Equal to rounding, in the dtype of least digits: another order of numbers in memory is another order of sums."""
+    """Equal to rounding in the shortest dtype: another order of numbers in memory is another order of sums."""
     floats = [a for a in expected if isinstance(a, np.ndarray) and a.dtype.kind == "f"]
     scale = max((np.abs(a).max(initial=1e-3) for a in floats), default=1)
     eps = max((np.finfo(a.dtype).eps for a in floats), default=0)
@@ -209,7 +209,7 @@ each_pair = pytest.mark.parametrize("name", [name for name in RIGHT if RIGHT[nam
 @given(seed=st.integers(2, 2**32 - 1), place=st.integers(0, 10**6))
 @examples(25)
 def test_nan_in_nan_out(name: str, seed: int, place: int) -> None:
-    """With NaN in one number given, every number of the output is NaN or as it was, and NaN if it depends on it."""
+    """One number of the input is made NaN. Every number of the output that depends on it is NaN; no other changes."""
     right = RIGHT[name](seed)
     symbol, index = drawn(right, place)
     before, after = (run_with(right, symbol, index, value) for value in (None, np.nan))
@@ -223,9 +223,9 @@ def test_nan_in_nan_out(name: str, seed: int, place: int) -> None:
 @given(seed=st.integers(2, 2**32 - 1), place=st.integers(0, 10**6), sign=st.sampled_from([1, -1]))
 @examples(15)
 def test_infinity_is_a_limit_or_shows(name: str, seed: int, place: int, sign: int) -> None:
-    """With ∞ in an argument, every number of the output that is finite is what a huge number makes of it.
+    """With ∞ in an argument, every finite number of the output equals that for a huge number.
 
-    But for what attention makes its scores of: those of −∞ count as hidden, by whatever they came about.
+    The arguments that scores of attention depend on are left out: a score of −∞ counts as hidden.
     """
     right = RIGHT[name](seed)
     symbol, index = drawn(right, place)
@@ -238,7 +238,7 @@ def test_infinity_is_a_limit_or_shows(name: str, seed: int, place: int, sign: in
 
 
 def drawn(right: Right, place: int) -> tuple[str, tuple[int, ...]]:
-    """Pick a number of a floating argument."""
+    """Choose one number of a floating argument."""
     symbols = [s for s, a in right.arguments.items() if isinstance(a, np.ndarray) and a.dtype.kind == "f" and a.size]
     symbol = symbols[place % len(symbols)]
     shape = right.arguments[symbol].shape
@@ -246,7 +246,7 @@ def drawn(right: Right, place: int) -> tuple[str, tuple[int, ...]]:
 
 
 def run_with(right: Right, symbol: str, index: tuple[int, ...], value: float | None) -> list[Array]:
-    """The arrays of the output when one number of an argument is another."""
+    """Return the arrays of the output when one number of an argument is replaced."""
     array = right.arguments[symbol].copy()
     if value is not None:
         array[index] = value

@@ -1,4 +1,4 @@
-"""Run the README's move of a model from PyTorch with many seeds, and print how far the logits are apart.
+"""Move a model from PyTorch with the code of the README, for many seeds, and print the largest difference of logits.
 
     python tests/golden/compare_logits.py [SEEDS]        (default 100; needs PyTorch)
 """
@@ -19,7 +19,7 @@ README = Path(__file__).parents[2] / "README.md"
 
 
 def main() -> None:
-    """The snippet asserts its own bound for each seed; the figure is relative to the largest logit."""
+    """The snippet asserts a bound for each seed. The printed difference is relative to the largest logit."""
     (snippet,) = re.findall(r"^```python\n(import math\n.*?)^```$", README.read_text(encoding="utf-8"), re.M | re.S)
     seeds = int(sys.argv[1]) if len(sys.argv) > 1 else 100
     apart = []

@@ -1,10 +1,10 @@
-"""Make exchange.npz for test_torch_exchange.py: a model of PyTorch's in float32, ids, and its logits.
+"""Make exchange.npz for test_torch_exchange.py: a float32 model of PyTorch, ids, and its logits.
 
     pip install torch==2.13.0 numpy
     python tests/golden/make_exchange.py
 
-Its core is nn.Transformer with PyTorch's own initial weights, under their names behind `core.`; `embedding.weight` is
-the embedding of sources, of targets and of the output. The README moves the same model to npattn.
+The model is an nn.Transformer with PyTorch's initial weights; their names have the prefix `core.`. `embedding.weight`
+embeds sources and targets, and is the output projection. The README moves the same model to npattn.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def main() -> None:
 
 
 def embed(embedding: nn.Embedding, ids: np.ndarray) -> Tensor:
-    """Embeddings times √D, plus the sines and cosines of the paper."""
+    """Return embeddings times √D, plus the sines and cosines of the paper."""
     N, D = ids.shape[1], embedding.embedding_dim
     angles = torch.arange(N)[:, None] / 10000 ** (torch.arange(0, D, 2) / D)
     positions = torch.stack([angles.sin(), angles.cos()], -1).flatten(1)

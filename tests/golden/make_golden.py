@@ -1,20 +1,21 @@
-"""Make PyTorch's numbers for test_golden.py: attention.npz, layers.npz, multi_head.npz and transformer.npz.
+"""Make the numbers of PyTorch for test_golden.py: attention.npz, layers.npz, multi_head.npz and transformer.npz.
 
     pip install torch==2.13.0 numpy
     python tests/golden/make_golden.py
 
-Each file holds cases of inputs, an output, a random cotangent and the gradient of every input, in float64. Sizes that
-mean different things differ, parameters are away from their initial values, ids repeat, and no query is without keys,
-since PyTorch answers NaN there. Entries are named `<function>.<case>/<kind>/<name>`, with the kinds
+Each file holds cases. A case has inputs, an output, a random gradient of the output, and the gradient of every input,
+in float64. Different axes have different sizes, parameters differ from their initial values, and ids repeat. Every
+query has a key, because PyTorch returns NaN without one. Entries are named `<function>.<case>/<kind>/<name>`, with the
+kinds
 
-    argument    what is differentiated, in the order of npattn's arguments, and `gradient` of the same name
-    option      what is not: masks, ids, numbers
+    argument    a differentiated input, in the order of npattn's arguments; `gradient` has the same name
+    option      another input: masks, ids, numbers
     output      `value`, and in multi_head.npz the `weights` of every head
-    cotangent   `value`
-    state       in multi_head.npz: weights by PyTorch's names, and `state_gradient` of the same name
+    cotangent   `value`, the gradient of the output
+    state       in multi_head.npz: weights under PyTorch's names; `state_gradient` has the same name
 
-In transformer.npz the weights of a case, and the gradients, are one vector each, because hundreds of entries would take
-more room than their numbers: see `transformer`.
+In transformer.npz the weights of a case are one vector, and so are the gradients: hundreds of entries would take more
+space than their numbers. See `transformer`.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ Arrays = dict[str, np.ndarray]
 RNG = np.random.default_rng(20170612)
 SIZES = {"B": 2, "H": 3, "N_Q": 4, "N_X": 5, "D_Q": 6, "D_X": 7, "D_V": 8, "D_E": 9, "V": 10, "1": 1}
 
-#: Of each version the arguments and the axes of its scores.
+#: The arguments of each version, and the axes of its scores.
 VERSIONS = {
     "v1_feed_forward": ("q(B,D_Q) X(B,N_X,D_X) W_Q(D_Q,D_E) W_X(D_X,D_E) w(D_E)", "B,N_X"),
     "v2_dot_product": ("q(B,D_Q) X(B,N_X,D_Q)", "B,N_X"),
@@ -64,17 +65,17 @@ def main() -> None:
 
 
 def normal(size: Sequence[int]) -> np.ndarray:
-    """Normal numbers in steps of 1/64, since numbers of few digits pack small."""
+    """Return normal numbers in steps of 1/64: numbers with few digits make small files."""
     return np.round(RNG.normal(size=size) * 64) / 64
 
 
 def draw(arguments: str) -> Arrays:
-    """Normal numbers for arguments written as `name(axis,axis)`."""
+    """Return normal numbers for arguments written as `name(axis,axis)`."""
     return {name: normal(shape(axes)) for name, axes in re.findall(r"(\w+)\(([^)]*)\)", arguments)}
 
 
 def draw_mask(axes: str) -> np.ndarray:
-    """A random mask in which every query may attend to something."""
+    """Return a random mask in which every query may attend to at least one key."""
     mask = RNG.random(shape(axes)) < 0.6
     mask[..., 1] = True
     return mask
@@ -85,7 +86,7 @@ def shape(axes: str) -> list[int]:
 
 
 def record(case: str, arguments: Arrays, **options: Any) -> Arrays:
-    """Run the reference's function that the case is named after, forward and backward."""
+    """Run the function of torch_reference in the name of the case, forward and backward."""
     function: Callable[..., torch.Tensor] = getattr(reference, case.partition(".")[0])
     tensors = {name: torch.tensor(array, requires_grad=True) for name, array in arguments.items()}
     given = {name: torch.tensor(o) if isinstance(o, np.ndarray) else o for name, o in options.items()}
@@ -97,7 +98,7 @@ def record(case: str, arguments: Arrays, **options: Any) -> Arrays:
 
 
 def differentiate(output: torch.Tensor) -> Arrays:
-    """Send a random cotangent backwards; return it and the output."""
+    """Differentiate with a random cotangent, and return the output and the cotangent."""
     cotangent = normal(output.shape)
     output.backward(torch.tensor(cotangent))
     return {"output/value": output.detach().numpy(), "cotangent/value": np.asarray(cotangent)}
@@ -143,7 +144,7 @@ def layers() -> Arrays:
 
 
 def multi_heads() -> Arrays:
-    """nn.MultiheadAttention itself, with its own masks: True = ignore."""
+    """Record nn.MultiheadAttention with its own masks: True = may not attend."""
     pads = np.arange(SIZES["N_X"]) >= np.array([[5], [3]])
     order = np.triu(np.full(shape("N_X,N_X"), True), 1)
     per_head = ~draw_mask("B,H,N_Q,N_X").reshape(-1, *shape("N_Q,N_X"))
@@ -183,10 +184,10 @@ def transformers() -> Arrays:
 
 
 def transformer(config: dict[str, Any]) -> Arrays:
-    """A whole model. `state` and both gradients are vectors; `layout` names what they hold, and its shapes, in order.
+    """Record a model. `state` and both gradients are vectors; `layout` has names and shapes of their parts, in order.
 
-    `logits` have the random `cotangent` and hence `gradients`; the smoothed `loss` has `loss_gradients`. The decoder
-    reads `tgt` without its last column and is asked for it without its first.
+    `gradients` belong to the `logits` with a random `cotangent`, `loss_gradients` to the smoothed `loss`. The decoder
+    reads `tgt` without the last column, and its targets are `tgt` without the first column.
     """
     model = reference.Transformer(config)
     parameters = dict(model.named_parameters())

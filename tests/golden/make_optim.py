@@ -1,7 +1,7 @@
 """Make optim.npz: three steps of torch.optim.Adam and AdamW, with PyTorch 2.13.0 (python tests/golden/make_optim.py).
 
-For each case `<case>.<k>.<name>` holds the parameters after k steps; `start.<name>` and `gradient.<k>.<name>` are
-common to all. The gradients are of very different sizes, some near ε, so that it matters where ε stands.
+For each case `<case>.<k>.<name>` holds the parameters after k steps; `start.<name>` and `gradient.<k>.<name>` belong to
+all cases. The gradients have very different sizes, some near ε, so the place of ε in the formula matters.
 """
 
 from pathlib import Path

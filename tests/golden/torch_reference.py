@@ -1,7 +1,7 @@
-"""npattn's functions in PyTorch, under npattn's names of arguments; autograd differentiates them. For make_golden.py.
+"""The functions of npattn in PyTorch, with the same argument names, for make_golden.py. autograd differentiates them.
 
-Versions 1 to 6 are their formulas; everything else is what PyTorch itself has under that name. Masks are npattn's:
-True = may attend.
+Versions 1 to 6 are written as formulas. Everything else calls PyTorch's own function. Masks are those of npattn: True =
+may attend.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def cross_entropy(logits: Tensor, targets: Tensor, smoothing: float = 0.0, ignor
 
 
 class Transformer(nn.Module):
-    """nn.Transformer between embeddings, positions and output; `config` holds fields of npattn.TransformerConfig."""
+    """nn.Transformer with embeddings, positions and output; `config` has the fields of npattn.TransformerConfig."""
 
     def __init__(self, config: dict[str, Any]) -> None:
         super().__init__()
@@ -130,7 +130,7 @@ class Transformer(nn.Module):
 
 
 def embed(table: nn.Embedding, ids: Tensor) -> Tensor:
-    """Embeddings scaled by the root of their width, and sinusoidal positions."""
+    """Return embeddings times the root of their width, plus sinusoidal positions."""
     N, D = ids.shape[1], table.embedding_dim
     angle = torch.arange(N).double()[:, None] / 10000 ** (torch.arange(0, D, 2).double() / D)
     positions = torch.stack([angle.sin(), angle.cos()], -1).flatten(1)[:, :D]

@@ -2,10 +2,10 @@
 
     python tests/mutation/mutate.py                          every mutant of every group, from scratch
     python tests/mutation/mutate.py optim --work /tmp/m      one group; keeps its work, and tests only survivors again
-    python tests/mutation/mutate.py --sample 40 --seed 7     a few mutants of one group, both drawn with this seed
+    python tests/mutation/mutate.py --sample 40 --seed 7     40 mutants of one group, both drawn with this seed
 
-`groups.toml` says which tests are to kill the mutants of which modules; `equivalents.toml` lists the mutants that
-nothing can kill, and why. The exit status is 1 if any other mutant survives, or if one on the list no longer does.
+`groups.toml` names the modules of each group, and the tests that must kill their mutants. `equivalents.toml` lists the
+mutants that no test can kill, and why. The exit status is 1 if another mutant survives, or if one of the list does not.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ from mutmut.utils.format_utils import get_mutant_name
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 
-#: mutmut's exit codes for a mutant that made a test fail, and for one that ran for ever instead: killed as well, but
-#: on a machine that is busy with other things it may only have been slow.
+#: mutmut's exit codes for a mutant that made a test fail, and for a mutant that ran out of time. Both count as killed,
+#: but on a busy machine the second may only be slow.
 FAILED, TIMED_OUT = (1, 3), (-24, 24, 36, 152, 255)
 
-#: mutmut mutates no decorated function, and a warm cache would hide its mutants. Without it the results are the same.
+#: mutmut does not mutate decorated functions, and a filled cache would hide mutants. So the cache is taken off.
 CACHED = re.compile(r"^@(functools\.)?lru_cache\(.*\)\n", re.MULTILINE)
 
 CONFIG = """
@@ -54,14 +54,14 @@ use_git_change_detection = false
 
 
 class Change(NamedTuple):
-    """A mutant by what it changes, which outlasts edits elsewhere; mutmut numbers them anew after each."""
+    """A mutant, named by its change: mutmut's own numbers shift with every edit."""
 
     function: str
     line: str
     mutant: str
 
     def is_of_zip_alone(self) -> bool:
-        """Whether `zip(…, strict=True)` lost nothing but its check: that never changes what correct code computes."""
+        """Whether only the check of `zip(…, strict=True)` is gone, which never changes what correct code computes."""
         line, mutant = (re.sub(r", (strict=\w+)?(?=\))", "", side) for side in (self.line, self.mutant))
         return line == mutant
 
@@ -93,11 +93,11 @@ def main() -> int:
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("groups", nargs="*", help="of groups.toml; all unless given")
-    parser.add_argument("--children", type=int, default=os.cpu_count() or 1, help="how many mutants at a time")
-    parser.add_argument("--work", help="a folder to keep the work in; what was killed there is not tested again")
-    parser.add_argument("--sample", type=int, help="test so many mutants of one group, drawn at random")
-    parser.add_argument("--seed", type=int, default=secrets.randbits(32), help="of the draw; a fresh one unless given")
+    parser.add_argument("groups", nargs="*", help="groups of groups.toml (default: all)")
+    parser.add_argument("--children", type=int, default=os.cpu_count() or 1, help="number of mutants tested at once")
+    parser.add_argument("--work", help="a folder that keeps the work; killed mutants are not tested again")
+    parser.add_argument("--sample", type=int, help="test this number of mutants of one group, drawn at random")
+    parser.add_argument("--seed", type=int, default=secrets.randbits(32), help="seed of the draw (default: a new one)")
     return parser.parse_args()
 
 
@@ -108,7 +108,7 @@ def equivalents() -> dict[Change, str]:
 
 
 def prepare(work: Path, group: Mapping[str, Any]) -> None:
-    """Copy the tree, configure mutmut in the copy, and forget what earlier runs there found but the killed."""
+    """Copy the tree and configure mutmut in the copy. Keep of earlier runs there which mutants were killed."""
     for folder in ("npattn", "tests"):
         shutil.copytree(ROOT / folder, work / folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
     for path in (work / "npattn").rglob("*.py"):
@@ -127,7 +127,7 @@ def prepare(work: Path, group: Mapping[str, Any]) -> None:
 
 
 def draw(rng: random.Random, size: int) -> list[str]:
-    """Draw from the mutants that mutmut will make here, by its names."""
+    """Draw names of mutants that mutmut will make here."""
     names = [
         get_mutant_name(path, name)
         for path in sorted(walk_mutatable_files())
@@ -137,7 +137,7 @@ def draw(rng: random.Random, size: int) -> list[str]:
 
 
 def run(names: Sequence[str], children: int) -> None:
-    """Let mutmut test the named mutants, or all that it has no verdict on."""
+    """Test the named mutants, or all mutants without a verdict."""
     command = [str(Path(sys.executable).with_name("mutmut")), "run", "--max-children", str(children), *names]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if done.returncode:
@@ -145,7 +145,7 @@ def run(names: Sequence[str], children: int) -> None:
 
 
 def report(group: str, names: Sequence[str], listed: Mapping[Change, str]) -> bool:
-    """Print the score of a group and what is not as listed; tell whether all is."""
+    """Print the score of a group and every difference from the list. Return whether there is none."""
     codes = {name: code for name, code in verdicts().items() if not names or name in names}
     alive = {name: change(name) for name, code in codes.items() if code not in FAILED + TIMED_OUT}
     unlisted = {name: made for name, made in alive.items() if made not in listed and not made.is_of_zip_alone()}
@@ -154,7 +154,7 @@ def report(group: str, names: Sequence[str], listed: Mapping[Change, str]) -> bo
     for name, made in unlisted.items():
         print(f"alive and not listed (exit code {codes[name]}): {made}")
     for made in gone:
-        print(f"listed, but killed or no more: {made}")
+        print(f"listed, but killed or no longer there: {made}")
     failed, timed_out = (sum(code in kind for code in codes.values()) for kind in (FAILED, TIMED_OUT))
     print(f"{group}: {len(codes)} mutants: {failed} killed, {timed_out} timed out, ", end="")
     print(f"{len(alive) - len(unlisted)} equivalent, {len(unlisted)} alive", flush=True)
@@ -162,7 +162,7 @@ def report(group: str, names: Sequence[str], listed: Mapping[Change, str]) -> bo
 
 
 def verdicts() -> dict[str, int | None]:
-    """mutmut's exit code for every mutant of the group."""
+    """Return mutmut's exit code for every mutant of the group."""
     found: dict[str, int | None] = {}
     for path in sorted(Path("mutants").rglob("*.meta")):
         found |= json.loads(path.read_text(encoding="utf-8"))["exit_code_by_key"]
@@ -170,7 +170,7 @@ def verdicts() -> dict[str, int | None]:
 
 
 def change(name: str) -> Change:
-    """What a mutant changes, without comments and the space around."""
+    """Return what a mutant changes, without comments and surrounding space."""
     path = Path(*name.split(".")[:-1])
     path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
     diff = get_diff_for_mutant(name, path=path).splitlines()[2:]
@@ -179,7 +179,7 @@ def change(name: str) -> Change:
 
 
 def function(name: str) -> str:
-    """`m.x_softmax__mutmut_3` is of `m.softmax`, and `m.xǁAdamǁstep__mutmut_7` of `m.Adam.step`."""
+    """`m.x_softmax__mutmut_3` belongs to `m.softmax`, and `m.xǁAdamǁstep__mutmut_7` to `m.Adam.step`."""
     module, _, mangled = name.partition("__mutmut_")[0].rpartition(".")
     return f"{module}.{mangled.removeprefix('x_').removeprefix('xǁ').replace('ǁ', '.')}"
 

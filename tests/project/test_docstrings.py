@@ -93,7 +93,7 @@ def raised(function: Callable[..., Any], seen: set[Any]) -> set[str]:
     errors = own_errors(function)
     for name in function.__code__.co_names:
         called = function.__globals__.get(name)
-        if isinstance(called, Shapes):                        # a declaration, which the function checks its arguments by
+        if isinstance(called, Shapes):                        # a declaration: its checks raise
             errors |= {"TypeError", "ValueError"}
         if getattr(called, "__module__", "").startswith("npattn") and callable(called):
             errors |= raised(called.__init__ if inspect.isclass(called) else called, seen)  # type: ignore[misc]

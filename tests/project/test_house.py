@@ -20,8 +20,8 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 PUBLIC = [
     "Adam", "CheckpointError", "GradientError", "GradientReport", "Hypothesis", "Parameters", "RanksDiffer", "Trainer",
     "Transformer", "TransformerConfig", "__version__", "attention", "beam_search", "causal_mask", "check_gradients",
-    "clip_gradients", "gradcheck", "greedy_search", "keep_memory", "layers", "noam_rate", "optim", "padding_mask", "plot",
-    "return_memory", "runs", "scaled_dot_product_attention", "scaled_dot_product_attention_backward",
+    "clip_gradients", "gradcheck", "greedy_search", "keep_memory", "layers", "noam_rate", "optim", "padding_mask",
+    "plot", "return_memory", "runs", "scaled_dot_product_attention", "scaled_dot_product_attention_backward",
     "sinusoidal_positions", "tasks", "tiled_attention", "tiled_attention_backward", "torch_weights", "transformer",
 ]  # fmt: skip
 
@@ -139,3 +139,33 @@ def test_a_public_name_is_loaded_when_it_is_first_used(name: str) -> None:
     script = f"import sys, npattn; before = len(sys.modules); npattn.{name}; print(before < len(sys.modules))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout == "True\n"
+
+
+def test_the_typed_program_uses_every_public_name() -> None:
+    """mypy checks it in .ci/run; a name that is misspelt there, or here, is an error."""
+    code = (Path(__file__).parent / "typed_program.py").read_text(encoding="utf-8")
+    used = set(re.findall(r"\bnpattn\.(\w+)", code))
+    assert set(PUBLIC) - used == set() and used - set(PUBLIC) == {"chek_gradients"}
+
+
+def checks(function: ast.FunctionDef) -> list[ast.stmt]:
+    """Return the statements of a function that do nothing but check its arguments."""
+    calls = [s for s in function.body if re.match(r"(\w+(, \w+)* = )?(SHAPES\.)?check\w*\(", ast.unparse(s))]
+    return [*calls, *(s for s in function.body if re.match(r"if .*:\n    raise", ast.unparse(s)))]
+
+
+@pytest.mark.parametrize("path", [p for p in FILES if p.parent.name in ("layers", "attention", "tiled")], ids=str)
+def test_a_public_function_has_one_line_of_checking_at_most(path: Path) -> None:
+    if path.name in ("masks.py", "positions.py"):             # they take numbers, which they check one by one
+        return
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
+            assert len(checks(node)) <= 1, f"{path.name}: {node.name}"
+
+
+def test_the_forward_of_version_7_reads_like_its_formula() -> None:
+    path = PACKAGE / "attention" / "v7_multi_head.py"
+    forward = next(n for n in ast.parse(path.read_text("utf-8")).body if getattr(n, "name", "") == "forward")
+    assert isinstance(forward, ast.FunctionDef)
+    assert len(forward.body) - 1 <= 9                         # without its docstring
+    assert len(checks(forward)) == 1

@@ -20,6 +20,16 @@ CHINESE = (ROOT / "README.zh-CN.md").read_text(encoding="utf-8")
 BOTH = pytest.mark.parametrize("text", [README, CHINESE], ids=["English", "Chinese"])
 
 
+def blocks(text: str) -> list[str]:
+    return re.findall(r"^```.*?^```$", text, re.M | re.S)
+
+
+def commands(text: str) -> list[str]:
+    """Return the commands of npattn in the blocks, and those in the prose between backticks."""
+    prose = re.sub(r"^```.*?^```$", "", text, flags=re.M | re.S)
+    return [*re.findall(r"^npattn .*$", "\n".join(blocks(text)), re.M), *re.findall(r"`(npattn [^`]+)`", prose)]
+
+
 def test_every_snippet_gives_what_it_shows() -> None:
     tests = doctest.DocTestParser().get_doctest(README, {}, "README.md", "README.md", 0)
     assert len(tests.examples) > 10
@@ -30,13 +40,32 @@ def test_every_snippet_gives_what_it_shows() -> None:
 @BOTH
 def test_every_link_leads_to_a_file(text: str) -> None:
     found = [target for target in links(text) if not target.startswith("http")]
-    assert len(found) > 30
+    assert len(found) > 15
     assert [target for target in found if not (ROOT / target).exists()] == []
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.rglob("README.md")), ids=lambda path: str(path.relative_to(ROOT)))
+def test_the_links_of_the_other_pages_lead_to_files(path: Path) -> None:
+    found = [target for target in links(path.read_text(encoding="utf-8")) if not target.startswith("http")]
+    assert [target for target in found if not (path.parent / target).exists()] == []
+
+
+def test_every_command_of_pytest_and_python_names_a_file() -> None:
+    """In all pages: a test or a script that moves takes its command along."""
+    pages = [ROOT / "README.md", *ROOT.glob("*/README.md"), *ROOT.glob("*/*/README.md"), ROOT / "benchmarks/RESULTS.md"]
+    for path in pages:
+        named = re.findall(r"\b(?:tests|benchmarks|figures|npattn)/[\w/]+\.py\b", path.read_text(encoding="utf-8"))
+        assert [name for name in named if not (ROOT / name).exists()] == [], path
+
+
+@BOTH
+def test_it_stays_short(text: str) -> None:
+    assert len(text.splitlines()) <= 200
 
 
 @BOTH
 def test_every_picture_is_there(text: str) -> None:
-    assert len(pictures(text)) > 3
+    assert len(pictures(text)) > 1
     assert all((ROOT / picture).stat().st_size > 10_000 for picture in pictures(text))
 
 
@@ -68,10 +97,6 @@ def pictures(text: str) -> list[str]:
     return re.findall(r'(?:srcset|src)="([^"]+)"', text)
 
 
-def blocks(text: str) -> list[str]:
-    return re.findall(r"^```.*?^```$", text, re.M | re.S)
-
-
 def sections(text: str) -> list[tuple[int, str]]:
     """Cut a text at its headings; return the level of each, and the section without its code."""
     prose = re.sub(r"^```.*?^```$", "", text, flags=re.M | re.S)
@@ -100,7 +125,7 @@ def test_the_pytest_example_passes(monkeypatch: pytest.MonkeyPatch) -> None:
         namespace["test_linear"]()
 
 
-@pytest.mark.parametrize("command", re.findall(r"^npattn .*$", README, re.MULTILINE))
+@pytest.mark.parametrize("command", commands(README))
 def test_every_command_is_understood(command: str) -> None:
-    """What the commands do is tested in test_cli_*.py; here, that the README calls them as they are."""
+    """What the commands do is tested in tests/cli; here, that the README calls them as they are."""
     assert program.parse(shlex.split(command)[1:]).run

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="forks and kills
 
 
 def soak(*argv: str) -> str:
-    """Call it in a process of its own: one with threads, as pytest's may be, had better not fork."""
+    """Run tests/soak in a new process: that of pytest may have threads, and should not fork."""
     command = [sys.executable, str(Path(__file__).parents[1] / "soak"), *argv]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""The long tests: thousands of damaged files, of kills, and full disks. `test_soak.py` does a few of each.
+"""The long tests: thousands of damaged files, thousands of kills, and full disks. `test_soak.py` runs a few of each.
 
     python tests/soak                                  all of them
     python tests/soak fuzz --tries 100000 --seed 1
@@ -7,12 +7,12 @@
     python tests/soak disks
 
 fuzz    damages and forges checkpoints (`forgery.fuzz`): each is refused with a CheckpointError, or holds the same bits
-kill    kills training runs with SIGKILL at random moments, again and again, until each gets to its end on the same bits
-        as a run that nobody killed (`crashes.kill_at_random`); every run has 24 steps, 12 checkpoints, 5 validations
+kill    kills training runs with SIGKILL at random moments, again and again, until each ends; the bits must be those of
+        a run without kills (`crashes.kill_at_random`); every run has 24 steps, 12 checkpoints, 5 validations
 events  kills a run before every single file operation, and resumes it (`crashes.kill_at_every_file_event`)
 disks   trains on disks of 4 to 128 KiB until they are full, then on a larger and a read-only one (`full_disks.fill`)
 
-Found, on two cores (Python 3.11, NumPy 2.4):
+Results, on two cores (Python 3.11, NumPy 2.4):
 
     events  {'kills': 82}
     disks   {'full, no checkpoint yet': 19, 'full, the last checkpoint whole': 13}
@@ -20,7 +20,8 @@ Found, on two cores (Python 3.11, NumPy 2.4):
     fuzz    {'damaged, refused': 10000, 'damaged and sealed, refused': 9450, 'damaged and sealed, the same arrays': 550,
              'forged, refused': 9994, 'forged, the same arrays': 6}
 
-The first failure ends it with a traceback; the seed repeats it. It needs POSIX; `disks` needs Linux and root.
+The first failure ends the program with a traceback; the same seed repeats it. It needs POSIX; `disks` needs Linux and
+root.
 """
 
 from __future__ import annotations
@@ -34,8 +35,9 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")            # threads and fork do not go together
-sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[1])]            # npattn, and the helpers
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")            # a fork of a process with threads may hang
+sys.path.insert(0, str(Path(__file__).parents[1]))            # the helpers
+sys.path.insert(0, str(Path(__file__).parents[2]))            # npattn
 
 import numpy as np
 
@@ -47,7 +49,7 @@ Soak = Callable[[Path, argparse.Namespace, np.random.Generator], object]
 
 def disks(folder: Path, args: argparse.Namespace) -> str:
     if not full_disks.available():
-        return "skipped: this system does not let us mount a small disk"
+        return "skipped: this system does not allow to mount a small disk"
     return full_disks.in_a_namespace(folder, range(4, 129, args.every * 4))
 
 
@@ -70,7 +72,7 @@ def main() -> None:
     args = parser.parse_args()
     if unknown := set(args.which) - set(SOAKS):
         parser.error(f"expected {', '.join(SOAKS)}, got {', '.join(unknown)}")
-    warnings.filterwarnings("ignore", "Duplicate name")       # zipfile's, when a forged archive has a member twice
+    warnings.filterwarnings("ignore", "Duplicate name")       # from zipfile: forged archives have members twice
     for which in args.which or SOAKS:
         began = time.perf_counter()
         with tempfile.TemporaryDirectory(prefix="npattn-soak-") as folder:

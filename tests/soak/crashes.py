@@ -1,7 +1,7 @@
-"""Training runs that are killed at random, run out of disk, and go on; for test_soak.py and __main__.py.
+"""Training runs that are killed and resumed; for test_soak.py and __main__.py.
 
-A run is a child made by `os.fork`, which starts in a moment, so that thousands can be killed. It starts or resumes what
-is in its folder and takes it to its end. POSIX only.
+A run is a child process made by `os.fork`. This takes milliseconds, so thousands can be killed. The child starts or
+resumes the run in its folder and trains to the end. POSIX only.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ SETTINGS = Settings(
     steps=24, batch_size=8, peak_rate=0.01, warmup=2, seed=5, validate_every=5, validation_items=3, checkpoint_every=2
 )
 
-#: What the operating system tells Python's audit hooks before it happens, and what a checkpoint is made of.
+#: The file operations of a checkpoint. Python calls its audit hooks with these names before each of them.
 FILE_EVENTS = {"open", "os.rename", "os.remove", "os.mkdir", "os.listdir", "os.scandir"}
 
 
 def words_task(folder: Path) -> Task:
-    """Sixty words to be turned round."""
+    """Return a task of sixty words and their reverses."""
     rng = np.random.default_rng(0)
     words = sorted({"".join(rng.choice(list("abcde"), rng.integers(2, 6))) for _ in range(70)})[:60]
     path = folder / "words.tsv"
@@ -41,7 +41,7 @@ def words_task(folder: Path) -> Task:
 
 
 def take_to_the_end(folder: Path, task: Task, workers: int = 1) -> Run:
-    """Start or resume the run in a folder, and train."""
+    """Start or resume the run in a folder, and train to the end."""
     if (folder / "run.json").exists():
         run = Run.resume(folder, task)
     else:
@@ -56,7 +56,7 @@ def take_to_the_end(folder: Path, task: Task, workers: int = 1) -> Run:
 
 
 def outcome(folder: Path) -> dict[str, Any]:
-    """Everything that a run leaves behind, bit for bit, but for the time it took."""
+    """Return the bits of everything that a run writes, but for the time it took."""
     last, metadata = load_arrays(folder / "last.npz")
     log = {name: column for name, column in read_log(folder).items() if name != "minutes"}
     files = {name: (folder / name).read_bytes() for name in ("run.json", "best.npz")}
@@ -78,7 +78,7 @@ def child(folder: Path, task: Task, workers: int = 1, die_at: int | None = None)
 
 
 def kill_at_random(folder: Path, kills: int, rng: np.random.Generator, workers: int = 1) -> Counter[str]:
-    """Kill runs with SIGKILL, each again and again until it gets to its end; raise unless all end on the same bits."""
+    """Kill each run with SIGKILL, again and again, until it ends; raise unless all runs end on the same bits."""
     task, counts = words_task(folder), Counter[str]()
     began = time.perf_counter()
     _must_end(child(folder / "undisturbed", task, workers))
@@ -90,7 +90,7 @@ def kill_at_random(folder: Path, kills: int, rng: np.random.Generator, workers: 
             pid = child(place, task, workers)
             if _ended_within(pid, rng.uniform(0, patience)):
                 break
-            patience *= 1.02                                  # the machine may have become slower: let it end
+            patience *= 1.02                                  # the machine may be slower now: give it more time
             os.kill(pid, signal.SIGKILL)
             counts["kills"] += os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
         assert outcome(place) == wanted, f"{place}: other bits than {folder / 'undisturbed'}"
@@ -99,9 +99,9 @@ def kill_at_random(folder: Path, kills: int, rng: np.random.Generator, workers: 
 
 
 def kill_at_every_file_event(folder: Path, every: int = 1) -> Counter[str]:
-    """Kill a run before its first, second, … file event, resume it; raise unless it ends on the same bits.
+    """Kill a run before its first, second, … file event, and resume it; raise unless it ends on the same bits.
 
-    Opening, renaming, removing: between any two of them a folder is in another state than before.
+    Each event (open, rename, remove …) changes the state of the folder, so every state is tested.
     """
     task, counts = words_task(folder), Counter[str]()
     _must_end(child(folder / "undisturbed", task))
@@ -127,7 +127,7 @@ def _killer(folder: Path, die_at: int) -> Any:
 
 
 def _ended_within(pid: int, seconds: float) -> bool:
-    """Wait for a child; tell whether it ended, which it must do well."""
+    """Wait for a child; return whether it ended in time. Raise if it failed."""
     deadline = time.perf_counter() + seconds
     while time.perf_counter() < deadline:
         ended, status = os.waitpid(pid, os.WNOHANG)
@@ -139,4 +139,4 @@ def _ended_within(pid: int, seconds: float) -> bool:
 
 
 def _must_end(pid: int) -> None:
-    assert os.waitpid(pid, 0)[1] == 0, "a run that nobody killed did not get to its end"
+    assert os.waitpid(pid, 0)[1] == 0, "a run without a kill failed"

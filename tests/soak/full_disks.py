@@ -1,6 +1,6 @@
-"""Real disks that are full or read-only: small tmpfs mounts in a mount namespace of our own. Linux, as root.
+"""Real disks that are full or read-only: small tmpfs mounts in a new mount namespace. Linux, as root.
 
-As a program, `python full_disks.py FOLDER KIB …` does what `fill` does; `in_a_namespace` calls it.
+The program `python full_disks.py FOLDER KIB …` calls `fill`; `in_a_namespace` starts it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ OPTIONS = [*TINY, "--steps", "12", "--validate-every", "5", "--checkpoint-every"
 
 
 def available() -> bool:
-    """Whether this system lets us mount."""
+    """Return whether this system allows to mount."""
     command = ["unshare", "-m", "mount", "-t", "tmpfs", "tmpfs", "/mnt"]
     with contextlib.suppress(FileNotFoundError):
         return subprocess.run(command, capture_output=True).returncode == 0
@@ -31,7 +31,7 @@ def available() -> bool:
 
 
 def in_a_namespace(folder: Path, sizes: Sequence[int]) -> str:
-    """Do `fill` in a process that has a mount namespace of its own, and return what it prints."""
+    """Call `fill` in a process with a new mount namespace, and return what it prints."""
     command = ["unshare", "-m", sys.executable, __file__, str(folder), *map(str, sizes)]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
@@ -40,10 +40,10 @@ def in_a_namespace(folder: Path, sizes: Sequence[int]) -> str:
 
 
 def fill(folder: Path, sizes: Sequence[int]) -> Counter[str]:
-    """Train on a disk of every size in KiB; make it larger, go on, and compare the bits with an undisturbed run.
+    """Train on a disk of every size in KiB; enlarge the disk, resume, and compare the bits with an undisturbed run.
 
-    Every failure must be one line that says that the disk is full, and leave a whole checkpoint or none, and nothing of
-    the one that did not fit. In the end the disk is made read-only.
+    Every failure must print one line that names the full disk. It must leave a whole checkpoint or none, and no part of
+    the one that did not fit. At the end the disk becomes read-only.
     """
     counts, data, disk = Counter[str](), words_task(folder).name, folder / "disk"
     assert train(data, folder / "undisturbed") == ""
@@ -53,20 +53,20 @@ def fill(folder: Path, sizes: Sequence[int]) -> Counter[str]:
         try:
             error = train(data, disk / "run")
             assert error == "" or "No space left on device" in error, error
-            counts[what_is_left(disk / "run") if error else "enough room"] += 1
+            counts[what_is_left(disk / "run") if error else "enough space"] += 1
             mount(disk, "remount,size=64m")
             assert train(data, disk / "run") == ""
             assert outcome(disk / "run") == outcome(folder / "undisturbed"), f"{size} KiB: other bits"
             mount(disk, "remount,ro")
             assert "Read-only file system" in train(data, disk / "other")
-            assert train(data, disk / "run") == ""             # finished: it is tested again, and nothing is written
+            assert train(data, disk / "run") == ""            # a finished run is scored again and writes nothing
         finally:
             subprocess.run(["umount", str(disk)], check=True)
     return counts
 
 
 def train(data: str, run: Path) -> str:
-    """Call the command line to start or resume a run; return its error, the empty string when there is none."""
+    """Call the command line to start or resume a run; return its error, or an empty text."""
     resume = ["--resume"] if (run / "run.json").exists() else OPTIONS
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()) as stderr:
         status = main(["train", data, "--run", str(run), *resume])
@@ -76,7 +76,7 @@ def train(data: str, run: Path) -> str:
 
 
 def what_is_left(run: Path) -> str:
-    """Say what a full disk holds, which must be whole."""
+    """Return what a full disk holds; raise if a checkpoint on it is not whole."""
     assert not list(run.glob(".*"))
     if not (run / "last.npz").exists():
         return "full, no checkpoint yet"

@@ -1,7 +1,7 @@
-"""Calls of a forward function, made from a few drawn numbers, and what the tests of pairs have in common.
+"""Calls of a forward function, made from a few drawn numbers, and helpers of all tests of pairs.
 
-`settings()` is what hypothesis draws: a `Setting` with a seed, a magnitude, a kind of mask … From it a `Maker` makes
-arrays of pairwise different axis sizes.
+Hypothesis draws a `Setting` from `settings()`: a seed, a magnitude, a kind of mask and so on. A `Maker` makes arrays
+from it, whose axes have pairwise different sizes.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ MASKS = ("none", "live", "dead", "broadcast", "full")
 
 @dataclass(frozen=True)
 class Setting:
-    """What determines a call. `sizes` overrides the drawn size of an axis: ``{"N_X": 1}``."""
+    """All that determines a call. `sizes` overrides the drawn size of an axis: ``{"N_X": 1}``."""
 
     seed: int = 0
     n_batch: int = 1
     dtype: str = "float64"
     scale: float = 1.0
     mask: str = "none"
-    optional: int = 0  # bit i: is the i-th optional argument given?
+    optional: int = 0  # bit i: whether the i-th optional argument is given
     sizes: Mapping[str, int] = field(default_factory=dict)
 
 
 def settings(**fixed: Any) -> st.SearchStrategy[Setting]:
-    """Draw settings; a keyword holds a field still, or gives the strategy to draw it from."""
+    """Draw settings. A keyword fixes a field, or gives the strategy that draws it."""
     drawn: dict[str, Any] = {
         "seed": st.integers(0, 2**32 - 1),
         "n_batch": st.integers(0, 2),
@@ -51,13 +51,13 @@ def settings(**fixed: Any) -> st.SearchStrategy[Setting]:
 
 
 def examples(n: int) -> hypothesis_settings:
-    """Run n examples where the profile runs 25, and as many times more where it runs more."""
+    """Run n examples for 25 of the profile: n in a usual run, 20 n with NPATTN_EXPLORE=500."""
     return hypothesis_settings(max_examples=max(n * hypothesis_settings().max_examples // 25, 1))
 
 
 @dataclass(frozen=True)
 class Call:
-    """The arguments of one call. Generators among them start afresh in every run."""
+    """The arguments of one call. Generators among them start anew in every run."""
 
     forward: Callable[..., Any]
     args: tuple[Any, ...]
@@ -71,7 +71,7 @@ class Call:
 
 
 class Maker:
-    """Makes the arrays of one call, in the notation of `npattn._internal.checks.shapes.dims`: ``array("... N_X H·D_Q")``."""
+    """Makes the arrays of one call, from shapes in words: ``array("... N_X H·D_Q")``."""
 
     def __init__(self, setting: Setting, axes: str, least: int, batch: Mapping[str, int]) -> None:
         self.setting = setting
@@ -87,12 +87,12 @@ class Maker:
         return tuple(math.prod(self.sizes[factor] for factor in symbol.split("·")) for symbol in symbols)
 
     def array(self, pattern: str, scale: float | None = None) -> Array:
-        """Normal numbers of the setting's scale, none of them special: no zeros, ones or equal rows."""
+        """Normal numbers with the scale of the setting, without special ones: no zeros, ones or equal rows."""
         scale = self.setting.scale if scale is None else scale
         return (scale * self.rng.standard_normal(self.shape(pattern))).astype(self.setting.dtype)
 
     def weight(self, pattern: str) -> Array:
-        """A weight matrix that keeps the magnitude of what it multiplies."""
+        """A weight matrix that keeps the magnitude of the rows that it multiplies."""
         return self.array(pattern, 1 / math.sqrt(max(self.shape(pattern)[0], 1)))
 
     def maybe(self, pattern: str) -> Array | None:
@@ -102,7 +102,11 @@ class Maker:
         return array if given else None
 
     def mask(self, pattern: str) -> Array | None:
-        """A mask of the kind the setting asks for: every row alive, some dead, broadcast axes, all True, or None."""
+        """A mask of the kind that the setting names.
+
+        "live": each query may attend to some key; "dead": some queries may attend to none; "broadcast": some axes have
+        size 1 or are missing; "full": all True; "none": None.
+        """
         kind, shape = self.setting.mask, self.shape(pattern)
         if kind == "none":
             return None
@@ -119,7 +123,7 @@ class Maker:
 
 
 def arrays(tree: Any) -> Iterator[Array]:
-    """Every array in nested tuples and mappings: arguments, outputs, gradients, caches."""
+    """Yield every array in nested tuples and mappings, such as arguments, outputs, gradients and caches."""
     if isinstance(tree, np.ndarray):
         yield tree
     elif isinstance(tree, (tuple, list, dict)):
@@ -132,7 +136,7 @@ def floating(tree: Any) -> list[Array]:
 
 
 def cotangent(Y: Array, seed: int = 1) -> Array:
-    """A random dY, never ones."""
+    """A random dY: ones would hide a wrong order of axes."""
     return np.asarray(np.random.default_rng(seed).standard_normal(Y.shape), Y.dtype)
 
 
@@ -144,5 +148,5 @@ def assert_same(got: Any, expected: Any) -> None:
 
 
 def summed(gradient: Array, rank: int) -> Array:
-    """Sum over the leading axes that a parameter of this rank does not have."""
+    """Sum over the leading axes that a parameter with this number of axes does not have."""
     return gradient.reshape(-1, *gradient.shape[gradient.ndim - rank :]).sum(0)

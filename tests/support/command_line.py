@@ -1,4 +1,4 @@
-"""What the tests of the command line share: calls that stay in this process, and a task that trains in a moment."""
+"""Helpers of the command-line tests: calls in this process and in a new one, and a task with a short training."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 
 from npattn.cli.program import main
 
-#: Sizes at which three steps take a tenth of a second.
+#: Options with which three steps take a tenth of a second.
 TINY = ["--steps", "3", "--d-model", "8", "--heads", "2", "--layers", "1", "--batch", "8", "--workers", "1"]
 
 
@@ -24,7 +24,7 @@ class Outcome(NamedTuple):
 
 
 class Cli:
-    """Calls `main` as a shell would, but for the allocator's settings, which would stay with the tests' process."""
+    """Calls `main` as a shell does, without `keep_memory`: it would change the allocator of the tests' process."""
 
     def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
         self.capsys = capsys
@@ -36,7 +36,7 @@ class Cli:
         return Outcome(status, *self.capsys.readouterr())
 
     def fails(self, *argv: str | Path, status: int = 1) -> str:
-        """Expect a failure with one line on standard error, and return the line."""
+        """Check that the call fails with one line on standard error; return the line."""
         outcome = self(*argv)
         assert outcome.status == status, outcome
         assert outcome.err.count("\n") == 1 and outcome.err.startswith("npattn: "), outcome.err
@@ -45,7 +45,7 @@ class Cli:
 
 
 def process(*argv: str | Path, stdin: str | bytes = "", **env: str) -> Outcome:
-    """Call the command line in a process of its own."""
+    """Call the command line in a new process."""
     command = [sys.executable, "-m", "npattn", *map(str, argv)]
     data = stdin.encode() if isinstance(stdin, str) else stdin
     done = subprocess.run(command, input=data, capture_output=True, env=os.environ | env, timeout=60)
@@ -53,7 +53,7 @@ def process(*argv: str | Path, stdin: str | bytes = "", **env: str) -> Outcome:
 
 
 def write_pairs(folder: Path, unit: str = "characters") -> Path:
-    """Write a file of words and their mirror images."""
+    """Write a file of words and the same words backwards."""
     words = [a + b + c for a in "abc" for b in "abc" for c in "abcd"]
     joint = " " if unit == "words" else ""
     path = folder / "mirror.tsv"

@@ -1,9 +1,9 @@
-"""The command line, with something happening in a training step: what test_runs_on_ranks.py starts on every rank.
+"""The command line with a disturbance in a training step; test_runs_on_ranks.py starts it on every rank.
 
     mpiexec -n 2 python disturbed.py WHAT STEP RANK train …
 
-In step STEP it happens on rank RANK, or on every one if that is −1. WHAT is one of `DISTURBANCES`, or elsewhere: then
-the rank works in another folder, which holds no more than the data.
+The disturbance WHAT happens in step STEP, on rank RANK or, for −1, on every rank. WHAT is one of `DISTURBANCES`, or
+"elsewhere": then the rank starts in another folder, which holds the data alone.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def drift(trainer: Trainer) -> None:
 
 
 def full_disk(trainer: Trainer) -> None:
-    """From now on nothing can be written."""
+    """Make every fsync fail from now on, as on a full disk."""
     mock.patch("os.fsync", side_effect=OSError(errno.ENOSPC, "No space left on device")).start()
 
 
@@ -61,7 +61,7 @@ DISTURBANCES = {each.__name__: each for each in (stop, kill, fail, interrupt, na
 
 
 def move(task: str) -> None:
-    """Work in the folder `elsewhere`."""
+    """Make the folder `elsewhere`, copy the task into it, and change to it."""
     folder = Path("elsewhere")
     folder.mkdir(exist_ok=True)
     shutil.copy(task, folder)

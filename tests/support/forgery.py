@@ -1,4 +1,4 @@
-"""Checkpoints damaged by accident and forged on purpose, as many as one likes; for test_checkpoint_*.py and __main__.py."""
+"""Make damaged and forged checkpoints, for test_checkpoint_*.py and `tests/soak`."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def header(**content: Any) -> bytes:
 
 
 def sealed(content: bytes) -> bytes:
-    """Put the right checksum under whatever the content has become."""
+    """Replace the last 64 bytes by the right checksum of the content."""
     body = content[:-64]
     return body + hashlib.sha256(body).hexdigest().encode()
 
@@ -50,7 +50,7 @@ def archive(*members: tuple[str, bytes], compression: int = zipfile.ZIP_STORED) 
 
 
 def damage(content: bytes, rng: np.random.Generator) -> bytes:
-    """Return the content with some bytes changed, cut off, inserted, taken out or in another place; never the same."""
+    """Return different content: some bytes are changed, cut off, inserted, removed or reversed."""
     kind, (i, j) = rng.integers(6), sorted(rng.integers(0, len(content), 2))
     damaged = bytearray(content)
     if kind == 0:
@@ -70,7 +70,7 @@ def damage(content: bytes, rng: np.random.Generator) -> bytes:
 
 
 def forge(rng: np.random.Generator) -> bytes:
-    """Return an archive with a right checksum of members that are not what `ARRAYS` are."""
+    """Return an archive with a right checksum and one change in the members of `ARRAYS`."""
     members = [(f"{name}.npy", npy(array)) for name, array in ARRAYS.items()]
     members.append(("__npattn__.npy", header(metadata=METADATA)))
     change = FORGERIES[rng.integers(len(FORGERIES))]
@@ -82,7 +82,7 @@ def forge(rng: np.random.Generator) -> bytes:
 
 
 def bomb(members: Members, place: int, array: Array, rng: np.random.Generator) -> Members:
-    """Zeros, compressed, for an array or beside it; or an array of the right size that is compressed all the same."""
+    """Compress the archive, with zeros instead of an array, with zeros besides, or with the arrays alone."""
     zeros = npy(np.zeros(10**6 if rng.random() < 0.02 else 10**3))
     kind = rng.integers(3)
     if kind == 0:
@@ -109,7 +109,7 @@ def twice(members: Members, place: int, array: Array, rng: np.random.Generator) 
 
 
 def another_array(members: Members, place: int, array: Array, rng: np.random.Generator) -> Members:
-    """Big-endian, in Fortran order, pickled, of another dtype or shape, in another version of the format."""
+    """Replace an array by one with other bytes: order, pickle, dtype, shape, length or version of the format."""
     others: list[Callable[[], bytes]] = [
         lambda: npy(array.astype(array.dtype.newbyteorder(">"))),
         lambda: npy(np.asfortranarray(np.ones((2, 3), np.float32))),
@@ -137,10 +137,10 @@ FORGERIES = (bomb, missing, extra, twice, another_array, another_header)
 
 
 def fuzz(folder: Path, tries: int, rng: np.random.Generator) -> Counter[str]:
-    """Damage and forge; count what became of it. Raises AssertionError for a wrong array that was accepted.
+    """Load damaged and forged files, and count the results. Raises AssertionError if a wrong array is accepted.
 
-    A third each: damaged; damaged under a right checksum; forged. What is refused must be so by a CheckpointError that
-    names the file; what is accepted must be, bit for bit, what was saved.
+    One third of the files is damaged, one third is damaged and has a right checksum, one third is forged. A refusal
+    must be a CheckpointError that names the file. An accepted file must have the saved arrays, bit for bit.
     """
     path, counts = folder / "fuzzed.npz", Counter[str]()
     save_arrays(path, ARRAYS, METADATA)

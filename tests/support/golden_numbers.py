@@ -1,4 +1,4 @@
-"""Read PyTorch's numbers in golden/*.npz, which golden/make_golden.py made and describes, and measure against them."""
+"""Read the numbers of PyTorch in golden/*.npz and compare with them. golden/make_golden.py made and describes them."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from npattn import Transformer, TransformerConfig
 from npattn._internal.checks import Array
 from npattn.torch_weights import load_transformer
 
-#: What "agrees with PyTorch" means: the largest difference, relative to the largest number of the array.
+#: The largest difference from PyTorch, relative to the largest number of the array, that counts as agreement.
 AGREEMENT = 1e-11
 
 
 def read(file: str) -> dict[str, dict[str, dict[str, Any]]]:
-    """Return case → kind → name → array of attention, layers or multi_head; numbers and booleans come as such."""
+    """Return case → kind → name → array of attention, layers or multi_head. Options may be numbers or booleans."""
     cases: dict[str, dict[str, dict[str, Any]]] = defaultdict(lambda: defaultdict(dict))
     for key, array in _load(file).items():
         case, kind, name = key.split("/")
@@ -44,7 +44,7 @@ def read_transformers() -> dict[str, dict[str, Any]]:
 
 
 def core(state: dict[str, Array]) -> dict[str, Array]:
-    """The part of a state that is nn.Transformer's own."""
+    """Return the part of a state that belongs to nn.Transformer itself."""
     return {name.removeprefix("core."): array for name, array in state.items() if name.startswith("core.")}
 
 
@@ -61,10 +61,10 @@ def model_of(config: TransformerConfig, state: dict[str, Array], dtype: Any = np
 
 
 def errors(got: dict[str, Array], want: dict[str, Array]) -> dict[str, float]:
-    """The largest difference of each array of `want`, relative to its largest number.
+    """Return the largest difference of each array of `want`, relative to its largest number.
 
-    The gradient of b_K is zero in mathematics and rounding noise in numbers, whose size tells nothing; it is measured
-    against the gradient of b_Q beside it, which enters the same scores.
+    The gradient of b_K is zero in mathematics and rounding noise in numbers. Its difference is relative to the gradient
+    of b_Q, which enters the same scores.
     """
     found = {}
     for name, expected in want.items():

@@ -1,4 +1,4 @@
-"""Forward/backward pairs, right ones that use nothing of npattn, and two tools for the tests of the checker."""
+"""Correct forward/backward pairs that use nothing of npattn, and two helpers for the tests of the checker."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 
 from npattn.gradcheck import GradientError, GradientReport, check_gradients
-from npattn.gradcheck import pair as checked
 from npattn.gradcheck.numeric import Loss
+from npattn.gradcheck.pair import PairUnderTest
 
 
-class Pair(NamedTuple):
+class Example(NamedTuple):
+    """A forward, its backward, and arguments to call them with."""
+
     forward: Callable[..., Any]
     backward: Callable[..., Any]
     args: tuple[Any, ...]
@@ -103,7 +105,7 @@ def attention_backward(dY, cache):
 
 
 def key_value_attention(X, params):
-    """Self-attention whose key bias has no effect: its gradient is zero, and noise in numbers."""
+    """Self-attention whose key bias has no effect: its gradient is zero in mathematics and noise in numbers."""
     keys, key_cache = linear(X, params["W_K"], params["b_K"])
     A, _ = softmax(X @ keys.T)
     values, value_cache = linear(X, params["W_V"])
@@ -119,7 +121,7 @@ def key_value_attention_backward(dY, cache):
 
 
 class Tower:
-    """A stack of residual attention layers; counts its forward calls."""
+    """A stack of residual attention layers. It counts its forward calls."""
 
     def __init__(self, n_layers: int, d: int, rng: np.random.Generator) -> None:
         self.n_layers, self.calls = n_layers, 0
@@ -148,8 +150,8 @@ class Tower:
         return dX, grads
 
 
-def random_pair(kind: str, rng: np.random.Generator, scale: float = 1.0) -> Pair:
-    """Return a pair with random arguments whose axes all have different lengths."""
+def random_pair(kind: str, rng: np.random.Generator, scale: float = 1.0) -> Example:
+    """Return a pair with random arguments. All its axes have different lengths."""
     n, d, k = (int(size) for size in rng.permutation([2, 3, 4]))
 
     def draw(*shape: int) -> np.ndarray:
@@ -157,22 +159,22 @@ def random_pair(kind: str, rng: np.random.Generator, scale: float = 1.0) -> Pair
 
     match kind:
         case "softmax":
-            return Pair(softmax, softmax_backward, (draw(n, d),))
+            return Example(softmax, softmax_backward, (draw(n, d),))
         case "linear":
-            return Pair(linear, linear_backward, (draw(n, d), draw(d, k), draw(k)))
+            return Example(linear, linear_backward, (draw(n, d), draw(d, k), draw(k)))
         case "layer_norm":
-            return Pair(layer_norm, layer_norm_backward, (draw(n, d), draw(d), draw(d)))
+            return Example(layer_norm, layer_norm_backward, (draw(n, d), draw(d), draw(d)))
         case "embedding":
-            return Pair(embedding, embedding_backward, (rng.integers(0, k, (d, 2)), draw(k, n)))
+            return Example(embedding, embedding_backward, (rng.integers(0, k, (d, 2)), draw(k, n)))
         case "relu":
-            return Pair(relu, relu_backward, (draw(n, d),))
+            return Example(relu, relu_backward, (draw(n, d),))
         case "cross_entropy":
-            return Pair(cross_entropy, cross_entropy_backward, (draw(n, d), rng.integers(0, d, n)))
+            return Example(cross_entropy, cross_entropy_backward, (draw(n, d), rng.integers(0, d, n)))
         case "attention":
-            return Pair(attention, attention_backward, (draw(n, d), draw(k, d)))
+            return Example(attention, attention_backward, (draw(n, d), draw(k, d)))
         case "key_value_attention":
             params = {"W_K": draw(d, d), "b_K": draw(d), "W_V": draw(d, k)}
-            return Pair(key_value_attention, key_value_attention_backward, (draw(n, d), params))
+            return Example(key_value_attention, key_value_attention_backward, (draw(n, d), params))
     raise ValueError(f"kind: expected one of {', '.join(KINDS)}, got {kind}")
 
 
@@ -199,7 +201,7 @@ def failing_report(
 
 
 def loss_of(function: Callable[..., Any], *values: Any) -> Loss:
-    """Return Σ y(x) as a Loss, whose slopes can be measured."""
+    """Return Σ y(x) as a Loss."""
     values = tuple(np.asarray(value, float) for value in values)
-    pair = checked.Pair(lambda *xs: (function(*xs), None), lambda dy, cache: (None,) * len(values), values, {})
+    pair = PairUnderTest(lambda *xs: (function(*xs), None), lambda dy, cache: (None,) * len(values), values, {})
     return Loss(pair, values, np.ones(np.size(function(*values))))

@@ -1,4 +1,4 @@
-"""Layouts in memory that an array may have, with the same numbers in it."""
+"""Layouts in memory: functions that return an array with the same numbers in another layout."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ def fortran(array: Array) -> Array:
 
 
 def reversed_twice(array: Array) -> Array:
-    """Negative strides along every axis."""
+    """The strides of all axes are negative."""
     flip = (slice(None, None, -1),) * array.ndim
     return array[flip].copy()[flip]
 
 
 def every_other(array: Array) -> Array:
-    """A slice with gaps on every axis, between numbers that must not be read."""
+    """A slice with gaps on every axis. The numbers in the gaps must not be read."""
     wide = np.full([2 * n for n in array.shape], array.dtype.type(77 if array.dtype.kind != "b" else 1))
     sparse = wide[(slice(None, None, 2),) * array.ndim]
     sparse[...] = array
@@ -34,7 +34,7 @@ def every_other(array: Array) -> Array:
 
 
 def transposed(array: Array) -> Array:
-    """The last two axes swapped in memory."""
+    """The last two axes are swapped in memory."""
     return array.swapaxes(-1, -2).copy().swapaxes(-1, -2) if array.ndim > 1 else array
 
 

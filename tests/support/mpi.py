@@ -1,4 +1,4 @@
-"""How the tests start MPI: with the mpiexec beside the running Python, or else the first on the path."""
+"""Start MPI in tests: with the mpiexec beside the running Python, otherwise with the first one on the path."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-#: Open MPI: several ranks to a core, and root, who runs the tests in many containers. Others don't know these names.
+#: Open MPI: allow several ranks on a core, and the user root, as in many containers. Other MPIs ignore these names.
 ENVIRONMENT = {
     "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
     "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe", "OMPI_MCA_rmaps_base_oversubscribe": "1",
@@ -29,7 +29,7 @@ def mpiexec() -> str | None:
 
 @functools.cache
 def why_not() -> str:
-    """Why MPI cannot be tested here; empty when it can."""
+    """Return why MPI cannot be tested here; an empty text when it can."""
     if importlib.util.find_spec("mpi4py") is None:
         return "left out: mpi4py is not installed (the extra mpi)"
     if mpiexec() is None:
@@ -41,7 +41,7 @@ needs_mpi = pytest.mark.skipif(bool(why_not()), reason=why_not())
 
 
 def start(ranks: int, *argv: str | Path, cwd: Path | None = None, **env: str) -> subprocess.Popen[str]:
-    """Start Python with `argv` on so many ranks, in a process group of its own."""
+    """Start Python with `argv` on so many ranks, in a new process group."""
     paths = [str(ROOT), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")]
     environment = os.environ | ENVIRONMENT | {"PYTHONPATH": os.pathsep.join(filter(None, paths))} | env
     command = [mpiexec() or "mpiexec", "-n", str(ranks), sys.executable, *map(str, argv)]
@@ -52,7 +52,7 @@ def start(ranks: int, *argv: str | Path, cwd: Path | None = None, **env: str) ->
 
 
 def finish(job: subprocess.Popen[str], seconds: float = 60) -> tuple[int, str, str]:
-    """Wait for a job and return status, standard output and standard error; one that hangs is ended, and fails."""
+    """Wait for a job; return status, standard output and standard error. After so many seconds kill it, and fail."""
     try:
         out, err = job.communicate(timeout=seconds)
     except subprocess.TimeoutExpired:

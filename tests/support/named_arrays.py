@@ -1,4 +1,4 @@
-"""Named arrays for the tests of what works on parameters, as a plain dict and as views of one buffer."""
+"""Named arrays for tests, as a plain dict and as `Parameters` with one buffer."""
 
 from __future__ import annotations
 
@@ -14,10 +14,12 @@ SHAPES = {"W": (3, 4), "b": (4,), "W_E": (5, 2), "scalar": (), "empty": (0, 7)}
 
 
 def draw(rng: np.random.Generator, dtype: Any = np.float64, scale: float = 1.0) -> dict[str, Array]:
+    """Return normal numbers by name."""
     return {name: np.asarray(rng.normal(scale=scale, size=shape), dtype) for name, shape in SHAPES.items()}
 
 
 def flat(arrays: Mapping[str, Array]) -> Parameters:
+    """Return a copy of the arrays in one buffer."""
     params = Parameters({name: array.shape for name, array in arrays.items()}, arrays["W"].dtype)
     for name, array in arrays.items():
         params[name] = array
@@ -25,7 +27,7 @@ def flat(arrays: Mapping[str, Array]) -> Parameters:
 
 
 def same(a: Mapping[str, Array], b: Mapping[str, Array]) -> bool:
-    """Tell whether names, order, dtypes, shapes and every bit agree."""
+    """Return whether names, order, dtypes, shapes and all bits are equal."""
     pairs = zip(a.values(), b.values(), strict=False)
     return list(a) == list(b) and all(
         x.dtype == y.dtype and x.shape == y.shape and x.tobytes() == y.tobytes() for x, y in pairs

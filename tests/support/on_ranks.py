@@ -1,8 +1,8 @@
-"""What test_ranks.py starts on every rank of MPI: each scene returns what this rank saw.
+"""The cases that test_ranks.py runs on every rank of MPI. Each returns the results of its rank.
 
     mpiexec -n 2 python on_ranks.py FOLDER        writes FOLDER/0.pickle and FOLDER/1.pickle
 
-Called with None for a communicator, a scene plays in one process.
+With None for a communicator, a case runs in one process.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from npattn.training.ranks import Communicator, Ranks, world
 from npattn.transformer.fast import transformer as functions
 from support.transformer_toys import toy_model
 
-#: Large enough that the gradient of b_K, which is rounding noise, moves nothing; small enough for all others.
+#: Adam's ε: far above the gradient of b_K, which is rounding noise, so b_K does not move; small beside the others.
 EPS = 1e-6
 
 
@@ -38,7 +38,7 @@ def trainer(comm: Communicator | None, *, seed: int = 0, dropout: float = 0.0, d
 
 
 def batches(*rows: int) -> Iterator[tuple[Array, Array]]:
-    """One batch for each number of rows, of targets of 1 to 5 symbols."""
+    """Yield one batch for each number of rows; targets have 1 to 5 symbols."""
     rng = np.random.default_rng(7)
     for B in rows:
         src, tgt = rng.integers(3, 9, (B, 5)), rng.integers(3, 11, (B, 7))
@@ -53,7 +53,7 @@ def state(it: Trainer) -> dict[str, Any]:
 
 
 def failure(call: Any) -> tuple[str, str]:
-    """The kind of the exception that a call raises, and its message."""
+    """Return the class of the exception that a call raises, and its message."""
     try:
         call()
     except Exception as error:
@@ -66,9 +66,9 @@ def rank_of(comm: Communicator | None) -> int:
 
 
 def steps(comm: Communicator | None, workers: int = 1, **options: Any) -> dict[str, Any]:
-    """Some steps, of batches that leave ranks without a row as well; only rank 0 begins with the right parameters."""
+    """Take some steps; small batches leave ranks without a row. Only rank 0 begins with the right parameters."""
     it = trainer(comm, seed=rank_of(comm), workers=workers, **options)
-    with mock.patch.object(training, "WORTHWHILE", 0.0):
+    with mock.patch.object(training, "MIN_OPERATIONS", 0.0):
         losses = [it.step(*batch) for batch in batches(7, 4, 1, 6, 2, 9)]
     it.require_alike()
     return state(it) | {"losses": losses}
@@ -87,7 +87,7 @@ def float32(comm: Communicator | None) -> dict[str, Any]:
 
 
 def gradients(comm: Communicator | None) -> Any:
-    """The gradients of a batch of two rows, and of one without a real token."""
+    """Return the gradients of a batch of two rows, and of one without a real token."""
     it = trainer(comm)
     ((src, tgt),) = batches(2)
     loss, grads = it.loss_and_gradients(src, tgt)
@@ -95,8 +95,8 @@ def gradients(comm: Communicator | None) -> Any:
     return loss, {name: grad.copy() for name, grad in grads.items()}, nothing, max(abs(z).max() for z in zeros.values())
 
 
-def goes_on(comm: Communicator | None) -> dict[str, Any]:
-    """Rank 0 has loaded a state of two steps; all go on from there."""
+def resumes(comm: Communicator | None) -> dict[str, Any]:
+    """Rank 0 loads a state of two steps; all ranks continue from it."""
     it, all_batches = trainer(comm, rng=1, dropout=0.3), list(batches(5, 6, 7, 8))
     if rank_of(comm) == 0:
         alone = trainer(None, rng=1, dropout=0.3, seed=3)
@@ -112,11 +112,11 @@ def goes_on(comm: Communicator | None) -> dict[str, Any]:
 
 
 def not_finite(comm: Communicator | None) -> Any:
-    """Only the last rank sees a loss, and then a gradient, that is not finite."""
+    """Only the last rank gets a loss, and then a gradient, that is not finite."""
     it = trainer(comm)
     batch, other = batches(6, 6)
     it.step(*batch)
-    before, real, seen = state(it), functions.loss_and_gradients, []
+    before, real, failures = state(it), functions.loss_and_gradients, []
     last = comm is None or comm.Get_rank() == comm.Get_size() - 1
 
     def overflow(loss: float, gradient: float) -> Any:
@@ -129,12 +129,12 @@ def not_finite(comm: Communicator | None) -> Any:
 
     for loss, gradient in ((np.inf, 0.0), (0.0, np.nan)):
         with mock.patch.object(functions, "loss_and_gradients", overflow(loss, gradient)):
-            seen.append(failure(lambda: it.step(*other)))
-    return seen, pickle.dumps(before) == pickle.dumps(state(it)), it.step(*other)
+            failures.append(failure(lambda: it.step(*other)))
+    return failures, pickle.dumps(before) == pickle.dumps(state(it)), it.step(*other)
 
 
 def drift(comm: Communicator | None) -> Any:
-    """A parameter of rank 1 changes by one unit in the last place."""
+    """Change a parameter of rank 1 by one unit in the last place."""
     it = trainer(comm)
     for batch in batches(4, 4):
         it.step(*batch)
@@ -146,7 +146,7 @@ def drift(comm: Communicator | None) -> Any:
 
 
 def other_batches(comm: Communicator | None) -> Any:
-    """The last rank is given a batch of its own: at first, and after a step."""
+    """Give the last rank another batch: in the first step, and in the second."""
     a, b, c = batches(4, 4, 4)
     last = comm is not None and comm.Get_rank() == comm.Get_size() - 1
     at_once = failure(lambda: trainer(comm).step(*(b if last else a)))
@@ -166,14 +166,14 @@ def other_settings(comm: Communicator | None) -> Any:
 
 
 def stop(comm: Communicator | None) -> Any:
-    """The last rank wishes to stop while the second step is taken; after the third nobody does any more."""
-    it, agreed = trainer(comm), []
-    wishes = comm is None or comm.Get_rank() == comm.Get_size() - 1
-    it.ranks.stop_requested = lambda: wishes and it.steps == 1
+    """The last rank requests to stop during the second step, and no rank during the third."""
+    it, must_stop = trainer(comm), []
+    last = comm is None or comm.Get_rank() == comm.Get_size() - 1
+    it.ranks.stop_requested = lambda: last and it.steps == 1
     for batch in batches(3, 3, 3):
         it.step(*batch)
-        agreed.append(it.ranks.must_stop())
-    return agreed
+        must_stop.append(it.ranks.must_stop())
+    return must_stop
 
 
 def messages(comm: Communicator | None) -> Any:
@@ -191,7 +191,7 @@ def messages(comm: Communicator | None) -> Any:
         "broken": failure(lambda: ranks.from_first(broken)),
         "called": called,
         "gather": ranks.gather(ranks.rank),
-        "spread": [ranks.share_out(lambda items: [10 * i for i in items], list(range(n))) for n in (0, 1, 7)],
+        "share_out": [ranks.share_out(lambda items: [10 * i for i in items], list(range(n))) for n in (0, 1, 7)],
         "copies": (numbers.tolist(), int(alone)),
         "sharing": ranks.sharing_cores(),
         "workers": trainer(comm, workers=2 + rank_of(comm)).workers,
@@ -199,53 +199,53 @@ def messages(comm: Communicator | None) -> Any:
     }
 
 
-def worthwhile(comm: Communicator | None) -> list[int]:
-    """On how many shards this rank works, of 7 rows: with just enough work for two threads on each rank, and below."""
-    it, real, seen = trainer(comm, workers=2), functions.loss_and_gradients, []
+def enough_work(comm: Communicator | None) -> list[int]:
+    """Return how many shards of 7 rows this rank gets: with just enough work for two threads a rank, and with less."""
+    it, real, shards = trainer(comm, workers=2), functions.loss_and_gradients, []
     ((src, tgt),) = batches(7)
     operations = 3 * it.model.params.flat.size * int((src != 0).sum() + (tgt[:, 1:] != 0).sum())
 
     def counted(*args: Any) -> Any:
-        seen[-1] += 1
+        shards[-1] += 1
         return real(*args)
 
     patch = mock.patch.object(functions, "loss_and_gradients", counted)
     for least in (operations - 1, operations + 1):
-        seen.append(0)
-        with mock.patch.object(training, "WORTHWHILE", least / it.ranks.size), patch:
+        shards.append(0)
+        with mock.patch.object(training, "MIN_OPERATIONS", least / it.ranks.size), patch:
             it.step(src, tgt)
-    return seen
+    return shards
 
 
 def blas(comm: Communicator | None) -> Any:
-    """The BLAS threads that one worker has, in a process whose BLAS has two."""
+    """Return the BLAS threads of one worker, in a process whose BLAS has two."""
     if importlib.util.find_spec("threadpoolctl") is None:
         return None
     import threadpoolctl
 
-    it, real, seen = trainer(comm), functions.loss_and_gradients, []
+    it, real, threads = trainer(comm), functions.loss_and_gradients, []
 
     def watched(*args: Any) -> Any:
-        seen.extend(pool["num_threads"] for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas")
+        threads.extend(pool["num_threads"] for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas")
         return real(*args)
 
     patch = mock.patch.object(functions, "loss_and_gradients", watched)
     with threadpoolctl.threadpool_limits(2, user_api="blas"), patch:
         it.step(*next(batches(6)))
-    return set(seen)
+    return set(threads)
 
 
-SCENES = {
-    scene.__name__: scene
-    for scene in (steps, dropout, two_workers, float32, gradients, goes_on, not_finite, drift, other_batches,
-                  other_settings, stop, messages, worthwhile, blas)
+CASES = {
+    case.__name__: case
+    for case in (steps, dropout, two_workers, float32, gradients, resumes, not_finite, drift, other_batches,
+                 other_settings, stop, messages, enough_work, blas)
 }  # fmt: skip
 
 
 def main(folder: str) -> None:
     comm = world()
-    seen = {name: scene(comm) for name, scene in SCENES.items()}
-    Path(folder, f"{comm.Get_rank()}.pickle").write_bytes(pickle.dumps(seen))
+    results = {name: case(comm) for name, case in CASES.items()}
+    Path(folder, f"{comm.Get_rank()}.pickle").write_bytes(pickle.dumps(results))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Build the wheel and the sdist, install each in an environment of its own, and use it from outside the checkout.
+"""Build the wheel and the sdist, install each in a new environment, and use it outside the checkout.
 
-    python tests/support/packages.py [PYTHON …]        the interpreters to try (default: the one that runs this)
+    python tests/support/packages.py [PYTHON …]        the interpreters to try (default: this one)
 
-It downloads NumPy, and setuptools to build with; CI installs from the checkout instead.
+It downloads NumPy, and setuptools for the build. CI installs from the checkout instead.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 
-#: What is called in a folder that has nothing of the checkout.
+#: The commands, called in a folder outside the checkout.
 COMMANDS = (
     "{python} -c 'import npattn, sys; assert npattn.__file__.startswith(sys.prefix), npattn.__file__'",
     "{bin}/npattn --version",
@@ -38,7 +38,7 @@ def main() -> None:
 
 
 def use(python: str, package: Path, folder: Path) -> None:
-    """Install a package in a new environment, and call it."""
+    """Install a package in a new environment, and run the commands."""
     environment = folder / "environment"
     call([python, "-m", "venv", str(environment)])
     call([f"{environment}/bin/python", "-m", "pip", "install", "--quiet", str(package)])
@@ -53,7 +53,7 @@ def use(python: str, package: Path, folder: Path) -> None:
 
 
 def call(command: list[str], cwd: Path | None = None) -> str:
-    """Run a command; its output is shown when it fails."""
+    """Run a command and return its output. Exit with the output if the command fails."""
     done = subprocess.run(command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if done.returncode:
         sys.exit(f"{' '.join(command)}: exit status {done.returncode}\n{done.stdout}")

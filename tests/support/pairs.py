@@ -1,7 +1,7 @@
-"""Every public forward/backward pair of attention and layers, with a maker of arguments for it.
+"""Every public forward/backward pair of attention and layers, with a function that makes its arguments.
 
-`PAIRS` maps the qualified name of a forward function to a `Pair`; `PAIRS[name].call(setting)` makes a `Call` of it.
-`discover()` finds the pairs in the package's source, so that none is forgotten.
+`PAIRS` maps the qualified name of a forward function to a `Pair`. `PAIRS[name].call(setting)` makes a `Call` of it.
+`discover()` finds the pairs in the source of the package, and a test compares the two.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from support.calls import Call, Maker, Setting, cotangent
 
 @dataclass(frozen=True)
 class Pair:
-    """A pair as it stands in the package, or in the thinnest of adapters where its signature is not forward's."""
+    """A pair of the package, or a thin adapter of it where its signature is another."""
 
     forward: Callable[..., Any]
     backward: Callable[..., Any]
     axes: str
     make: Callable[[Maker], tuple[tuple[Any, ...], dict[str, Any]]]
-    least: int = 2  # size of the smallest axis; the others are the numbers after it
+    least: int = 2  # size of the smallest axis; the other sizes are the next numbers
     batch: Mapping[str, int] = field(default_factory=lambda: {"B": 13, "C": 17})
     attends: bool = False  # takes a mask over keys N_X
     plain: bool = True  # forward is the public function itself
@@ -48,7 +48,7 @@ def softmax(E: Array, mask: Array | None = None) -> tuple[Array, Array]:
 def attend(
     Q: Array, K: Array, V: Array, mask: Array | None = None, bias: Array | None = None, **options: Any
 ) -> Any:
-    """The core with its bias among the arguments that are differentiated."""
+    """Dot-product attention with its bias among the arguments that are differentiated."""
     return dot_product.scaled_dot_product_attention(Q, K, V, mask, bias=bias, **options)
 
 
@@ -150,7 +150,7 @@ PAIRS: dict[str, Pair] = {
     "npattn.layers.softmax.softmax": Pair(
         softmax, layers.softmax_backward, "N_Q N_X", make_softmax, attends=True, plain=False
     ),
-    # Two entries in a row normalise to ±1 whatever they are: their gradient is all but zero.
+    # A row of two different entries always normalises to ±1, and its gradient is almost zero. So D is 3 or more.
     "npattn.layers.layer_norm.layer_norm": Pair(
         layers.layer_norm, layers.layer_norm_backward, "N D", make_layer_norm, least=3
     ),
@@ -164,7 +164,8 @@ PAIRS: dict[str, Pair] = {
         layers.cross_entropy, layers.cross_entropy_backward, "N V", make_cross_entropy
     ),
     "npattn.attention.dot_product.scaled_dot_product_attention": Pair(
-        attend, dot_product.scaled_dot_product_attention_backward, "N_Q N_X D_Q D_V", make_core, attends=True, plain=False
+        attend, dot_product.scaled_dot_product_attention_backward, "N_Q N_X D_Q D_V", make_core, attends=True,
+        plain=False,
     ),
     "npattn.attention.tiled.attention.tiled_attention": Pair(
         attend_in_tiles, tiled.tiled_attention_backward, "N_Q N_X D_Q D_V", make_tiled, attends=True, plain=False

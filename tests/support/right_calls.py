@@ -1,4 +1,4 @@
-"""Right calls, whose arguments stand by name, so that one of them can be spoilt; those of all pairs of `pairs`."""
+"""Right calls with arguments by name, so that a test can spoil one of them; and the right calls of all `pairs`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from npattn._internal.checks import Array
 from support.calls import Setting, cotangent
 from support.pairs import PAIRS, Pair
 
-#: Axes of each forward, "~" before those of what broadcasts. One whose size is another's in each call is bound to it.
+#: The axes of the arguments of each forward, with "~" before a shape that broadcasts. Axes of one name have one size.
 SHAPES = {
     "npattn.layers.linear": "X: ... D_in; W: D_in D_out; b: D_out",
     "npattn.layers.softmax": "E: ... N_X; mask: ~ ... N_X",
@@ -46,8 +46,9 @@ SHAPES["npattn.tiled_attention"] = SHAPES["npattn.scaled_dot_product_attention"]
 class Right:
     """A call that is right.
 
-    `also` are the words by which messages call an argument, beside its own symbol; `writes` the mappings whose arrays
-    are written to; `takes` the arguments, or their spoilings, that this function has a use for, unlike others.
+    `also` has further words that messages use for an argument, beside its symbol. `writes` names the mappings whose
+    arrays the function writes to. `takes` names arguments, or ways to spoil them, that this function accepts and others
+    do not.
     """
 
     function: Callable[..., Any]
@@ -60,7 +61,7 @@ class Right:
     pair: bool = False  # a pure function of floating arrays
 
     def run(self, **changes: Any) -> Any:
-        """Call it with some arguments changed; generators and what is written to start afresh."""
+        """Call it with some arguments changed. Generators start anew, and arrays that it writes to are copies."""
         return self.function(**{name: self.afresh(name, value) for name, value in (self.arguments | changes).items()})
 
     def afresh(self, name: str, value: Any) -> Any:
@@ -93,14 +94,14 @@ def backward_of(pair: Pair) -> Maker:
     def make(seed: int) -> Right:
         Y, cache = pair.call(Setting(seed, seed % 2, ("float64", "float32")[seed % 2], optional=seed % 16)).run()
         symbols = list(inspect.signature(pair.backward).parameters)
-        takes = ("dloss 2.5", "dloss scalar", "dloss as")     # a loss is a number, and so is its cotangent
+        takes = ("dloss 2.5", "dloss scalar", "dloss as")     # dloss is a number
         return Right(pair.backward, dict(zip(symbols, (cotangent(Y), cache), strict=True)), takes=takes, pair=True)
 
     return make
 
 
 def pairs() -> dict[str, Maker]:
-    """Every pair under its public name: npattn.layers.linear, npattn.attention.v1_feed_forward.backward …"""
+    """Return every pair under its public name: npattn.layers.linear, npattn.attention.v1_feed_forward.backward …"""
     makers = {}
     for path, pair in PAIRS.items():
         *_, module, function = path.split(".")

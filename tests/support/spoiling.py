@@ -1,8 +1,11 @@
-"""Ways to spoil an argument of a right call, by what the argument is, and what must come of it.
+"""Ways to spoil an argument of a right call, by the kind of the argument, and the outcome that each must have.
 
-A verdict is `same` where nothing but types and memory have changed, so that the outcome must be that of the right call;
-`refused` where there must be an error; `fits` where the shapes decide; and `either` where a value is unusual, but may
-have a meaning: an answer without a warning, or an error.
+The outcome is one of four verdicts:
+
+- `same`: only types or memory have changed. The result must equal that of the right call.
+- `refused`: there must be an error.
+- `fits`: the shapes decide.
+- `either`: the value is unusual but may have a meaning. There must be a result without a warning, or an error.
 """
 
 from __future__ import annotations
@@ -27,11 +30,11 @@ class Spoiling(NamedTuple):
 
 
 class Subclass(np.ndarray):  # type: ignore[type-arg]
-    """An array that might compute in another way."""
+    """An array whose operators might be others."""
 
 
 def spoilings(value: Any) -> list[Spoiling]:
-    """Every way to spoil an argument like this one."""
+    """Return every way to spoil an argument of this kind."""
     if isinstance(value, np.ndarray):
         return {"f": FLOATS, "i": IDS, "b": MASKS}[value.dtype.kind]
     if isinstance(value, Mapping):
@@ -49,7 +52,7 @@ def read_only(array: Array) -> Array:
 
 
 def wide(array: Array, axis: int, change: int) -> Array:
-    """One more along an axis, or one less."""
+    """Lengthen an axis by `change`, which may be negative."""
     return np.take(array, np.arange(array.shape[axis] + change) % max(array.shape[axis], 1), axis)
 
 
@@ -70,10 +73,10 @@ def inside(key: Any, one: Spoiling) -> Spoiling:
     return Spoiling(f"{key}: {one.name}", lambda m: {**m, key: one.spoil(m[key])}, one.verdict)
 
 
-#: What no argument takes.
+#: Values that no argument accepts.
 NONSENSE: list[Any] = [object(), {1, 2}, 2j, b"3", Ellipsis, np.str_("four"), np.datetime64("2026-01-01")]
 
-#: Other kinds than arrays, or than plain ones.
+#: Values that are no plain arrays.
 NO_ARRAYS = by(
     "refused",
     masked=lambda a: np.ma.masked_array(a, np.zeros(a.shape, bool)),

@@ -1,4 +1,4 @@
-"""Small Transformers for the tests, and the paper's formulas once more, written for one sentence at a time."""
+"""Small Transformers for the tests, and the formulas of the paper written once more, for one sentence at a time."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from npattn import Parameters, Transformer, TransformerConfig
+from npattn import Transformer, TransformerConfig
 from npattn._internal.checks import Array, Params
 
 #: Axes of pairwise different sizes: 4 rows, 5 source and 3 target positions, 2 heads of width 3, and so on.
@@ -16,7 +16,7 @@ SIZES: dict[str, Any] = {
     "n_encoder_layers": 2, "n_decoder_layers": 2, "dropout": 0.0,
 }  # fmt: skip
 
-#: Every option of a configuration at least twice, once beside the defaults and once among others.
+#: Every option of a configuration at least twice: once beside the defaults and once beside other options.
 OPTIONS: dict[str, dict[str, Any]] = {
     "paper": {},
     "pre": {"norm": "pre"},
@@ -34,7 +34,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "many others": {"final_norm": True, "tie": "none", "activation": "gelu", "dropout": 0.5, "bias": False},
 }
 
-SRC = np.array([[4, 5, 4, 8, 3], [6, 6, 7, 0, 0], [0, 0, 0, 0, 0], [5, 0, 0, 0, 0]])   # (4, 5), one dead row
+SRC = np.array([[4, 5, 4, 8, 3], [6, 6, 7, 0, 0], [0, 0, 0, 0, 0], [5, 0, 0, 0, 0]])   # (4, 5), one of pads alone
 TGT = np.array([[1, 7, 7], [1, 4, 0], [1, 10, 9], [1, 0, 0]])                           # (4, 3)
 
 
@@ -43,7 +43,7 @@ def toy_config(**options: Any) -> TransformerConfig:
 
 
 def toy_params(config: TransformerConfig, seed: int = 0, dtype: Any = np.float64) -> dict[str, Array]:
-    """Draw every parameter away from where training starts: γ is not 1, β and b are not 0."""
+    """Draw every parameter apart from the values that a new model starts with: γ is not 1, β and b are not 0."""
     rng = np.random.default_rng(seed)
     params = {}
     for name, shape in config.shapes().items():
@@ -67,15 +67,8 @@ def deviation(one: Params, other: Params) -> float:
     return max(float(np.abs(one[name] - other[name]).max()) for name in other) / largest
 
 
-def buffer(arrays: Params) -> Parameters:
-    params = Parameters({name: array.shape for name, array in arrays.items()}, next(iter(arrays.values())).dtype)
-    for name, array in arrays.items():
-        params[name] = array
-    return params
-
-
-class Reference:
-    """The Transformer by the book for one sentence without pads: loops over positions and heads, no caches."""
+class LoopTransformer:
+    """The Transformer for one sentence without pads: loops over positions and heads, forward alone."""
 
     def __init__(self, params: Params, config: TransformerConfig) -> None:
         self.params, self.config = params, config
@@ -89,7 +82,7 @@ class Reference:
                 f"encoder.{i}.self_attention", x, x, causal=False))
             source = self.sublayer(f"encoder.{i}.norm_2", source, lambda x, i=i: self.feed_forward(
                 f"encoder.{i}.feed_forward", x))
-        source = self.norm("encoder.norm", source) if self.ends_on_norm() else source
+        source = self.norm("encoder.norm", source) if self.has_final_norm() else source
         target = self.embed(tgt, self.table("target"))
         for i in range(c.n_decoder_layers):
             target = self.sublayer(f"decoder.{i}.norm_1", target, lambda x, i=i: self.attend(
@@ -98,7 +91,7 @@ class Reference:
                 f"decoder.{i}.cross_attention", x, source, causal=False))
             target = self.sublayer(f"decoder.{i}.norm_3", target, lambda x, i=i: self.feed_forward(
                 f"decoder.{i}.feed_forward", x))
-        target = self.norm("decoder.norm", target) if self.ends_on_norm() else target
+        target = self.norm("decoder.norm", target) if self.has_final_norm() else target
         if c.tie == "none":
             return target @ self.params["output.W"]
         return target @ self.table("target").T
@@ -106,7 +99,7 @@ class Reference:
     def table(self, side: str) -> Array:
         return self.params["embedding.W_E" if self.config.tie == "all" else f"{side}_embedding.W_E"]
 
-    def ends_on_norm(self) -> bool:
+    def has_final_norm(self) -> bool:
         return {None: self.config.norm == "pre", True: True, False: False}[self.config.final_norm]
 
     def embed(self, ids: list[int], W_E: Array) -> Array:

@@ -1,6 +1,6 @@
-"""Right calls of every public function, to be spoilt: `RIGHT` maps its public name to a maker of one.
+"""Right calls of every public function, which tests spoil. `RIGHT` maps a public name to a function that makes one.
 
-What a function changes in place is made afresh for every call, and is its outcome.
+Arrays that a function changes in place are made anew for every call. They are then its result.
 """
 
 from __future__ import annotations
@@ -160,7 +160,7 @@ def load_transformer(seed: int) -> Right:
 
 
 def saved(function: Callable[..., Any], suffix: str = ".npz", **arguments: Any) -> Maker:
-    """A function that writes a file; its outcome is the file."""
+    """A function that writes a file; its result is the file."""
     def run(path: Any, **given: Any) -> Any:
         function(path, **given)
         return Path(path).read_bytes()

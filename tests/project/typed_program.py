@@ -1,0 +1,78 @@
+"""A typed program that uses every public name. mypy checks it in .ci/run; test_house.py sees that none is missing.
+
+It is not run. A misspelt name must be an error for a type checker, and stay one: `warn_unused_ignores` makes the last
+line an error as soon as it is none any more.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+import npattn
+from npattn.attention import v7_multi_head
+
+
+def attend(rng: np.random.Generator) -> float:
+    """Attention, whole and in tiles, with masks; a version; positions."""
+    Q, K, V = rng.normal(size=(2, 4, 8)), rng.normal(size=(2, 5, 8)), rng.normal(size=(2, 5, 3))
+    mask = npattn.causal_mask(4, 5) & npattn.padding_mask(np.array([5, 3]))[:, 0]
+    Y, cache = npattn.scaled_dot_product_attention(Q, K, V, mask, scale=0.5)
+    dQ, dK, dV, dbias = npattn.scaled_dot_product_attention_backward(Y, cache)
+    tiled, tiled_cache = npattn.tiled_attention(Q, K, V, mask, tile=2, workers=1)
+    npattn.tiled_attention_backward(tiled, tiled_cache)
+    Z, _ = v7_multi_head.forward(Q[0], K[0], *rng.normal(size=(4, 8, 8)), n_heads=2)
+    A = npattn.layers.softmax(Z + npattn.sinusoidal_positions(4, 8))
+    assert dbias is None and len(npattn.attention.VERSIONS) == 7
+    return float(A.sum() + dQ.sum() + dK.sum() + dV.sum())
+
+
+def check() -> str:
+    """The gradient checker."""
+    try:
+        report: npattn.GradientReport = npattn.check_gradients(
+            npattn.layers.relu, npattn.layers.relu_backward, (np.ones(3),)
+        )
+    except npattn.GradientError as error:
+        report = error.report
+    return f"{npattn.__version__} {report.max_error:.1e} {npattn.gradcheck.GradientReport.__name__}"
+
+
+def train(path: Path) -> list[list[int]]:
+    """A model, an optimiser, a trainer, a file and the two searches."""
+    config = npattn.TransformerConfig(12, 12, d_model=32, n_heads=4, d_ff=64, norm="pre")
+    model = npattn.Transformer(config, rng=0, dtype=np.float32)
+    parameters: npattn.Parameters = model.params
+    optimizer = npattn.Adam(parameters, lr=npattn.noam_rate(1, config.d_model, 100))
+    trainer = npattn.Trainer(model, optimizer, clip=1.0)
+    src, tgt = np.array([[4, 5, 6]]), np.array([[1, 5, 2]])
+    try:
+        loss: float = trainer.step(src, tgt)
+    except npattn.RanksDiffer:
+        loss = float("nan")
+    loss, grads = model.loss_and_gradients(src, tgt)
+    clipped, norm = npattn.clip_gradients(grads, 1.0)
+    optimizer.step(clipped, lr=npattn.optim.linear_rate(1, 10, 1e-3, 2) if norm > loss else None)
+    model.save(path)
+    try:
+        model = npattn.Transformer.load(path)
+    except npattn.CheckpointError:
+        state = npattn.torch_weights.dump_transformer(model)
+        npattn.torch_weights.load_transformer(model, state)
+    best: npattn.Hypothesis = npattn.beam_search(model, src, beam=2)[0][0]
+    return [best.ids, *npattn.greedy_search(model, src, max_len=3)]
+
+
+def use(task: str) -> bool:
+    """Tasks, runs, pictures, memory."""
+    items = npattn.tasks.load_task(task).test
+    model, codec, _ = npattn.runs.load_model("g2p")
+    texts: list[str] = npattn.runs.predict(model, codec, [item.source for item in items])
+    npattn.plot.attention_map(np.eye(2), ["a", "b"])
+    shapes = npattn.transformer.TransformerConfig(5, 5).shapes()
+    return npattn.keep_memory() and npattn.return_memory() and len(texts) == len(shapes)
+
+
+def misspelt() -> None:
+    npattn.chek_gradients(1)  # type: ignore[attr-defined]
