@@ -1,7 +1,7 @@
 """Masks: boolean arrays, True where a query may attend to a key. Combine them with `&`.
 
-**Sequence mask**  M_in = (n ≤ i + offset): query i may attend to the keys up to its own place. No output then depends
-on what comes after it.
+**Sequence mask**  (or causal mask)  M_in = (n ≤ i + offset): query i may attend to the keys up to its own place. No
+output then depends on what comes after it.
 
 **Pad mask**  M_bn = (token n of row b is no pad): pads fill a batch up, and get the weight 0.
 

@@ -1,4 +1,6 @@
-"""Version 1, feed-forward attention: a small network with one hidden layer scores each input against the query.
+"""Version 1, feed-forward attention: a small network scores each input against the query.
+
+It is also called additive attention. Its hidden layer H has D_E numbers for each input.
 
 **Forward**
 
@@ -9,7 +11,7 @@
     a = softmax(e)                 attention weights, Σ a = 1
     y = aᵀ X                       the weighted mean of the inputs
 
-**Backward**  Line by line, from the last to the first, with dZ = ∂L/∂Z:
+**Backward**  Line by line, from the last to the first. L is the loss, dy means ∂L/∂y, and so for every letter:
 
     y_d = Σ_n a_n X_nd             da_n = Σ_d dy_d X_nd,  dX_nd = a_n dy_d        da = X dy,  dX = a dyᵀ
     a = softmax(e)                 de = a ⊙ (da − aᵀda)                           see npattn.layers.softmax
@@ -84,9 +86,7 @@ class Cache(NamedTuple):
     A: Array
 
 
-def forward(
-    q: Array, X: Array, W_Q: Array, W_X: Array, w: Array, mask: Array | None = None
-) -> tuple[Array, Cache]:
+def forward(q: Array, X: Array, W_Q: Array, W_X: Array, w: Array, mask: Array | None = None) -> tuple[Array, Cache]:
     """Return y and the cache for `backward`; see the module for the formula.
 
     - q: one query.
@@ -94,7 +94,7 @@ def forward(
     - W_Q: projects the query to D_E.
     - W_X: projects the inputs to D_E.
     - w: one weight for each of the D_E hidden numbers.
-    - mask: boolean, True = may attend; broadcasts to the scores. None: every query may attend to every input.
+    - mask: boolean, True = may attend; broadcasts to the scores. None: the query may attend to every input.
     """
     SHAPES.check(q, X, W_Q, W_X, w, mask=mask)
     H = np.tanh(project(q, W_Q)[..., None, :] + project(X, W_X))   # (…, N_X, D_E)

@@ -6,7 +6,7 @@
     a = softmax(e)                 attention weights, Σ a = 1
     y = aᵀ X                       the weighted mean of the inputs
 
-**Backward**  Line by line, from the last to the first, with dZ = ∂L/∂Z:
+**Backward**  Line by line, from the last to the first. L is the loss, dy means ∂L/∂y, and so for every letter:
 
     y_d = Σ_n a_n X_nd             da_n = Σ_d dy_d X_nd,  dX_nd = a_n dy_d        da = X dy,  dX = a dyᵀ
     a = softmax(e)                 de = a ⊙ (da − aᵀda)                           see npattn.layers.softmax
@@ -64,7 +64,7 @@ def forward(q: Array, X: Array, mask: Array | None = None) -> tuple[Array, Cache
 
     - q: one query.
     - X: inputs, one a row.
-    - mask: boolean, True = may attend; broadcasts to the scores. None: every query may attend to every input.
+    - mask: boolean, True = may attend; broadcasts to the scores. None: the query may attend to every input.
     """
     SHAPES.check(q, X, mask=mask)
     e = (X @ q[..., None])[..., 0]                            # (…, N_X)

@@ -6,15 +6,15 @@
     a = softmax(e)                 attention weights, Σ a = 1
     y = aᵀ X                       the weighted mean of the inputs
 
-**Backward**  Line by line, from the last to the first, with dZ = ∂L/∂Z:
+**Backward**  Line by line, from the last to the first. L is the loss, dy means ∂L/∂y, and so for every letter:
 
     y_d = Σ_n a_n X_nd             da_n = Σ_d dy_d X_nd,  dX_nd = a_n dy_d        da = X dy,  dX = a dyᵀ
     a = softmax(e)                 de = a ⊙ (da − aᵀda)                           see npattn.layers.softmax
     e_n = Σ_d X_nd q_d / √D_Q      dq_d = Σ_n X_nd de_n / √D_Q                    dq = Xᵀ (de/√D_Q)
                                    dX_nd += de_n q_d / √D_Q: X is used twice      dX += (de/√D_Q) qᵀ
 
-**Changed**  e = X q becomes e = X q / √D_Q. The dot product of two vectors whose D_Q entries are independent with
-mean 0 and variance 1 has variance D_Q, so its size grows with √D_Q. Large scores saturate the softmax: one weight is
+**Changed**  e = X q becomes e = X q / √D_Q. The dot product of two vectors whose D_Q entries are independent with mean
+0 and variance 1 has variance D_Q, so its size grows with √D_Q. Scores far apart saturate the softmax: one weight is
 nearly 1, and every product a_n (δ_nm − a_m) in its Jacobian is nearly 0, so little of dy reaches the query. Dividing
 keeps the variance at 1 for every width. `figures/why_scale.py` draws the median of |dq| against D_Q: without the
 division it falls towards 0 beyond D_Q = 128 or so.
@@ -68,7 +68,7 @@ def forward(q: Array, X: Array, mask: Array | None = None) -> tuple[Array, Cache
 
     - q: one query.
     - X: inputs, one a row.
-    - mask: boolean, True = may attend; broadcasts to the scores. None: every query may attend to every input.
+    - mask: boolean, True = may attend; broadcasts to the scores. None: the query may attend to every input.
     """
     SHAPES.check(q, X, mask=mask)
     e = (X @ q[..., None])[..., 0] / sqrt_width(q)            # (…, N_X)

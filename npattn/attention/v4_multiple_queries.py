@@ -6,7 +6,7 @@
     A = softmax(E)                 attention weights, each row sums to 1
     Y = A X                        each row a weighted mean of the inputs
 
-**Backward**  Line by line, from the last to the first, with dZ = ∂L/∂Z:
+**Backward**  Line by line, from the last to the first. L is the loss, dY means ∂L/∂Y, and so for every letter:
 
     Y_id = Σ_n A_in X_nd           dA_in = Σ_d dY_id X_nd,  dX_nd = Σ_i A_in dY_id    dA = dY Xᵀ,  dX = Aᵀ dY
     A = softmax(E)                 dE = A ⊙ (dA − rowsum(A ⊙ dA))                     see npattn.layers.softmax

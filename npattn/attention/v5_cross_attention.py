@@ -8,7 +8,7 @@
     A = softmax(E)                 attention weights, each row sums to 1
     Y = A V                        each row a weighted mean of the values
 
-**Backward**  Line by line, from the last to the first, with dZ = ∂L/∂Z:
+**Backward**  Line by line, from the last to the first. L is the loss, dY means ∂L/∂Y, and so for every letter:
 
     Y_id = Σ_n A_in V_nd           dA_in = Σ_d dY_id V_nd,  dV_nd = Σ_i A_in dY_id    dA = dY Vᵀ,  dV = Aᵀ dY
     A = softmax(E)                 dE = A ⊙ (dA − rowsum(A ⊙ dA))                     see npattn.layers.softmax
@@ -18,7 +18,8 @@
     K = X W_K                      dW_K = Xᵀ dK,  dX += dK W_Kᵀ: X is used twice, so its gradients add
 
 **Changed**  X in the scores becomes K = X W_K, X in the output becomes V = X W_V. An input is found by its key and read
-by its value, and the two may differ. The widths D_X and D_V are free; only keys and queries share D_Q.
+by its value, and the two may differ. The widths D_X and D_V are free; only keys and queries share D_Q. The name:
+queries of one sequence read the inputs of another.
 
 **Raises**  ValueError for shapes that don't fit, TypeError for dtypes that differ or a mask that is not boolean.
 
@@ -77,9 +78,7 @@ class Cache(NamedTuple):
     A: Array
 
 
-def forward(
-    Q: Array, X: Array, W_K: Array, W_V: Array, mask: Array | None = None
-) -> tuple[Array, Cache]:
+def forward(Q: Array, X: Array, W_K: Array, W_V: Array, mask: Array | None = None) -> tuple[Array, Cache]:
     """Return Y and the cache for `backward`; see the module for the formula.
 
     - Q: queries, one a row.

@@ -9,7 +9,7 @@
     A = softmax(E)                 attention weights, each row sums to 1
     Y = A V                        each row a weighted mean of the values
 
-**Backward**  Line by line, from the last to the first, with dZ = ∂L/∂Z:
+**Backward**  Line by line, from the last to the first. L is the loss, dY means ∂L/∂Y, and so for every letter:
 
     Y_id = Σ_n A_in V_nd           dA_in = Σ_d dY_id V_nd,  dV_nd = Σ_i A_in dY_id    dA = dY Vᵀ,  dV = Aᵀ dY
     A = softmax(E)                 dE = A ⊙ (dA − rowsum(A ⊙ dA))                     see npattn.layers.softmax
@@ -19,8 +19,8 @@
     K = X W_K                      dW_K = Xᵀ dK,  dX += dK W_Kᵀ
     Q = X W_Q                      dW_Q = Xᵀ dQ,  dX += dQ W_Qᵀ: X is used three times, so its gradients add
 
-**Changed**  Q is no longer an argument; it is Q = X W_Q. Every input attends to every other. In place of dQ there are
-dW_Q and a third term in dX.
+**Changed**  Q is no longer an argument; it is Q = X W_Q. Every input attends to every input, itself included. In place
+of dQ there are dW_Q and a third term in dX.
 
 **Raises**  ValueError for shapes that don't fit, TypeError for dtypes that differ or a mask that is not boolean.
 
@@ -85,9 +85,7 @@ class Cache(NamedTuple):
     A: Array
 
 
-def forward(
-    X: Array, W_Q: Array, W_K: Array, W_V: Array, mask: Array | None = None
-) -> tuple[Array, Cache]:
+def forward(X: Array, W_Q: Array, W_K: Array, W_V: Array, mask: Array | None = None) -> tuple[Array, Cache]:
     """Return Y and the cache for `backward`; see the module for the formula.
 
     - X: inputs, one a row.

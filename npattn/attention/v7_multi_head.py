@@ -10,9 +10,10 @@
     Y = A V                        each row a weighted mean of the values, one for each head
     Z = merge(Y) W_O + b_O         heads side by side again, mixed by the output projection
 
-split turns (…, N, H·D) into (…, H, N, D), merge back.
+split turns (…, N, H·D) into (…, H, N, D), merge back: head h is the columns h·D to (h+1)·D − 1. The lines with E, A and
+Y hold for each head.
 
-**Backward**  Line by line, from the last to the first, with dZ = ∂L/∂Z:
+**Backward**  Line by line, from the last to the first. L is the loss, dZ means ∂L/∂Z, and so for every letter:
 
     Z = merge(Y) W_O + b_O         dW_O = merge(Y)ᵀ dZ,  db_O = 1ᵀ dZ,  dY = split(dZ W_Oᵀ)
     Y_id = Σ_n A_in V_nd           dA_in = Σ_d dY_id V_nd,  dV_nd = Σ_i A_in dY_id    dA = dY Vᵀ,  dV = Aᵀ dY
@@ -23,8 +24,9 @@ split turns (…, N, H·D) into (…, H, N, D), merge back.
     K = split(X W_K + b_K)         dW_K = Xᵀ merge(dK),  db_K = 1ᵀ merge(dK),  dX += merge(dK) W_Kᵀ
     Q = split(X_Q W_Q + b_Q)       dW_Q = X_Qᵀ merge(dQ),  db_Q = 1ᵀ merge(dQ),  dX_Q = merge(dQ) W_Qᵀ
 
-The last three are npattn.layers.linear. split and merge move numbers without changing them, so each is the other's
-backward. In mathematics db_K is zero: b_K shifts all scores of a query alike, and a shift does not change the softmax.
+The first line and the last three are npattn.layers.linear. The code keeps Y, dK, dQ and dV merged where only their
+merged form is needed. split and merge move numbers without changing them, so each is the other's backward. In exact
+arithmetic db_K is zero: b_K shifts all scores of a query alike, and a shift does not change the softmax.
 
 **Changed**  Four things; the comments in `forward` mark them.
 
@@ -182,7 +184,7 @@ def backward(dZ: Array, cache: Cache) -> tuple[Array | None, ...]:
 
 
 def split_heads(X: Array, n_heads: int) -> Array:
-    """(…, N, H·D) → (…, H, N, D): a view. The reshape alone would cut rows, not heads; the axes must swap."""
+    """(…, N, H·D) → (…, H, N, D): a view. The reshape cuts each row into heads; then the axes swap."""
     return X.reshape(*X.shape[:-1], n_heads, X.shape[-1] // n_heads).swapaxes(-2, -3)
 
 

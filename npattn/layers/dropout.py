@@ -4,8 +4,8 @@
 
     Y = X ⊙ M,    M_i = 0 with probability p, else 1/(1 − p)
 
-The mean of Y is X, so nothing needs scaling at evaluation. There is no `training` flag: an rng switches dropout on, and
-without one Y is X.
+The mean of Y over the masks is X, as (1 − p) · X/(1 − p) + p · 0 = X, so nothing needs scaling at evaluation. There is
+no `training` flag: an rng switches dropout on, and without one Y is X.
 
 **Backward**  dX = dY ⊙ M, with the mask of the same forward call.
 

@@ -4,11 +4,11 @@
 
     Y = X W + b          W is stored (in, out)
 
-**Backward**  With L the loss and dZ = ∂L/∂Z: Y_nj = Σ_i X_ni W_ij + b_j, hence
+**Backward**  L is the loss, dY means ∂L/∂Y, and so for every letter. From Y_nj = Σ_i X_ni W_ij + b_j follows
 
     dX_ni = Σ_j dY_nj W_ij   →  dX = dY Wᵀ
     dW_ij = Σ_n X_ni dY_nj   →  dW = Xᵀ dY      summed over every row of every batch axis
-    db_j  = Σ_n dY_nj        →  db = 1ᵀ dY
+    db_j  = Σ_n dY_nj        →  db = 1ᵀ dY    1 is a column of ones
 
 **Raises**  ValueError for shapes that don't fit, TypeError for anything but floating arrays of one dtype.
 

@@ -6,10 +6,10 @@
 
 The row's maximum cancels, so subtracting it changes nothing; it keeps exp from overflowing. Where the mask is False,
 the score counts as −∞ and the weight is exactly 0. A large negative number in place of −∞ would not do, because scores
-can grow beyond it in training. A row may have no visible score, or only scores of −∞. It gets weights of 0, so A V and
-the gradient are 0 too, where a plain softmax has 0/0.
+can grow beyond it in training. A row may have no visible score, or only scores of −∞. Such a dead row gets weights
+of 0, so the output of attention and the gradient are 0 too, where a plain softmax has 0/0.
 
-**Backward**  From ∂A_ij/∂E_ik = A_ij (δ_jk − A_ik):
+**Backward**  L is the loss, dA means ∂L/∂A; δ_jk is 1 for j = k, else 0. From ∂A_ij/∂E_ik = A_ij (δ_jk − A_ik):
 
     dE_ik = Σ_j dA_ij A_ij (δ_jk − A_ik) = A_ik (dA_ik − Σ_j A_ij dA_ij)
 

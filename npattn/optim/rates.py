@@ -7,6 +7,7 @@
 | `cosine_rate` | linear | falls along half a cosine, to 0 at the last step | Loshchilov, Hutter 2017 (5) |
 
 They are plain functions of the step, so a resumed run needs only its step: `adam.step(grads, lr=rate)`.
+`npattn train` uses `linear_rate`.
 """
 
 from __future__ import annotations

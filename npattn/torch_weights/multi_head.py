@@ -1,4 +1,7 @@
-"""Convert the weights of nn.MultiheadAttention to and from arguments of `npattn.attention.v7_multi_head.forward`."""
+"""Convert the weights of nn.MultiheadAttention to and from arguments of `npattn.attention.v7_multi_head.forward`.
+
+The table of both layouts is in the docstring of `npattn.torch_weights`.
+"""
 
 from __future__ import annotations
 

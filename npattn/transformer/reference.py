@@ -5,10 +5,10 @@ It is built from version 7 and the public layers alone. `npattn.transformer.fast
 **Forward**
 
     S = dropout(√D_X W_E[src] + P)        the embedded source; P are the sinusoidal positions
-    M = norm(encoder layers(S))           what the decoder reads; this norm only with a final norm
+    M = norm(encoder layers(S))           what the decoder reads; norm is layer norm
     T = dropout(√D_X W_E[tgt] + P)        the embedded target
-    Y = norm(decoder layers(T, M))        likewise
-    logits = Y W                          W is W_Eᵀ of the target embedding when tied
+    Y = norm(decoder layers(T, M))        these two norms are there with pre-norm or final_norm=True
+    logits = Y W                          scores of the next token; W is W_Eᵀ of the target embedding when tied
 
 An encoder layer is self-attention and feed-forward; a decoder layer self-attention, cross-attention to M and
 feed-forward. Each of them is a function f inside a sub-layer:
@@ -19,27 +19,27 @@ feed-forward. Each of them is a function f inside a sub-layer:
 
 The pad mask hides <pad> from every attention; the sequence mask hides from each target position what follows it.
 
-**Backward**  From the last line to the first, with dZ = ∂L/∂Z. One rule is used throughout: when a value is used twice,
-its gradients are added. For L = L(g(x), h(x)) the chain rule says dx = ∂L/∂g · g' + ∂L/∂h · h', a term for each use.
+**Backward**  From the last line to the first; the dX of a layer is the dY of the one before it. L is the loss, dY means
+∂L/∂Y, and so for every letter; products sum over the batch too. One rule is used throughout: when a value is used
+twice, its gradients are added. The chain rule of L(g(x), h(x)) has one term a use: dx = ∂L/∂g · g' + ∂L/∂h · h'.
 
     logits = Y W                   dW = Yᵀ dlogits,  dY = dlogits Wᵀ                       see npattn.layers.linear
     W = W_Eᵀ                       dW_E = dWᵀ, the first of the gradients of a tied W_E
 
     post-norm: Y = norm(R)         dR = norm_backward(dY)                                  see npattn.layers.layer_norm
       R = X + D                    dD = dR, and dR is the first term of dX
-      D = dropout(F)               dF = dD ⊙ mask of this very dropout
+      D = dropout(F)               dF = dD ⊙ the factors that forward drew, 0 or 1/(1 − p)    see npattn.layers.dropout
       F = f(X)                     dX = dR + f_backward(dF): X is used in R and in f
     pre-norm: Y = X + D            dD = dY, and dY is the first term of dX;  dF as above
       F = f(I), I = norm(X)        dX = dY + norm_backward(f_backward(dF)): X is used in Y and in I
-
     feed-forward: F = H W_2 + b_2  dW_2 = Hᵀ dF,  db_2 = 1ᵀ dF,  dH = dF W_2ᵀ
       H = φ(U)                     dU = dH ⊙ φ'(U), entry by entry
       U = X W_1 + b_1              dW_1 = Xᵀ dU,  db_1 = 1ᵀ dU,  dX = dU W_1ᵀ
-    attention                      version 7 derives dX_Q, dX and the gradients of its parameters. Self-attention hands
-                                   X over twice: dX = dX_Q + dX. Cross-attention reads X_Q from the decoder and M for X
+    attention                      version 7 derives dX_Q, dX and its parameters' gradients from dZ = dF; f_backward is
+                                   dX_Q + dX for self-attention, whose two inputs are one, and dX_Q for cross-attention
+    M                              X of the cross-attention in every decoder layer: dM is the sum of their dX
 
-    M                              every decoder layer reads it: dM is the sum of the dX of their cross-attentions
-    X = dropout(√D_X E + P)        dE = √D_X (dX ⊙ mask); P has no parameters
+    X = dropout(√D_X E + P)        dE = √D_X (dX ⊙ the factors); P has no parameters
     E_n = W_E[ids_n]               dW_E[v] = Σ dE_n over all n with ids_n = v               see npattn.layers.embedding
     ties                           tie="output": W_E of the target adds the output's gradient and the embedding's;
                                    tie="all": one W_E adds those two and the source embedding's
@@ -88,7 +88,6 @@ Pair: TypeAlias = tuple[Array, Any]                           # a value and its 
 
 class Cache(NamedTuple):
     """What `backward` needs."""
-
     config: TransformerConfig
     logits: Array
     parts: tuple[Any, ...]                                    # the caches of all parts, in the order of forward
@@ -143,9 +142,8 @@ def embed(W_E: Array, ids: Array, config: TransformerConfig, rng: Rng) -> Pair:
 
 
 def embed_backward(dX: Array, cache: Any) -> Array:
-    c_E, c_X = cache
-    dE = dropout_backward(dX, c_X) * math.sqrt(dX.shape[-1])  # X = dropout(√D_X E + P)
-    return embedding_backward(dE, c_E)                        # E = W_E[ids]
+    dE = dropout_backward(dX, cache[1]) * math.sqrt(dX.shape[-1])   # X = dropout(√D_X E + P)
+    return embedding_backward(dE, cache[0])                   # E = W_E[ids]
 
 
 def run_layers(X: Array, p: Nested, layer: Callable[..., Any]) -> Pair:
@@ -208,11 +206,13 @@ def sub_layer_backward(dY: Array, cache: Any, f_backward: Callable[..., Any]) ->
     dR, d_after = normalise_backward(dY, c_after)             # Y = norm(R), or Y = R
     dI, dM, d_f = f_backward(dropout_backward(dR, c_D), c_f)  # R = X + D, D = dropout(F), F = f(I)
     dX, d_before = normalise_backward(dI, c_before)           # I = norm(X), or I = X
-    return dR + dX, dM, d_f, d_before if c_after is None else d_after               # X is used in R and in I, so add
+    d_norm = d_before if c_after is None else d_after
+    return dR + dX, dM, d_f, d_norm                           # X is used in R and in I, or in R and f: add
 
 
 def attention(X_Q: Array, X: Array, p: Nested, mask: Array, config: TransformerConfig) -> Pair:
-    return v7_multi_head.forward(X_Q, X, *[p.get(name) for name in PROJECTIONS], n_heads=config.n_heads, mask=mask)  # type: ignore[arg-type]
+    weights: list[Any] = [p.get(name) for name in PROJECTIONS]            # None for no bias
+    return v7_multi_head.forward(X_Q, X, *weights, n_heads=config.n_heads, mask=mask)
 
 
 def attention_backward(dZ: Array, cache: Any) -> tuple[Any, Any, Nested]:

@@ -112,11 +112,12 @@ def test_two_topics_give_the_difference_of_their_code(run: Cli, number: int) -> 
     one, other = TOPICS[f"v{number}"], TOPICS[f"v{number + 1}"]
     status, out, err = run("explain", f"v{number}", f"v{number + 1}")
     assert (status, err) == (0, "")
-    assert out.startswith(f"--- {one.module.__name__}\n+++ {other.module.__name__}\n")
+    head, rule, difference = out.partition(f"--- {one.module.__name__}\n+++ {other.module.__name__}\n")
+    assert head.split() == ["Changed", *dict(explain.sections(other))["Changed"].split()] and rule
     assert '\"\"\"' not in out
     sources = [explain.without_docstrings(inspect.getsource(t.module)).splitlines() for t in (one, other)]
     for sign, mine, theirs in (("-", *sources), ("+", *reversed(sources))):
-        changed = [line[1:] for line in out.splitlines()[2:] if line.startswith(sign)]
+        changed = [line[1:] for line in difference.splitlines() if line.startswith(sign)]
         assert changed and all(line in [each.rstrip() for each in mine] for line in changed)
         assert all(line in theirs for line in mine if line.rstrip() not in changed)
 

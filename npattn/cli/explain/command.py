@@ -12,8 +12,9 @@ from npattn.cli.terminal import Console, Parser, UsageError, command_line, two_c
 
 DESCRIPTION = """\
 Prints the derivation of a layer, forward and backward, with its code below it:
-the docstrings and the source of the package as they stand, up to 120 columns.
-With two topics: the lines in which their code differs, without docstrings.
+the docstrings and the source of the package as they stand, up to 122 columns.
+With two topics: what the second one changed, and the lines in which the code
+of the two differs, without docstrings.
 Without a topic: the list of topics.
 """
 
@@ -48,8 +49,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
     elif len(found) == 1:
         show(found[0], console)
     else:
-        for line in topics.difference(*found):
-            console.line(console.style(line, STYLES[line[0]]) if line[:1] in STYLES else line)
+        compare(*found, console)
     return 0
 
 
@@ -88,6 +88,16 @@ def show(topic: topics.Topic, console: Console) -> None:
         if name in ("Forward", "Backward"):
             show_code([next(members)], console)
     show_code(members, console)
+
+
+def compare(one: topics.Topic, other: topics.Topic, console: Console) -> None:
+    """Print what the second topic says that it changed, and the lines in which the code differs."""
+    changed = dict(topics.sections(other)).get("Changed")
+    if changed:
+        show_section("Changed", changed, console)
+        console.line()
+    for line in topics.difference(one, other):
+        console.line(console.style(line, STYLES[line[0]]) if line[:1] in STYLES else line)
 
 
 def show_section(name: str, text: str, console: Console) -> None:

@@ -49,7 +49,8 @@ OTHERS: dict[str, tuple[str, ...]] = {
     "transformer": ("npattn.transformer.reference", "forward", "backward", "embed", "embed_backward", "run_layers",
                     "run_layers_backward", "encoder_layer", "encoder_layer_backward", "decoder_layer",
                     "decoder_layer_backward", "sub_layer", "sub_layer_backward", "attention", "attention_backward",
-                    "self_attention_backward", "feed_forward", "feed_forward_backward"),
+                    "self_attention_backward", "feed_forward", "feed_forward_backward", "normalise",
+                    "normalise_backward"),
     "greedy_search": ("npattn.decoding.greedy", "greedy_search", "_greedy"),
     "beam_search": ("npattn.decoding.beam", "beam_search", "_beam"),
     "adam": ("npattn.optim.adam", "Adam", "Adam.step", "_update"),
@@ -60,11 +61,12 @@ OTHERS: dict[str, tuple[str, ...]] = {
 
 #: Other names of topics.
 ALIASES = {
-    "scaled_dot_product_attention": "attention", "core": "attention", "tiled": "tiled_attention",
-    "flash_attention": "tiled_attention", "sinusoidal_positions": "positions", "noam_rate": "rates",
-    "linear_rate": "rates", "cosine_rate": "rates", "clipping": "clip_gradients", "gradcheck": "check_gradients",
-    "masks": "padding_mask", "encoder_layer": "transformer", "decoder_layer": "transformer",
+    "scaled_dot_product_attention": "attention", "core": "attention", "additive_attention": "v1",
+    "tiled": "tiled_attention", "flash_attention": "tiled_attention", "sinusoidal_positions": "positions",
+    "masks": "padding_mask", "loss": "cross_entropy", "encoder_layer": "transformer", "decoder_layer": "transformer",
     "feed_forward": "transformer", "residual": "transformer", "reference": "transformer", "blocks": "transformer",
+    "noam_rate": "rates", "linear_rate": "rates", "cosine_rate": "rates", "clipping": "clip_gradients",
+    "gradcheck": "check_gradients",
 }  # fmt: skip
 
 
