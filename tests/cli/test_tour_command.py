@@ -113,6 +113,7 @@ def test_long_formulas_break_between_equations() -> None:
     assert all(line.endswith(",") for line in lines[:-1]) and lines[-1].endswith(")")
 
 
+@pytest.mark.long
 def test_check_finds_every_gradient_right(run: Cli) -> None:
     status, out, err = run("check")
     assert (status, err) == (0, "")

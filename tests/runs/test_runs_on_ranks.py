@@ -113,6 +113,7 @@ def test_only_rank_0_uses_the_folder_of_a_run(pairs: Path) -> None:
 
 @needs_mpi
 class TestFailures:
+    @pytest.mark.long                                         # the other ranks wait 3 s for its outcome
     def test_an_error_of_one_rank_ends_all(self, pairs: Path) -> None:
         outcome = train(2, pairs, "run", *OPTIONS, what="fail", step=4, rank=1)
         assert outcome.status not in (0, 130)

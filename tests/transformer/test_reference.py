@@ -311,6 +311,7 @@ class TestPlantedFaults:
         with pytest.raises(AssertionError):
             compare(config, toy_params(config), src, tgt)
 
+    @pytest.mark.long
     @pytest.mark.parametrize("name", [name for name, (module, *_) in BACKWARD.items() if module is reference])
     def test_the_checker_fails(self, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
         module, attribute, fault = BACKWARD[name]
