@@ -116,7 +116,8 @@ def prepare(work: Path, group: Mapping[str, Any]) -> None:
         if CACHED.search(code):
             path.write_text(CACHED.sub("", code), encoding="utf-8")
     config = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    config += CONFIG.format(**{key: json.dumps(value) for key, value in group.items()})
+    modules = [str(path.relative_to(ROOT)) for pattern in group["modules"] for path in sorted(ROOT.glob(pattern))]
+    config += CONFIG.format(modules=json.dumps(modules), tests=json.dumps(group["tests"]))   # mutmut's * matches /
     (work / "pyproject.toml").write_text(config, encoding="utf-8")
     (work / "mutants" / "mutmut-stats.json").unlink(missing_ok=True)
     for path in (work / "mutants").rglob("*.meta"):

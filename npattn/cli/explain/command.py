@@ -49,7 +49,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
     elif len(found) == 1:
         show(found[0], console)
     else:
-        compare(*found, console)
+        compare(found[0], found[1], console)
     return 0
 
 
