@@ -14,22 +14,27 @@
 
 A check runs through these files: `pair` calls the functions, `contract` finds out whether they write into their inputs,
 `numeric` measures slopes, `probes` chooses directions, `trial` compares, `noise` distinguishes rounding from an error,
-`diagnosis` and `hints` explain it, `report` prints.
+`diagnosis` and `hints` explain it, `report` prints. `precision` recognises float32, `layer` makes a pair of a layer
+object, `foreign` converts arrays of other packages. README.md tells how to read a report.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from npattn._internal.checks import check_choice, check_generator, check_number
+from npattn._internal.checks import check_choice, check_flag, check_generator, check_number
 from npattn.gradcheck.check import METHODS, Check, Choice
-from npattn.gradcheck.pair import PairUnderTest
-from npattn.gradcheck.report import ArgumentReport, GradientError, GradientReport
+from npattn.gradcheck.layer import LayerFunctions, check_is_layer
+from npattn.gradcheck.pair import PairUnderTest, argument_names
+from npattn.gradcheck.report import ArgumentReport, GradientError, GradientReport, GradientWarning
 
-__all__ = ["ArgumentReport", "GradientError", "GradientReport", "check_gradients"]
+__all__ = ["ArgumentReport", "GradientError", "GradientReport", "GradientWarning", "check_gradients", "check_layer"]
+
+STREAM = (0x6E706174746E,)  # of the random numbers of a check
 
 
 def check_gradients(
@@ -41,6 +46,7 @@ def check_gradients(
     method: Choice = "auto",
     rtol: float | None = None,
     rng: int | np.random.Generator = 0,
+    contract: bool = True,
 ) -> GradientReport:
     """Check that ``backward(dy, cache)`` is the derivative of ``forward(*args, **kwargs) -> (y, cache)``.
 
@@ -48,11 +54,14 @@ def check_gradients(
     - backward: a function of (dy, cache) that returns the gradients, see below. dy is the *cotangent* of y: the
       gradient of the loss with respect to y, in the structure of y.
     - args: tuple of the positional arguments of forward. Every floating array in it is differentiated, also in nested
-      mappings, lists, tuples and NamedTuples. Integer and boolean arrays, None and Python scalars are passed through.
+      mappings, lists, tuples, NamedTuples and dataclasses, and of PyTorch and JAX. Integer and boolean arrays, None
+      and Python scalars are passed through.
     - kwargs: keyword arguments of forward, not differentiated: put masks there. None for no keyword arguments.
     - method: "complex-step", "central-difference", or "auto", which chooses one of them, see below.
-    - rtol: the largest relative error that passes, above 0; None for 1e-12 by the complex step and 1e-7 otherwise.
+    - rtol: the largest relative error that passes, above 0 and below 1; None for 1e-12 by the complex step, 1e-7
+      otherwise, and 1e-5 and 2e-3 for a pair that computes in float32.
     - rng: seed or Generator for the cotangent and the random directions; the same seed gives the same report.
+    - contract: False for notes in place of errors about what is also checked, see below; only wrong numbers fail then.
 
     The check draws a random cotangent dy. Then the loss is L = Σ dy·y, and backward must return ∂L/∂args. In a test of
     your own::
@@ -92,6 +101,13 @@ def check_gradients(
     as zero, see `npattn.gradcheck.noise`. If the arguments are on a kink (relu at 0, a tie of max), the check moves
     every number by up to 0.1 %.
 
+    The arguments can hide an error: a symmetric or constant matrix, a zero, numbers of one sign. So the gradients are
+    compared once more along a direction, for another cotangent, at normal random numbers. A gradient that is wrong
+    there fails if it is wrong 1 % beside the arguments too, or zero at them; otherwise a note says so. If every
+    gradient is zero at both points, a GradientWarning says that the check proves little.
+
+    A pair that computes in float32 is compared in that precision, and a note says so.
+
     **Also checked**, on the arguments as they are:
 
     - Each gradient has the shape and dtype of its argument.
@@ -100,11 +116,74 @@ def check_gradients(
     - A cotangent of zero gives gradients of exactly zero, and backward is linear in dy.
     - No gradient shares memory with an argument, dy, the cache, y or another gradient.
     """
+    pair = PairUnderTest(forward, backward, args, kwargs, may_write=not check_flag("contract", contract))
+    return _report(pair, method, rtol, rng)
+
+
+def check_layer(
+    layer: Any,
+    inputs: Any,
+    *,
+    method: Choice = "auto",
+    rtol: float | None = None,
+    rng: int | np.random.Generator = 0,
+) -> GradientReport:
+    """Check a layer that is an object with ``forward(*inputs) -> y`` and ``backward(dy) -> dX``.
+
+    - layer: the object. It may hold caches and gradients and have a random generator; it stays as it is, because only
+      copies of it are called.
+    - inputs: the input of forward, or a tuple of several. Floating arrays are differentiated. dX is a tuple of their
+      gradients if there are several.
+    - method, rtol, rng: as for `check_gradients`.
+
+    Its parameters are the floating arrays in its attributes, also in lists, dicts and objects there, whose gradients
+    are found by name after backward: for W in ``dW``, ``d_W``, ``grad_W``, ``W_grad``; in ``grads`` for ``params``; in
+    ``.grad`` for ``.data``. Notes say which were found, and which arrays have no gradient and are not checked.
+
+    >>> class Scale:
+    ...     def __init__(self, w):
+    ...         self.w = w
+    ...     def forward(self, x):
+    ...         self.x = x
+    ...         return x * self.w
+    ...     def backward(self, dy):
+    ...         self.dw = (dy * self.x).sum(axis=0)
+    ...         return dy * self.w
+    >>> rng = np.random.default_rng(0)
+    >>> report = check_layer(Scale(rng.standard_normal(4)), rng.standard_normal((3, 4)))
+    >>> [argument.name for argument in report.arguments], report.notes
+    (['x', 'w'], ('w: its gradient is dw',))
+
+    Returns a `GradientReport`. Raises GradientError as `check_gradients` does; what a layer keeps between calls is no
+    error. Raises TypeError unless `layer` has forward and backward.
+    """
+    check_is_layer(layer)
+    inputs = inputs if isinstance(inputs, tuple) else (inputs,)
+    functions = LayerFunctions(layer, inputs)
+    names = [*argument_names(getattr(layer, "forward", layer), len(inputs)), *functions.names]
+    args = (*inputs, *functions.params)
+    pair = PairUnderTest(functions.forward, functions.backward, args, may_write=True, names=names)
+    pair.title = type(layer).__qualname__
+    return _report(pair, method, rtol, rng, functions.notes)
+
+
+def _report(
+    pair: PairUnderTest,
+    method: Choice,
+    rtol: float | None,
+    rng: int | np.random.Generator,
+    notes: Sequence[str] = (),
+) -> GradientReport:
     check_choice("method", method, METHODS)
     if rtol is not None:
-        rtol = check_number("rtol", rtol, 0, ends="(]")
-    pair = PairUnderTest(forward, backward, args, kwargs)
-    report = Check(pair, method, rtol, check_generator("rng", rng)).run()
+        rtol = check_number("rtol", rtol, 0, 1, ends="()")
+    # A seed of the user must not give these numbers too: with dy = X, XᵀX is symmetric and hides a transposition.
+    seeds = np.random.SeedSequence(int(check_generator("rng", rng).integers(2**63)), spawn_key=STREAM)
+    check = Check(pair, method, rtol, np.random.default_rng(seeds))
+    check.notes += notes
+    report = check.run()
     if not report.ok:
         raise GradientError(report)
+    if check.vacuous:
+        warnings.warn(f"{report.title}: {check.vacuous}", GradientWarning, stacklevel=3)
     return report

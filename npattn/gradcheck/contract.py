@@ -19,6 +19,8 @@ from npattn.gradcheck.report import Verdict
 from npattn.gradcheck.slots import Gradient, align
 from npattn.gradcheck.trees import Tree, ravel, unravel
 
+NOT_LINEAR = "not linear in the cotangent"
+
 
 class Contract:
     """Calls the pair with the user's arguments and collects broken promises in `problems`."""
@@ -35,26 +37,29 @@ class Contract:
     def check_backward(self) -> None:
         """Run every check but linearity. Raise Misaligned if gradients lack the structure of the arguments."""
         returned = self._first_call()
-        if not self.problems:  # a changed cache or cotangent would only be reported again
+        if not self.problems or self.pair.may_write:  # a changed cache or cotangent would only be reported again
             self._second_call(returned)
             self._call_after_another_forward()
             self._zero_cotangent()
 
-    def check_linearity(self, values: Sequence[Array], tolerance: Mapping[int, float]) -> None:
+    def check_linearity(
+        self, values: Sequence[Array], tolerance: Mapping[int, float], returned: tuple[Tree, Tree] | None = None
+    ) -> None:
         """Compare backward(a·u − b·v) with a·backward(u) − b·backward(v), for two cotangents u and v.
 
         The deviation is relative to the largest entry. `tolerance` gives it for the position of each gradient compared.
+        `returned` holds what forward has returned at `values`, if that is known.
         """
-        y, cache = self.pair.at(values)
+        y, cache = returned or self.pair.at(values)
         u, v = self.cotangent, self.rng.standard_normal(self.cotangent.size)
         a, b = self.rng.uniform(3.0, 7.0, 2)  # large enough to reveal a backward that clips
-        returned = [self.pair.gradients(y, cache, dy) for dy in (u, v, a * u - b * v)]
+        gradients_at = [self.pair.gradients(y, cache, dy) for dy in (u, v, a * u - b * v)]
         for i, rtol in tolerance.items():
-            at_u, at_v, at_both = (0.0 if gradients[i] is None else gradients[i] for gradients in returned)
+            at_u, at_v, at_both = (0.0 if gradients[i] is None else gradients[i] for gradients in gradients_at)
             largest = max(np.max(abs(a * at_u), initial=0.0), np.max(abs(b * at_v), initial=0.0))
             deviation = np.max(abs(a * at_u - b * at_v - at_both), initial=0.0)
             if not deviation <= rtol * largest:
-                self.problems.append(f"gradient of {self.pair.names[i]}: not linear in the cotangent")
+                self.problems.append(f"gradient of {self.pair.names[i]}: {NOT_LINEAR}")
 
     def mismatches(self) -> dict[int, tuple[Verdict, str]]:
         """Return the verdict and a text for each gradient with the wrong shape or dtype, by position."""

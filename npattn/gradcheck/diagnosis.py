@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any, TypeAlias
 
 import numpy as np
 
-from npattn.gradcheck.hints import shape_hint, value_hint
+from npattn.gradcheck.hints import Known, shape_hint, value_hint
 from npattn.gradcheck.probes import Probe
 from npattn.gradcheck.report import ArgumentReport, Verdict
-from npattn.gradcheck.trees import numbers
+from npattn.gradcheck.trees import Tree, branches, numbers, ravel
 from npattn.gradcheck.trial import ENTRYWISE, Finding, Trial
+
+Block: TypeAlias = tuple[Any, ...]  # an index into a gradient
 
 
 def row(trial: Trial, finding: Finding, beside_kink: bool, locate: bool) -> ArgumentReport:
@@ -18,8 +21,8 @@ def row(trial: Trial, finding: Finding, beside_kink: bool, locate: bool) -> Argu
     verdict: Verdict = "kink" if beside_kink and finding.verdict == "ok" else finding.verdict
     hint = None
     if verdict == "wrong":
-        finding = replace(finding, probes=_located(trial, finding)) if locate else finding
-        hint = _value_hint(trial, finding)
+        finding, block = _located(trial, finding) if locate else (finding, None)
+        hint = _value_hint(trial, finding, block)
     elif verdict == "noisy":
         hint = f"cannot be judged: rounding in forward hides {finding.noise:.0e} of it"
     return _row(trial, finding, verdict, hint)
@@ -42,21 +45,65 @@ def _row(trial: Trial, finding: Finding, verdict: Verdict, hint: str | None) -> 
     return ArgumentReport(name, array.shape, str(array.dtype), trial.method, *found)
 
 
-def _located(trial: Trial, finding: Finding) -> tuple[Probe, ...]:
-    """Return probes of single entries: all of them, or for a large gradient the wrong one, found by halving."""
+def _located(trial: Trial, finding: Finding) -> tuple[Finding, Block | None]:
+    """Return probes of single entries, and the block that they fill.
+
+    They are all entries of a small gradient, and a block of a large one around a wrong entry, found by halving.
+    """
+    gradient = trial.gradients[finding.leaf]
     if trial.entrywise:
-        return finding.probes
-    if trial.gradients[finding.leaf].size <= ENTRYWISE:
-        return tuple(trial.prober.every_entry(finding.leaf))
-    return *finding.probes, trial.prober.worst_entry(finding.leaf)
+        return finding, (...,)
+    if gradient.size <= ENTRYWISE:
+        return replace(finding, probes=tuple(trial.prober.every_entry(finding.leaf))), (...,)
+    worst = trial.prober.worst_entry(finding.leaf)
+    if worst.error <= trial.rtol or worst.index is None or not np.isfinite(worst.analytic):
+        return replace(finding, probes=(*finding.probes, worst)), None
+    probes, block = trial.prober.block(finding.leaf, worst.index)
+    return replace(finding, probes=tuple(probes)), block
 
 
-def _value_hint(trial: Trial, finding: Finding) -> str | None:
-    gradient, names = trial.gradients[finding.leaf], trial.loss.pair.names
-    arrays = [*zip(names, trial.loss.values, strict=True), *(("the output", y) for y in numbers(trial.loss.y))]
+def _value_hint(trial: Trial, finding: Finding, block: Block | None) -> str | None:
+    leaf, loss = finding.leaf, trial.loss
+    gradient, names = trial.gradients[leaf], loss.pair.names
+    arrays = [*zip(names, loss.values, strict=True), *(("the output", y) for y in numbers(loss.y))]
     axes = [(f"axis {k} of {name}", n) for name, array in arrays for k, n in enumerate(np.shape(array))]
     numeric = np.array([probe.numeric.value for probe in finding.probes])
-    if len(numeric) != gradient.size:  # some directions, not every entry
-        return value_hint(np.array([probe.analytic for probe in finding.probes]), numeric, [], axes)
-    others = [(names[i], other) for i, other in enumerate(trial.gradients) if i != finding.leaf]
-    return value_hint(gradient, numeric.reshape(gradient.shape), others, axes)
+    if block is None:                                         # some directions: only factors show
+        return value_hint(np.array([probe.analytic for probe in finding.probes]), numeric, [], axes, Known(False))
+    part = gradient[block]
+    others = [(names[i], g[block]) for i, g in enumerate(trial.gradients) if i != leaf and g.shape == gradient.shape]
+    cotangent = loss.cotangent.reshape(gradient.shape) if np.shape(loss.y) == gradient.shape else None
+    is_whole = part.shape == gradient.shape
+    known = Known(
+        is_whole,
+        has_indices=any(map(_has_integers, loss.pair.args)),
+        is_diagonal=cotangent is not None and finding.worst is not None and _is_diagonal(trial, leaf, finding.worst),
+        cotangent=None if cotangent is None else cotangent[block],
+        output=None if cotangent is None or not is_whole else np.asarray(loss.y),
+        arguments=list(zip(names, loss.values, strict=True)) if is_whole else (),
+    )
+    hint = value_hint(part, numeric.reshape(part.shape), others, axes, known)
+    wrong = [probe for probe in finding.probes if probe.error > trial.rtol]
+    if hint or is_whole or 2 * len(wrong) > part.size:
+        return hint
+    factor = f", this one by a factor of {wrong[0].analytic / wrong[0].numeric.value:.6g}" if len(wrong) == 1 else ""
+    return f"wrong in {len(wrong)} of {part.size} entries compared{factor}"
+
+
+def _is_diagonal(trial: Trial, leaf: int, worst: Probe) -> bool:
+    """Whether backward multiplies the cotangent number by number, although the worst entry moves several outputs."""
+    loss = trial.loss
+    doubled = loss.cotangent * np.where(np.arange(loss.cotangent.size) % 2, 2.0, 1.0)
+    other = loss.pair.gradients(loss.y, loss.cache, doubled)[leaf]
+    factors = (doubled / loss.cotangent).reshape(trial.gradients[leaf].shape)
+    if other is None or not np.allclose(other, factors * trial.gradients[leaf], rtol=1e-9, atol=0):
+        return False
+    moved = list(loss.values)
+    moved[leaf] = moved[leaf] + 1e-3 * loss.sizes[leaf] * worst.direction[leaf]
+    return bool(np.count_nonzero(loss.pair.output(moved) != ravel(loss.y)) > 1)
+
+
+def _has_integers(tree: Tree) -> bool:
+    if isinstance(tree, np.ndarray):
+        return tree.dtype.kind in "iu"
+    return any(_has_integers(child) for _, child in branches(tree))

@@ -4,22 +4,48 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from npattn._internal.checks import Array
 
+DIAGONAL = "each number depends on its own cotangent only: is the Jacobian more than its diagonal?"
+
+
+class Known(NamedTuple):
+    """What is known besides the gradients.
+
+    - is_whole: whether the gradient is complete, not a block of it.
+    - has_indices: whether an argument holds integers, which may be indices.
+    - is_diagonal: whether backward multiplies the cotangent by number, and forward mixes numbers.
+    - cotangent, output: if they have the shape of the gradient.
+    - arguments: the matrices among the arguments, by name.
+    """
+
+    is_whole: bool = True
+    has_indices: bool = True
+    is_diagonal: bool = False
+    cotangent: Array | None = None
+    output: Array | None = None
+    arguments: Sequence[tuple[str, Array]] = ()
+
 
 def value_hint(
-    analytic: Array, numeric: Array, others: Sequence[tuple[str, Array]], axes: Sequence[tuple[str, int]]
+    analytic: Array,
+    numeric: Array,
+    others: Sequence[tuple[str, Array]],
+    axes: Sequence[tuple[str, int]],
+    known: Known | None = None,
 ) -> str | None:
-    """Return what is wrong with a whole gradient, or with slopes along some directions; None if it is not recognised.
+    """Return what is wrong with a whole gradient or a block of it; None if it is not recognised.
 
     `others` are the other gradients that backward returned. `axes` are the names and lengths of the axes of all arrays.
 
-    >>> value_hint(np.array([2.0, -4.0]), np.array([1.0, -2.0]), [], [("axis 0 of x", 4)])
-    'off by a factor of 2 = √4; 4 is the length of axis 0 of x'
+    >>> value_hint(np.array([2.0, -4.0]), np.array([1.0, -2.0]), [], [("axis 0 of x", 2)])
+    'off by a factor of 2 = 2; 2 is the length of axis 0 of x'
     """
+    known = known or Known()
     if not np.isfinite(analytic).all():
         return f"nan or inf in {np.sum(~np.isfinite(analytic))} of {analytic.size} numbers"
     if not np.isfinite(numeric).all():
@@ -31,11 +57,16 @@ def value_hint(
         _swapped(numeric, others, tolerance),
         _factor(analytic, numeric, axes, tolerance),
         _transposed(analytic, numeric, tolerance),
-        _one_entry(analytic, numeric, tolerance),
-        _some_rows(analytic, numeric, tolerance),
-        _row_sum(analytic, numeric),
+        _one_entry(analytic, numeric, tolerance) if known.is_whole else None,
+        _some_rows(analytic, numeric, tolerance, known.has_indices) if known.is_whole else None,
+        _elsewhere(analytic, numeric, tolerance),
+        _missing(analytic, numeric, known.cotangent, tolerance),
+        _transposed_factor(analytic, numeric, known.arguments),
+        _sums(analytic, numeric, known, tolerance),
+        _constant_along(analytic, numeric, tolerance),
     )
-    return next(filter(None, hints), None)
+    hint = next(filter(None, hints), None)
+    return "; ".join(filter(None, (hint, DIAGONAL if known.is_diagonal else None))) or None
 
 
 def shape_hint(shape: tuple[int, ...], expected: tuple[int, ...]) -> str | None:
@@ -78,7 +109,7 @@ def _origin(factor: float, axes: Sequence[tuple[str, int]]) -> str:
     for name, length in axes:
         for root, value in (("", float(length)), ("√", math.sqrt(length))):
             for inverse, candidate in (("", value), ("1/", 1 / max(value, 1.0))):
-                if length > 1 and abs(abs(factor) / candidate - 1) < 1e-6:
+                if length > 1 and abs(abs(factor) / candidate - 1) < 1e-6 and not (root and value.is_integer()):
                     text = f"{'-' * (factor < 0)}{inverse}{root}{length}"
                     return f" = {text}; {length} is the length of {name}"
     return ""
@@ -98,20 +129,75 @@ def _one_entry(analytic: Array, numeric: Array, tolerance: float) -> str | None:
     return f"only the entry at {index} is wrong{factor}"
 
 
-def _some_rows(analytic: Array, numeric: Array, tolerance: float) -> str | None:
+def _some_rows(analytic: Array, numeric: Array, tolerance: float, has_indices: bool) -> str | None:
     if analytic.ndim < 2:
         return None
     rows = np.unique(np.argwhere(abs(analytic - numeric) > tolerance)[:, 0])
     if len(rows) > analytic.shape[0] / 2:
         return None
     which = ", ".join(map(str, rows[:5])) + (", …" if len(rows) > 5 else "")
-    return f"only row {which} is wrong: is a repeated index counted once?"
+    return f"only row {which} is wrong" + ": is a repeated index counted once?" * has_indices
 
 
-def _row_sum(analytic: Array, numeric: Array) -> str | None:
-    def leftover(gradient: Array) -> float:
-        return float(np.max(abs(gradient.sum(axis=-1))) / np.max(abs(gradient)))
+def _elsewhere(analytic: Array, numeric: Array, tolerance: float) -> str | None:
+    """Recognise the right numbers in other places: heads merged without the transposition, rows in another order."""
 
-    if not numeric.ndim or not numeric.any() or leftover(numeric) > 1e-6 or leftover(analytic) < 1e-3:
+    def gap(one: Array, other: Array) -> float:
+        return float(np.max(abs(np.sort(one, axis=None) - np.sort(other, axis=None))))
+
+    text = "the right numbers in the wrong places: a reshape without its transpose, heads merged in the wrong order?"
+    same_rows = gap(analytic.sum(-1), numeric.sum(-1)) <= tolerance if analytic.ndim else True
+    return text if gap(analytic, numeric) <= tolerance and not same_rows else None
+
+
+def _missing(analytic: Array, numeric: Array, cotangent: Array | None, tolerance: float) -> str | None:
+    if cotangent is None:
         return None
-    return "its rows should sum to zero: is the row sum of a softmax or a mean left out?"
+    for sign, verb in ((1, "is missing"), (-1, "is added")):
+        if np.max(abs(numeric - analytic - sign * cotangent)) <= tolerance:
+            return f"the cotangent itself {verb}: a residual connection?"
+    return None
+
+
+def _transposed_factor(analytic: Array, numeric: Array, arguments: Sequence[tuple[str, Array]]) -> str | None:
+    """Recognise M^T B in place of M B for an argument B, if B determines M: the gradient of attention scores."""
+    for name, B in arguments:
+        if analytic.shape == B.shape and B.ndim == 2 and np.linalg.matrix_rank(B) == len(B) and len(B) > 1:
+            error = (analytic - numeric) @ np.linalg.pinv(B)      # M^T − M
+            if np.max(abs(error + error.T)) <= 1e-3 * np.max(abs(error)):
+                return f"the matrix that multiplies {name} is transposed"
+    return None
+
+
+def _sums(analytic: Array, numeric: Array, known: Known, tolerance: float) -> str | None:
+    """Recognise sums that should be zero, as below a softmax or a mean."""
+
+    def leftover(gradient: Array, axis: int) -> float:
+        return float(np.max(abs(gradient.sum(axis=axis))) / np.max(abs(gradient)))
+
+    if not numeric.any():
+        return None
+    zero = [axis for axis in range(-1, -numeric.ndim - 1, -1) if leftover(numeric, axis) <= 1e-6]
+    if not zero or leftover(analytic, zero[0]) < 1e-3:
+        return None
+    right = numeric.ndim + zero[0]
+    for axis in {*range(numeric.ndim)} - {right}:
+        if known.output is not None and known.cotangent is not None and known.output.all():
+            rest = analytic / known.output - known.cotangent      # minus the sum, if the output is a softmax
+            left_out = rest - rest.mean(axis=axis, keepdims=True)
+            is_sum = np.max(abs(rest)) > tolerance and np.max(abs(left_out)) <= tolerance
+        else:
+            is_sum = leftover(analytic, axis) <= 1e-6
+        if is_sum:
+            return f"a softmax or a mean over axis {axis} instead of {right}?"
+    where = "its rows should sum to" if zero[0] == -1 else f"its sums over axis {right} should be"
+    return f"{where} zero: is the row sum of a softmax or a mean left out?"
+
+
+def _constant_along(analytic: Array, numeric: Array, tolerance: float) -> str | None:
+    """Recognise a difference that is the same along an axis: a sum or mean over it is missing."""
+    difference = numeric - analytic
+    for axis, length in enumerate(difference.shape):
+        if length > 2 and np.max(abs(difference - difference.mean(axis=axis, keepdims=True))) <= tolerance:
+            return f"a term is missing that is the same along axis {axis}: a sum or mean over it?"
+    return None

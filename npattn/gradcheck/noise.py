@@ -40,21 +40,29 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from npattn._internal.checks import Array
-from npattn.gradcheck.numeric import Loss, largest_finite, norm, perturbed
+from npattn.gradcheck.numeric import SINGLE, Loss, largest_finite, norm, perturbed
 from npattn.gradcheck.probes import Measure, Probe, analytic_slope
 from npattn.gradcheck.report import Verdict
 
 REPLICAS = 8
 FAR = 1e-2  # distance of the far replicas
 SMALL = 1e-3  # size to which a saturated argument is scaled
-MUCH_NOISE = 1e-4  # relative to the gradient
-TINY, FAINT = 1e-9, 1e-6  # relative to the reference slope, as the next two
-EPS = float(np.finfo(np.float64).eps)
-INVISIBLE, BLURRED = 16 * EPS, 4 * EPS
+
+
+class Limits(NamedTuple):
+    """Above them, noise is too much to judge; below the last two, a gradient is small beside the reference slope."""
+
+    much_noise: float  # relative to the gradient
+    tiny: float  # relative to the reference slope, as the next
+    faint: float
+
+
+IN_DOUBLE, IN_SINGLE = Limits(1e-4, 1e-9, 1e-6), Limits(1e-2, 1e-2, 1e-2)
 
 
 class Replicas:
@@ -67,6 +75,8 @@ class Replicas:
         self, loss: Loss, measure: Measure, gradients: Sequence[Array], near: float, rng: np.random.Generator
     ) -> None:
         self.loss, self.measure, self.gradients, self.near, self.rng = loss, measure, gradients, near, rng
+        self.invisible, self.blurred = 16 * loss.pair.eps, 4 * loss.pair.eps
+        self.limits = IN_SINGLE if loss.pair.eps == SINGLE else IN_DOUBLE
         self._unsaturated: dict[int, float] = {}
         self._made: dict[float, list[tuple[Loss, list[Array]]]] = {near: [], FAR: []}
 
@@ -79,20 +89,20 @@ class Replicas:
         if not np.isfinite(errors).all():
             return "wrong", 0.0
         reference = np.array([self._reference(*pair) for pair in zip(failing, references, strict=True)])
-        if np.all(INVISIBLE * reference >= 1):
+        if np.all(self.invisible * reference >= 1):
             return "zero", 0.0
-        visible = errors > BLURRED * reference
+        visible = errors > self.blurred * reference
         if not visible.any():
             return "ok", float(errors.max())
         errors, reference = errors[visible], reference[visible]
         failing = [probe for probe, is_visible in zip(failing, visible, strict=True) if is_visible]
         noise, is_error = self._noise_nearby(failing, reference)
-        if is_error and np.all(errors <= TINY * reference):
+        if is_error and np.all(errors <= self.limits.tiny * reference):
             noise, is_error = errors, self._persists_far_away(failing)
         if is_error:
             return "wrong", 0.0
         largest = float(noise.max())
-        if np.any((noise > MUCH_NOISE) & (noise > TINY * reference)):
+        if np.any((noise > self.limits.much_noise) & (noise > self.limits.tiny * reference)):
             return "noisy", largest
         return ("zero" if 30 * largest >= 1 else "ok"), largest
 
@@ -107,7 +117,7 @@ class Replicas:
 
     def _reference(self, probe: Probe, reference: float) -> float:
         """Return the reference slope relative to the gradient, also with the argument scaled down if that is faint."""
-        if probe.scale < FAINT * reference and len(probe.direction) == 1:
+        if probe.scale < self.limits.faint * reference and len(probe.direction) == 1:
             [(leaf, displacement)] = probe.direction.items()
             reference = max(reference, self._unsaturated_slope(leaf) * norm(displacement))
         return reference / probe.scale

@@ -21,9 +21,11 @@ Source: Ridders (1982), doi:10.1016/S0141-1195(82)80057-0, for extrapolation wit
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from threading import Lock
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -40,6 +42,10 @@ ROUGH_STEP = 1e-5
 STEP, LONGER, SHORTER = 2e-3, 30.0, 0.1  # the first step, and the factors for longer and shorter ones
 TRIES, TRIES_LONGER = 6, 3  # three longer steps reach twice the size of the argument
 KINK_STEPS = (1e-5, 2.5e-6)
+COARSE = 1e3  # times longer steps to find a kink in float32
+SINGLE = float(np.finfo(np.float32).eps)
+SHORTEST = 1e-300  # shorter steps vanish
+LIKE_ZERO, ZERO_SIZE = 1e-18, 1e-200  # numbers so much smaller than their array, and arrays so small, count as zero
 
 
 class NotComplexSafe(Exception):
@@ -73,7 +79,7 @@ class Loss:
         self.y, self.cache = pair.at(self.values)
         self.terms = cotangent * ravel(self.y)
         self.size = max(norm(self.terms), usual_size)
-        self.rounding = max(float(np.finfo(np.asarray(leaf).dtype).eps) for leaf in numbers(self.y)) * self.size
+        self.rounding = max(pair.eps, *(float(np.finfo(np.asarray(y).dtype).eps) for y in numbers(self.y))) * self.size
         self.is_output_real = False  # of the last complex step
 
     def gradients(self) -> list[Array]:
@@ -125,11 +131,16 @@ class Loss:
                 break
         return best if np.isfinite(best.uncertainty) else Slope(np.nan, np.inf)
 
-    def has_kink(self, direction: Direction) -> bool:
-        """Whether the slopes on the two sides differ by an amount that does not shrink with the step."""
+    def has_kink(self, direction: Direction, nearby: bool = False) -> bool:
+        """Whether the slopes on the two sides differ by an amount that does not shrink with the step.
+
+        `nearby` takes steps that also reach a kink beside a number far smaller than its array.
+        """
         gaps = []
+        unit = self._unit(direction) if nearby else self._finest(direction)
+        unit *= COARSE if self.pair.eps == SINGLE else 1.0
         for step in KINK_STEPS:
-            h = step * self._finest(direction)  # short enough not to reach a kink nearby
+            h = step * unit
             right, left = (self._change(direction, t) / t for t in (h, -h))
             gaps.append(right - left)
         noise = max(50 * self.rounding / h, 1e-5 * max(abs(right), abs(left)))
@@ -153,16 +164,16 @@ class Loss:
 
     def _unit(self, direction: Direction) -> float:
         """Return the t at which the direction moves some leaf by as much as its own size."""
-        moves = [float(np.max(np.abs(v), initial=0.0)) / self.sizes[i] for i, v in direction.items()]
-        return 1 / (max(moves) or 1.0)
+        moves = [float(np.abs(v).max(initial=0.0)) / self.sizes[i] for i, v in direction.items()]
+        return min(max(1 / (max(moves) or 1.0), SHORTEST), 1 / SHORTEST)
 
     def _finest(self, direction: Direction) -> float:
         """Return the t at which the direction moves some nonzero number by as much as its own size."""
         finest = self._unit(direction)
         for i, displacement in direction.items():
-            moves = (displacement != 0) & (self.values[i] != 0)
+            moves = (displacement != 0) & (np.abs(self.values[i]) >= LIKE_ZERO * self.sizes[i])
             finest = min(finest, np.min(np.abs(self.values[i][moves] / displacement[moves]), initial=finest))
-        return float(finest)
+        return max(float(finest), SHORTEST)
 
 
 def _moved(values: Sequence[Array], direction: Direction, t: complex) -> list[Array]:
@@ -177,8 +188,9 @@ def largest_finite(values: Array | float) -> float:
 
 
 def size_of(value: Array) -> float:
-    """Return the largest finite magnitude in `value`, or 1 if all is zero."""
-    return largest_finite(value) or 1.0
+    """Return the largest finite magnitude in `value`, or 1 if all is zero or below 1e-200."""
+    largest = largest_finite(value)
+    return largest if largest > ZERO_SIZE else 1.0
 
 
 def norm(values: Array | Sequence[float]) -> float:
@@ -191,20 +203,62 @@ def norm(values: Array | Sequence[float]) -> float:
     return size * float(np.linalg.norm(np.asarray(values) / size)) if 0 < size < np.inf else size
 
 
-def perturbed(values: Sequence[Array], amount: float, rng: np.random.Generator) -> list[Array]:
-    """Move every number up or down by ½ to 1 `amount` of itself, and a zero by that part of the size of its array."""
+def perturbed(
+    values: Sequence[Array], amount: float, rng: np.random.Generator, like_zero: float = LIKE_ZERO
+) -> list[Array]:
+    """Move every number up or down by ½ to 1 `amount` of itself, and a zero by that part of the size of its array.
+
+    A number below `like_zero` of that size counts as zero.
+    """
     moved = []
     for value in values:
-        size = np.where(value == 0, size_of(value), np.where(np.isfinite(value), value, 0))
-        steps = rng.uniform(0.5, 1, value.shape) * rng.choice([-1.0, 1.0], value.shape)
-        moved.append(np.asarray(value + amount * size * steps, value.dtype))
+        size = size_of(value)
+        sizes = np.where(np.abs(value) < like_zero * size, size, np.where(np.isfinite(value), value, 0))
+        steps = up_or_down(0.5, 1.0, value.shape, rng)
+        moved.append(np.asarray(value + amount * sizes * steps, value.dtype))
     return moved
+
+
+def up_or_down(low: float, high: float, shape: tuple[int, ...], rng: np.random.Generator) -> Array:
+    """Return random numbers of both signs whose magnitudes are between `low` and `high`."""
+    steps = rng.uniform(low - high, high - low, shape)
+    return np.asarray(steps + np.copysign(low, steps))
+
+
+def redrawn(values: Sequence[Array], largest: float, rng: np.random.Generator) -> list[Array]:
+    """Return normal random numbers for each array, of its root mean square, or of 1 if that is 0, up to `largest`."""
+    finite = [value[np.isfinite(value)] for value in values]
+    sizes = [min(norm(kept) / math.sqrt(max(kept.size, 1)) or 1.0, largest) for kept in finite]
+    return [np.asarray(size * rng.standard_normal(value.shape)) for size, value in zip(sizes, values, strict=True)]
+
+
+class _WarningFilters:
+    """The process has one list of warning filters. The first of several threads changes it, the last restores it."""
+
+    def __init__(self) -> None:
+        self.lock, self.users, self.saved = Lock(), 0, warnings.catch_warnings()
+
+    def __enter__(self) -> None:
+        with self.lock:
+            if not self.users:
+                self.saved = warnings.catch_warnings()
+                self.saved.__enter__()
+                warnings.simplefilter("ignore")
+                warnings.simplefilter("error", np.exceptions.ComplexWarning)
+            self.users += 1
+
+    def __exit__(self, *error: object) -> None:
+        with self.lock:
+            self.users -= 1
+            if not self.users:
+                self.saved.__exit__(None, None, None)
+
+
+_filters = _WarningFilters()
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
     """Silence warnings away from the user's own arguments, but make a dropped imaginary part an error."""
-    with warnings.catch_warnings(), np.errstate(all="ignore"):
-        warnings.simplefilter("ignore")
-        warnings.simplefilter("error", np.exceptions.ComplexWarning)
+    with _filters, np.errstate(all="ignore"):
         yield

@@ -5,13 +5,24 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 
 from npattn._internal.checks import Array, is_array, shown
+from npattn.gradcheck import foreign
 from npattn.gradcheck.slots import Gradient, Named, align
-from npattn.gradcheck.trees import Tree, branches, fill, floating_leaves, numbers, ravel, unravel
+from npattn.gradcheck.trees import (
+    Tree,
+    branches,
+    fill,
+    floating_leaves,
+    holds_unreached_numbers,
+    numbers,
+    ravel,
+    unravel,
+)
 
 
 class PairUnderTest:
@@ -26,6 +37,8 @@ class PairUnderTest:
         backward: Callable[..., Any],
         args: Sequence[Tree],
         kwargs: Mapping[str, Tree] | None = None,
+        may_write: bool = False,
+        names: Sequence[str] | None = None,
     ) -> None:
         if not isinstance(args, (tuple, list)):
             raise TypeError(f"args: expected a tuple of arguments, as in (x,), got {type(args).__name__}")
@@ -34,27 +47,44 @@ class PairUnderTest:
                 raise TypeError(f"{symbol}: expected a function, got {type(function).__name__}")
         if kwargs is not None and not (isinstance(kwargs, Mapping) and all(isinstance(key, str) for key in kwargs)):
             raise TypeError(f"kwargs: expected a mapping of names to arguments, got {shown(kwargs)}")
-        self.forward, self.backward, self.args, self.kwargs = forward, backward, tuple(args), dict(kwargs or {})
-        self.named: list[Named] = list(zip(_argument_names(forward, len(args)), args, strict=True))
+        self.may_write = may_write                            # then forward gets copies of its arguments
+        args, self.kwargs = tuple(args), dict(kwargs or {})
+        self.forward, self.backward = forward, backward
+        if any(foreign.holds_foreign(tree) for tree in (*args, *self.kwargs.values())):
+            self.forward, self.backward = foreign.wrapped(forward, backward, args, self.kwargs)
+            args = tuple(map(foreign.to_numpy, args))
+            self.kwargs = {key: foreign.to_numpy(tree) for key, tree in self.kwargs.items()}
+        self.args = args
+        self.named: list[Named] = list(zip(names or argument_names(forward, len(args)), args, strict=True))
         _refuse_complex_and_masked(self.named)
         leaves = [leaf for name, tree in self.named for leaf in floating_leaves(tree, name)]
         if not leaves:
             raise ValueError("args: expected at least one floating array to differentiate, got none")
         self.names = [name for name, _ in leaves]
         self.leaves = [array for _, array in leaves]
+        self.eps = float(np.finfo(np.float64).eps)            # of the numbers that the functions compute with
+        self.takes_float64 = True
+        name = getattr(forward, "__qualname__", type(forward).__name__)
+        self.title = f"{getattr(forward, '__module__', None) or 'builtins'}.{name}"
 
     def run(
         self, args: Sequence[Tree] | None = None, kwargs: Mapping[str, Tree] | None = None
     ) -> tuple[Tree, Tree]:
         """Call forward, by default with the user's own arguments. Return (y, cache)."""
         keywords = {key: _copy_generator(tree) for key, tree in (kwargs or self.kwargs).items()}
-        result = self.forward(*map(_copy_generator, args or self.args), **keywords)
+        given = list(map(_copy_generator, args or self.args))
+        if self.may_write:
+            given = [fill(tree, (leaf.copy() for _, leaf in floating_leaves(tree))) for tree in given]
+        result = self.forward(*given, **keywords)
         if not isinstance(result, tuple) or len(result) != 2:
-            raise TypeError(f"forward: expected to return a tuple (y, cache), got {type(result).__name__}")
+            got = f"{len(result)} things" if isinstance(result, tuple) else type(result).__name__
+            raise TypeError(f"forward: expected to return a tuple (y, cache), got {got}")
         return result
 
     def at(self, values: Sequence[Array]) -> tuple[Tree, Tree]:
         """Call forward with other values. Arrays in kwargs get their dtype, because forward may require one dtype."""
+        if not self.takes_float64:
+            values = [value.astype(leaf.dtype) for value, leaf in zip(values, self.leaves, strict=True)]
         dtype = values[0].dtype
         kwargs = {
             key: fill(tree, (array.astype(dtype) for _, array in floating_leaves(tree)))
@@ -73,13 +103,16 @@ class PairUnderTest:
 
     def gradients(self, y: Tree, cache: Tree, cotangent: Array) -> list[Gradient]:
         """Call backward with the vector `cotangent` in the structure of y. Return a gradient for every leaf."""
+        if self.may_write:
+            with suppress(Exception):                         # what cannot be copied is passed as it is
+                cache = copy.deepcopy(cache)
         return align(self.named, self.backward(unravel(y, cotangent), cache))
 
-    @property
-    def title(self) -> str:
-        """The name of forward, with its module."""
-        name = getattr(self.forward, "__qualname__", type(self.forward).__name__)
-        return f"{getattr(self.forward, '__module__', None) or 'builtins'}.{name}"
+    def not_differentiated(self) -> list[str]:
+        """Return the names of real numbers that are not differentiated: keyword arguments, scalars, inside objects."""
+        keywords = [name for key, tree in self.kwargs.items() for name, _ in floating_leaves(tree, key)]
+        return keywords + [name for name, tree in self.named if holds_unreached_numbers(tree)]
+
 
 
 def check_output(y: Tree) -> None:
@@ -92,7 +125,7 @@ def check_output(y: Tree) -> None:
         raise ValueError("forward: expected a finite output, got nan or inf, which has no derivative")
 
 
-def _argument_names(forward: Callable[..., Any], n: int) -> list[str]:
+def argument_names(forward: Callable[..., Any], n: int) -> list[str]:
     """Return the names of the first n positional arguments, from the signature of forward."""
     try:
         parameters = list(inspect.signature(forward).parameters.values())

@@ -7,6 +7,7 @@ arrays, several share a direction. Its error is then the root of the sum of squa
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -15,9 +16,10 @@ from typing import Protocol
 import numpy as np
 
 from npattn._internal.checks import Array
-from npattn.gradcheck.numeric import Direction, Loss, Slope, largest_finite, norm
+from npattn.gradcheck.numeric import Direction, Loss, Slope, largest_finite, norm, up_or_down
 
 DIRECTIONS = 3
+BLOCK, ROWS = 200, 14  # entries compared of a large wrong gradient, to find out what is wrong with it
 
 
 class Measure(Protocol):
@@ -63,31 +65,36 @@ class Prober:
 
     def every_entry(self, leaf: int) -> list[Probe]:
         """Compare all entries of one gradient, relative to the largest of them."""
-        probes = [self.entry(leaf, index) for index in np.ndindex(self.gradients[leaf].shape)]
+        largest = largest_finite(self.gradients[leaf])
+        probes = [self.entry(leaf, index, largest) for index in np.ndindex(self.gradients[leaf].shape)]
         scale = max(probe.scale for probe in probes)
         return [replace(probe, scale=scale) for probe in probes]
 
     def samples(self, group: Sequence[int]) -> Iterator[Probe]:
         """Compare a group of gradients along random directions, and two entries of one of them."""
-        size = float(any(_can_divide(norm(self.gradients[i])) for i in group))  # 1, or 0 if the gradient is zero
         for _ in range(DIRECTIONS):
-            direction = self.direction(group)
-            slope = self.measure(self.loss, direction, size)
-            scale = max(size, largest_finite(slope.value))
-            yield Probe(direction, analytic_slope(self.gradients, direction), slope, scale)
+            yield self.along(group)
         leaf = int(self.rng.choice(group))
         gradient = np.abs(self.gradients[leaf])
         for position in (np.argmax(gradient), self.rng.integers(gradient.size)):
             yield self.entry(leaf, _index(int(position), gradient))
 
-    def entry(self, leaf: int, index: tuple[int, ...]) -> Probe:
+    def along(self, group: Sequence[int]) -> Probe:
+        """Compare a group of gradients along one random direction."""
+        size = float(any(_can_divide(norm(self.gradients[i])) for i in group))  # 1, or 0 if the gradient is zero
+        direction = self.direction(group)
+        slope = self.measure(self.loss, direction, size)
+        scale = max(size, largest_finite(slope.value))
+        return Probe(direction, analytic_slope(self.gradients, direction), slope, scale)
+
+    def entry(self, leaf: int, index: tuple[int, ...], largest: float | None = None) -> Probe:
         """Compare one entry, relative to the largest."""
         gradient = self.gradients[leaf]
         displacement = np.zeros(gradient.shape)
         displacement[index] = 1.0
-        largest = largest_finite(gradient)
+        largest = largest_finite(gradient) if largest is None else largest
         slope = self.measure(self.loss, {leaf: displacement}, largest)
-        scale = max(largest, largest_finite(slope.value))
+        scale = max(largest, abs(slope.value) if math.isfinite(slope.value) else 0.0)
         return Probe({leaf: displacement}, float(gradient[index]), slope, scale, index)
 
     def direction(self, group: Sequence[int]) -> Direction:
@@ -95,6 +102,23 @@ class Prober:
         lengths = {i: norm(self.gradients[i]) for i in group}
         steps = {i: 1 / length if _can_divide(length) else self.loss.sizes[i] for i, length in lengths.items()}
         return {i: step * self._random(self.gradients[i].shape) for i, step in steps.items()}
+
+    def block(self, leaf: int, index: tuple[int, ...]) -> tuple[list[Probe], tuple[Array, ...]]:
+        """Compare a block of about 200 entries that holds the one at `index`. Return also its indices along each axis.
+
+        Of a square matrix the block is square, with the same rows and columns.
+        """
+        shape = self.gradients[leaf].shape
+        limits = [BLOCK if len(shape) == 1 else 1] * len(shape)
+        if len(shape) > 1:
+            limits[-2:] = (ROWS, ROWS) if shape[-1] == shape[-2] else (ROWS // 2, 2 * ROWS)
+        chosen = [
+            np.unique([*np.linspace(0, n - 1, min(n, limit)).astype(int), i])
+            for n, limit, i in zip(shape, limits, index, strict=True)
+        ]
+        if len(shape) > 1 and shape[-1] == shape[-2]:
+            chosen[-2:] = [np.union1d(*chosen[-2:])] * 2
+        return [self.entry(leaf, tuple(map(int, i))) for i in itertools.product(*chosen)], np.ix_(*chosen)
 
     def worst_entry(self, leaf: int) -> Probe:
         """Find a wrong entry of a large gradient: the first nan or inf, or else by halving the array.
@@ -111,7 +135,7 @@ class Prober:
 
     def _random(self, shape: tuple[int, ...]) -> Array:
         """Return random steps up or down. Their sizes differ; with equal sizes, opposite errors could cancel."""
-        return self.rng.choice([-1.0, 1.0], shape) * self.rng.uniform(0.5, 1.5, shape)
+        return up_or_down(0.5, 1.5, shape, self.rng)
 
     def _gap(self, leaf: int, displacement: Array, positions: Array) -> float:
         """Return the gap between the slopes when only the numbers at these positions move."""

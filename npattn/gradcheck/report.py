@@ -11,7 +11,7 @@ Method: TypeAlias = Literal["complex-step", "central-difference"]
 Verdict: TypeAlias = Literal["ok", "zero", "kink", "wrong", "shape", "dtype", "noisy"]
 
 PASSING = ("ok", "zero", "kink")
-WIDTH = 80
+WIDTH, INDEX_WIDTH = 80, 11
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,9 @@ class GradientReport:
         if self.arguments:
             lines += [_line(HEADINGS), *(_line(_cells(argument)) for argument in self.arguments)]
         hints = [f"{argument.name}: {argument.hint}" for argument in self.arguments if argument.hint]
-        for text in (*hints, *self.problems):
+        cut = [a for a in self.arguments if not a.ok and a.index and "…" in _place(a.index)]
+        places = [f"{a.name}: worst at {a.index}" for a in cut]
+        for text in (*hints, *places, *self.problems):
             lines += _wrapped("✗ ", text)
         for note in self.notes:
             lines += _wrapped("· ", note)
@@ -133,6 +135,10 @@ class GradientError(AssertionError):
         return str(self.report)
 
 
+class GradientWarning(UserWarning):
+    """A check passed and proves little: every gradient was zero, or there was no number to compare."""
+
+
 HEADINGS = ("argument", "method", "error", "worst at", "analytic", "numeric", "verdict")
 COLUMNS = ("<21", "<7", ">7", "<11", ">10", ">10", "<7")
 
@@ -147,16 +153,23 @@ def _line(cells: tuple[str, ...]) -> str:
 
 
 def _cells(argument: ArgumentReport) -> tuple[str, ...]:
-    index = "direction" if argument.index is None else "(" + ", ".join(map(str, argument.index)) + ")"
+    index = "direction" if argument.index is None else _place(argument.index)
     slopes = ("–" if x is None else _number(x, 3, 10) for x in (argument.analytic, argument.numeric))
     return (
         _elided(argument.name, 21),
         argument.method.partition("-")[0],
         _number(argument.error, 1, 7),
-        "–" if argument.analytic is None else _elided(index, 11),
+        "–" if argument.analytic is None else index,
         *slopes,
         argument.verdict,
     )
+
+
+def _place(index: tuple[int, ...]) -> str:
+    """Return an index, without spaces if it is too long with them, and its end if it is too long without."""
+    text = "(" + ", ".join(map(str, index)) + ")"
+    short = text.replace(" ", "")
+    return short if len(text) > INDEX_WIDTH >= len(short) else _elided(text, INDEX_WIDTH)
 
 
 def _number(x: float, digits: int, width: int) -> str:

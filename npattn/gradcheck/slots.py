@@ -8,6 +8,7 @@ floating array states that its gradient is zero.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
@@ -31,9 +32,9 @@ def align(arguments: Sequence[Named], gradients: Tree) -> list[Gradient]:
     >>> dW_E = np.zeros((3, 4))
     >>> len(align(arguments, dW_E)), len(align(arguments, (None, dW_E)))
     (1, 1)
-    >>> align(arguments, (dW_E, dW_E))
+    >>> align(arguments, (dW_E, dW_E))  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    npattn.gradcheck.slots.Misaligned: backward: expected a gradient for W_E, got 2 slots
+    npattn.gradcheck.slots.Misaligned: backward: expected a gradient for W_E, got 2 slots; ids (int64) is not...
     """
     floating = [(name, tree) for name, tree in arguments if _is_differentiable(tree)]
     if len(floating) == 1 and isinstance(floating[0][1], (list, tuple)):
@@ -54,6 +55,11 @@ def _align(name: str, tree: Tree, gradient: Tree) -> list[Gradient]:
         return [np.asarray(gradient)]
     if isinstance(tree, Mapping):
         return _align_keys(name, tree, gradient)
+    if dataclasses.is_dataclass(tree) and (dataclasses.is_dataclass(gradient) or isinstance(gradient, Mapping)):
+        fields: dict[object, Tree] = {suffix[1:]: child for suffix, child in branches(tree)}
+        given = gradient if isinstance(gradient, Mapping) else {k[1:]: child for k, child in branches(gradient)}
+        given = {key: child for key, child in given.items() if _is_differentiable(fields.get(key))}
+        return _align_keys(name, fields, given)
     if not isinstance(gradient, (list, tuple)):
         raise Misaligned(f"gradient of {name}: expected a list or tuple, got {type(gradient).__name__}")
     children = [(name + suffix, child) for suffix, child in branches(tree)]
@@ -93,9 +99,11 @@ def _align_slots(owner: str, children: Sequence[Named], slots: Sequence[Tree]) -
 
 
 def _scalars(children: Sequence[Named]) -> str:
-    """Return the part of the message about Python scalars, whose gradient is often returned by mistake."""
+    """Return the part of the message about what is not differentiated: its gradient is often returned by mistake."""
     scalars = [name for name, child in children if isinstance(child, float)]
-    return f"; {', '.join(scalars)}: a Python scalar is not differentiated, an np.array of it is" if scalars else ""
+    text = f"; {', '.join(scalars)}: a Python scalar is not differentiated, an np.array of it is" if scalars else ""
+    arrays = [(n, a) for n, a in children if isinstance(a, np.ndarray) and not _is_differentiable(a)]
+    return text + "".join(f"; {name} ({array.dtype}) is not differentiated" for name, array in arrays)
 
 
 def _is_differentiable(tree: Tree) -> bool:

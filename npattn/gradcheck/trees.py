@@ -1,11 +1,13 @@
 """Nested arguments, outputs and caches as lists of named leaves.
 
-A tree is a mapping, NamedTuple, list or tuple of trees. Anything else is a leaf. The name of a leaf is the Python
-expression for it: ``params['W']``, ``layers[0].gamma``.
+A tree is a mapping, NamedTuple, dataclass, list or tuple of trees. Anything else is a leaf. The name of a leaf is the
+Python expression for it: ``params['W']``, ``layers[0].gamma``.
 """
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeAlias, TypeGuard
 
@@ -29,7 +31,8 @@ def branches(tree: Tree) -> list[tuple[str, Tree]]:
         return [(f".{field}", child) for field, child in zip(tree._fields, tree, strict=True)]
     if isinstance(tree, (list, tuple)):
         return [(f"[{i}]", child) for i, child in enumerate(tree)]
-    return []
+    names = [field.name for field in dataclasses.fields(tree)] if _is_dataclass(tree) else []
+    return [(f".{name}", getattr(tree, name)) for name in names if hasattr(tree, name)]
 
 
 def floating_leaves(tree: Tree, name: str = "") -> Iterator[tuple[str, Array]]:
@@ -38,6 +41,14 @@ def floating_leaves(tree: Tree, name: str = "") -> Iterator[tuple[str, Array]]:
         yield name, tree
     for suffix, child in branches(tree):
         yield from floating_leaves(child, name + suffix)
+
+
+def holds_unreached_numbers(tree: Tree) -> bool:
+    """Whether a tree holds a Python float, or an object with floating arrays: neither is differentiated."""
+    children = [child for _, child in branches(tree)]
+    if children or isinstance(tree, (float, np.ndarray)):
+        return isinstance(tree, float) or any(map(holds_unreached_numbers, children))
+    return not callable(tree) and any(map(is_floating, getattr(tree, "__dict__", {}).values()))
 
 
 def fill(tree: Tree, arrays: Iterator[Array]) -> Tree:
@@ -54,6 +65,11 @@ def rebuild(tree: Tree, convert: Callable[[Tree], Tree]) -> Tree:
     if isinstance(tree, (list, tuple)):
         children = [convert(child) for child in tree]
         return children if isinstance(tree, list) else tuple(children)
+    if _is_dataclass(tree):
+        made = copy.copy(tree)
+        for suffix, child in branches(tree):
+            object.__setattr__(made, suffix[1:], convert(child))  # a frozen one refuses setattr
+        return made
     return tree
 
 
@@ -89,6 +105,10 @@ def _is_number(leaf: Tree) -> bool:
     if isinstance(leaf, (np.ndarray, np.generic)):
         return leaf.dtype.kind in "fc"
     return isinstance(leaf, (float, complex))
+
+
+def _is_dataclass(tree: Tree) -> bool:
+    return dataclasses.is_dataclass(tree) and not isinstance(tree, type)
 
 
 def _is_named_tuple(tree: Tree) -> bool:

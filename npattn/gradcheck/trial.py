@@ -7,13 +7,13 @@ tolerance: the gradient of a loss scaled by 1e-6 is checked as strictly as any o
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from npattn._internal.checks import Array
 from npattn.gradcheck.noise import Replicas
-from npattn.gradcheck.numeric import Direction, Loss, NotComplexSafe, Slope, largest_finite, norm
+from npattn.gradcheck.numeric import SINGLE, Direction, Loss, NotComplexSafe, Slope, largest_finite, norm
 from npattn.gradcheck.probes import DIRECTIONS, Probe, Prober
 from npattn.gradcheck.report import Method, Verdict, listed
 
@@ -22,6 +22,7 @@ GROUPS = 12  # with more, arrays share random directions in about this many grou
 METHOD_GROUPS = 4  # groups for the comparison of methods, which only has to distinguish 1 from 1 + 1e-6
 AGREEMENT = 1e-6
 NEAR: dict[Method, float] = {"complex-step": 1e-7, "central-difference": 1e-5}  # distance of replicas
+NEAR_SINGLE = 1e-3  # in float32
 MAX_FAILING = 4  # probes with the largest errors, which are compared with rounding noise
 SHARED_NOISE = 1e-10  # more noise in a shared direction could come from one array and hide an error in another
 
@@ -67,7 +68,8 @@ class Trial:
         self.loss, self.method, self.rtol = loss, method, rtol
         self.gradients = loss.gradients() if gradients is None else list(gradients)
         self.prober = Prober(loss, self._measure, self.gradients, rng)
-        self.replicas = Replicas(loss, self._measure, self.gradients, NEAR[method], rng)
+        near = NEAR[method] if loss.pair.eps < SINGLE else NEAR_SINGLE
+        self.replicas = Replicas(loss, self._measure, self.gradients, near, rng)
         self.entrywise = sum(value.size for value in loss.values) <= ENTRYWISE
         effects = [largest_finite(g) * size for g, size in zip(self.gradients, loss.sizes, strict=True)]
         self.effect = max(loss.size, *effects)
@@ -77,6 +79,18 @@ class Trial:
         found = [finding for group in self._groups(leaves, GROUPS) for finding in self._judge(group)]
         found += [Finding(i, "ok") for i in leaves if not self.gradients[i].size]
         return sorted(found, key=lambda finding: finding.leaf)
+
+    def search(self, leaves: Sequence[int], far: bool) -> list[Finding]:
+        """Return a finding for each wrong gradient, quickly if none is wrong: then one direction moves them all.
+
+        Far from the arguments, an error that they hide is much larger than `AGREEMENT`. Beside them it may be as small
+        as the square of the distance, so each gradient is compared to the tolerance.
+        """
+        rough = replace(self.prober, measure=self._measure_roughly)
+        if not leaves or (far and rough.along(leaves).error <= AGREEMENT):
+            return []
+        suspects = [i for i in leaves if self.prober.along([i]).error > self.rtol]
+        return [finding for finding in self.findings(suspects) if finding.verdict == "wrong"]
 
     def compare_methods(self, leaves: Sequence[int], check_kinks: bool) -> None:
         """Raise NotComplexSafe if complex step and central differences disagree, or OnKink if a kink is the reason."""
@@ -98,7 +112,7 @@ class Trial:
         probe = finding.worst
         if probe is None or not np.isfinite(probe.analytic):
             return
-        if check_kinks and self.loss.has_kink(probe.direction):
+        if check_kinks and any(self.loss.has_kink(probe.direction, nearby) for nearby in (False, True)):
             raise OnKink([finding.leaf])
         if check_method:
             central = self.loss.central_slope(probe.direction, probe.scale)
@@ -158,6 +172,11 @@ class Trial:
         if self.method == "complex-step":
             return loss.complex_slope(direction)
         return loss.central_slope(direction, scale, step)
+
+    def _measure_roughly(self, loss: Loss, direction: Direction, scale: float, step: float = 0.0) -> Slope:
+        if self.method == "central-difference" and loss.pair.eps < SINGLE:
+            return loss.rough_slope(direction)
+        return self._measure(loss, direction, scale, step)
 
     def _disagreement(self, leaves: Sequence[int]) -> NotComplexSafe:
         names = listed([self.loss.pair.names[i] for i in leaves])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from npattn.gradcheck import check_gradients
+from npattn.gradcheck import GradientWarning, check_gradients
 from npattn.gradcheck.noise import Replicas
 from npattn.gradcheck.numeric import Slope
 from npattn.gradcheck.probes import Probe
@@ -42,7 +42,8 @@ def test_noise_of_a_single_argument_is_recognised(X):
     """There is no other argument, so the reference is the size of the loss."""
     forward = lambda b: (pairs.softmax(X + b)[0],) * 2  # noqa: E731
     for backward in (lambda dA, A: pairs.softmax_backward(dA, A).sum().reshape(1), lambda dA, A: np.zeros(1)):
-        report = check_gradients(forward, backward, (np.array([0.3]),))
+        with pytest.warns(GradientWarning, match="every gradient is zero here"):
+            report = check_gradients(forward, backward, (np.array([0.3]),))
         assert report["b"].verdict == "zero" and report["b"].error < 1e-15
         assert report.notes == ("every gradient is zero here, so the check proves little",)
     assert not failing_report(forward, lambda dA, A: (dA * A).sum().reshape(1) * 1e-9, (np.array([0.3]),)).ok
@@ -80,7 +81,7 @@ def test_forward_too_noisy_to_judge(X):
     report = failing_report(forward, tanh_backward, (X,), method="central-difference")
     assert report["X"].verdict == "noisy"
     assert report["X"].hint.startswith("cannot be judged: rounding in forward hides ")
-    assert check_gradients(forward, tanh_backward, (X,), method="central-difference", rtol=1.0).ok
+    assert check_gradients(forward, tanh_backward, (X,), method="central-difference", rtol=0.9).ok
 
 
 def test_saturated_softmax(rng):

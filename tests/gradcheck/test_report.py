@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from npattn.gradcheck import ArgumentReport, GradientError, GradientReport, check_gradients
-from npattn.gradcheck.hints import shape_hint, value_hint
+from npattn.gradcheck.hints import DIAGONAL, shape_hint, value_hint
 from npattn.gradcheck.report import listed
 from support import gradcheck_pairs as pairs
+from support.gradcheck_pairs import failing_report
 
 
 @pytest.fixture
@@ -232,3 +233,89 @@ def test_a_hint_must_explain_the_error(rng):
     off = 0.01 * rng.standard_normal((4, 4))
     for almost in (2 * numeric, numeric.T, -numeric):
         assert value_hint(almost + off, numeric, [], AXES) is None
+
+
+# ---- what is wrong in large arrays, and in ways that many layers share ------------------------------------------
+
+
+def hint_of(forward, backward, args, name):
+    return failing_report(forward, backward, args)[name]
+
+
+def changed(change):
+    """Return the backward of linear with its dW changed."""
+
+    def backward(dY, cache):
+        dX, dW, db = pairs.linear_backward(dY, cache)
+        return dX, change(dW), db
+
+    return backward
+
+
+def test_a_large_gradient_is_located_and_explained(rng):
+    args = rng.standard_normal((20, 60)), rng.standard_normal((60, 60)), rng.standard_normal(60)
+
+    def spoil(dW):
+        dW[41, 37] *= 1.5
+        return dW
+
+    entry = hint_of(pairs.linear, changed(spoil), args, "W")
+    assert entry.index == (41, 37) and entry.hint.endswith("entries compared, this one by a factor of 1.5")
+    assert entry.hint.startswith("wrong in 1 of ")
+    assert hint_of(pairs.linear, changed(lambda dW: dW.T.copy()), args, "W").hint == "transposed"
+    factor = hint_of(pairs.linear, changed(lambda dW: 1.75 * dW), args, "W")
+    assert factor.hint == "off by a factor of 1.75" and len(factor.index) == 2
+
+
+def test_an_index_of_four_axes_is_not_cut():
+    wrong = argument(index=(3, 0, 18, 5), verdict="wrong")
+    assert " (3,0,18,5) " in str(gradient_report(wrong))
+    wrong = argument(index=(1000, 2000, 3000), verdict="wrong")
+    assert "✗ X: worst at (1000, 2000, 3000)" in str(gradient_report(wrong)).splitlines()
+
+
+def test_a_row_is_a_repeated_index_only_with_indices(rng):
+    def first_row(dY, cache):
+        dX, dW, db = pairs.linear_backward(dY, cache)
+        dX[0] = 0
+        return dX, dW, db
+
+    args = rng.standard_normal((5, 3)), rng.standard_normal((3, 4)), rng.standard_normal(4)
+    assert hint_of(pairs.linear, first_row, args, "X").hint == "only row 0 is wrong"
+
+
+def test_hints_for_mistakes_of_attention_and_norms(rng):
+    E = rng.standard_normal((4, 5))
+    over_columns = lambda dA, A: A * (dA - (A * dA).sum(axis=0, keepdims=True))  # noqa: E731
+    assert hint_of(pairs.softmax, over_columns, (E,), "E").hint == "a softmax or a mean over axis 0 instead of 1?"
+    assert hint_of(pairs.softmax, lambda dA, A: A * (1 - A) * dA, (E,), "E").hint.endswith(DIAGONAL)
+    residual = lambda X: (X + np.tanh(X), X)  # noqa: E731
+    hint = "the cotangent itself is missing: a residual connection?"
+    assert hint_of(residual, pairs.tanh_backward, (E,), "X").hint == hint
+
+    def transposed(dY, cache):
+        Q, X, A = cache
+        dE = pairs.softmax_backward(dY @ X.T, A) / Q.shape[-1] ** 0.5
+        return dE.T @ X, A.T @ dY + dE.T @ Q
+
+    args = rng.standard_normal((4, 6)), rng.standard_normal((4, 6))
+    assert hint_of(pairs.attention, transposed, args, "Q").hint == "the matrix that multiplies X is transposed"
+
+    def merge(X):
+        return np.tanh(X.reshape(4, 2, 3).swapaxes(0, 1)), X
+
+    def not_merged(dY, X):
+        return (dY * (1 - merge(X)[0] ** 2)).reshape(4, 6).copy()
+
+    assert hint_of(merge, not_merged, args[:1], "X").hint.startswith("the right numbers in the wrong places")
+
+    def no_shift(X):
+        return X - X.mean(axis=0) + X.sum(axis=0), X
+
+    backward = lambda dY, X: dY - dY.mean(axis=0)  # noqa: E731
+    hint = "a term is missing that is the same along axis 0: a sum or mean over it?"
+    assert hint_of(no_shift, backward, (E,), "X").hint == hint
+
+
+def test_a_factor_of_two_is_not_a_root_of_four():
+    assert value_hint(np.array([2.0, 4.0]), np.array([1.0, 2.0]), [], [("axis 1 of X", 4)]) == "off by a factor of 2"

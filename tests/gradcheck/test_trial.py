@@ -195,7 +195,7 @@ def trial_with_slopes():
         pick = lambda slopes: lambda direction, *scale: Slope(slopes[next(iter(direction))])  # noqa: E731
         trial.loss.complex_slope, trial.loss.rough_slope = pick(by_complex), pick(rough)
         trial.loss.central_slope = pick(central)
-        trial.loss.has_kink = lambda direction: len(direction) == 1 and next(iter(direction)) in kinks
+        trial.loss.has_kink = lambda direction, nearby=False: len(direction) == 1 and next(iter(direction)) in kinks
         return trial
 
     return make
@@ -239,7 +239,7 @@ def test_confirm(trial_with_slopes):
     with pytest.raises(NotComplexSafe, match=r"along xs\[2\]$"):
         trial.confirm(finding, check_kinks=False, check_method=True)
     trial.confirm(finding, check_kinks=False, check_method=False)
-    trial.loss.has_kink = lambda direction: False
+    trial.loss.has_kink = lambda direction, nearby: False
     trial.confirm(finding, check_kinks=True, check_method=False)
     scales = []
     trial.loss.central_slope = lambda direction, scale: scales.append(scale) or Slope(1 + 1.9e-6)

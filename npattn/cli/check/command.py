@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import argparse
 import math
+import re
 import time
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import groupby
 from typing import Any, NamedTuple
 
-from npattn import GradientError, GradientReport, check_gradients
+import numpy as np
+
+from npattn import GradientError, GradientReport, check_gradients, check_layer
+from npattn import attention as versions
 from npattn.cli.check.cases import Case, cases
-from npattn.cli.check.own_pair import Arguments, OwnPair, find_arguments, find_pair
+from npattn.cli.check.own_pair import Arguments, OwnPair, find_arguments, find_function, find_pair, read_argument
 from npattn.cli.terminal import Console, Parser, UsageError, integer_from, number_between, pad_right
+from npattn.gradcheck import GradientWarning
 from npattn.gradcheck.check import METHODS as CHOICES
+from npattn.gradcheck.pair import argument_names
 from npattn.gradcheck.trees import floating_leaves
 
 DESCRIPTION = """\
@@ -28,10 +36,17 @@ The error of a gradient is its largest |analytic - numeric|, divided by its
 largest entry. "right" means at most 1e-12 by the complex step and 1e-7 by
 central differences. The exit status is 1 when a gradient is wrong.
 
+With the name of a version (v1 to v7), it checks that version alone.
+
 With FUNCTIONs, it checks a pair of your own, forward(*args) -> (y, cache) and
 backward(dy, cache) -> gradients. Write them as module:function. `layers:relu`
 alone means relu and relu_backward, `layers` alone means forward and backward.
 The current folder is searched for the module first.
+
+With --layer, the one FUNCTION is a class, `layers:Dense`, or a function that
+makes a layer object with forward(x) -> y and backward(dy) -> dx. The values
+after --layer are passed to it. Its parameters and their gradients are found by
+name, for instance W and dW, and the report says which were found.
 """
 
 EXAMPLES = """\
@@ -47,12 +62,15 @@ arguments (--args), with the names that forward gives them:
 
 examples:
   %(prog)s
+  %(prog)s v5
+  %(prog)s layers:Dense --layer n_in=4 n_out=3 --args X:5,4
   %(prog)s layers:linear layers:linear_backward --args X:3,4 W:4,5 b:5
   %(prog)s layers:attend --args Q:3,4 X:5,4 mask:3,5:bool --seed 7
   %(prog)s model.py:forward model.py:backward --args model.py:make_args
 """
 
 METHODS = ("complex-step", "central-difference")
+VERSIONS = tuple(f"v{number}" for number in range(1, len(versions.VERSIONS) + 1))
 HEADING = f"{'numbers':>49}{'complex step':>14}{'central':>9}"
 MARKDOWN_HEAD = ("| backward | numbers | complex step | central differences |", "|---|---:|---:|---:|")
 
@@ -83,8 +101,9 @@ def add_parser(commands: argparse._SubParsersAction[Parser], **kwargs: Any) -> N
     parser.add_argument("functions", metavar="FUNCTION", nargs="*", help="module:forward and module:backward")
     add = parser.add_argument_group("for functions of your own").add_argument
     add("--args", dest="arguments", metavar="ARG", nargs="+", help="the arguments of forward, see below")
+    add("--layer", dest="layer", metavar="NAME=VALUE", nargs="*", help="check a layer object, made with these values")
     add("--method", choices=CHOICES, help="how the numeric derivative is computed (default: auto)")
-    add("--rtol", metavar="R", type=number_between(0, math.inf, without_low=True), help="the largest tolerated error")
+    add("--rtol", metavar="R", type=number_between(0, 1, without_low=True), help="the largest tolerated error")
     add("--seed", metavar="S", type=integer_from(0), help="seed of everything that is random (default: 0)")
     add = parser.add_argument_group("for the package").add_argument
     add("--every-argument", action="store_true", help="print a table of all arguments below each line")
@@ -94,19 +113,28 @@ def add_parser(commands: argparse._SubParsersAction[Parser], **kwargs: Any) -> N
 def run(args: argparse.Namespace, console: Console) -> int:
     """Check the package or the user's pair; return 1 when a gradient is wrong."""
     _refuse_misplaced_options(args)
-    if not args.functions:
+    if not args.functions or _version(args):
         return check_package(args, console)
+    if args.layer is not None:
+        return check_layers(args, console)
     pair = find_pair(args.functions)
     return check_own(pair, find_arguments(args.arguments, pair.forward, args.seed or 0), args, console)
 
 
+def _version(args: argparse.Namespace) -> str:
+    """Return the version that is checked alone, or "" for none."""
+    return args.functions[0] if len(args.functions) == 1 and args.functions[0] in VERSIONS else ""
+
+
 def _refuse_misplaced_options(args: argparse.Namespace) -> None:
-    if args.functions and args.arguments is None:
+    of_package = not args.functions or _version(args)
+    if not of_package and args.arguments is None:
         raise UsageError("--args is missing: the arguments of forward, as shapes like X:3,4 or as module:function")
-    own = {"--args": args.arguments, "--method": args.method, "--rtol": args.rtol, "--seed": args.seed}
+    own = {"--args": args.arguments, "--layer": args.layer, "--method": args.method, "--rtol": args.rtol}
+    own["--seed"] = args.seed
     package = {"--every-argument": args.every_argument, "--markdown": args.markdown}
-    reason = "is for the package, not for a FUNCTION of your own" if args.functions else "needs a FUNCTION of your own"
-    for option, value in (package if args.functions else own).items():
+    reason = "needs a FUNCTION of your own" if of_package else "is for the package, not for a FUNCTION of your own"
+    for option, value in (own if of_package else package).items():
         if value is not None and value is not False:
             raise UsageError(f"{option} {reason}")
 
@@ -116,10 +144,8 @@ def check_own(pair: OwnPair, calls: Iterator[Arguments], args: argparse.Namespac
     options = {"method": args.method or "auto", "rtol": args.rtol, "rng": args.seed or 0}
     all_right = True
     for call in calls:
-        try:
+        with _errors_of(pair.name, call, argument_names(pair.forward, len(call.args))):
             report = check(Case("", pair.name, pair.forward, pair.backward, call.args, call.kwargs), **options)
-        except Exception as error:                            # the user's code may raise any error
-            raise ValueError(f"{pair.name}: {type(error).__name__}: {error}") from error
         all_right &= report.ok
         console.line(str(report))
         fixed = [key for key, value in call.kwargs.items() if any(floating_leaves(value))]
@@ -128,9 +154,43 @@ def check_own(pair: OwnPair, calls: Iterator[Arguments], args: argparse.Namespac
     return 0 if all_right else 1
 
 
+def check_layers(args: argparse.Namespace, console: Console) -> int:
+    """Make a layer and print a report for each set of inputs."""
+    if len(args.functions) > 1:
+        raise UsageError(f"--layer: expected one class, got {' '.join(args.functions)}")
+    make = find_function(args.functions[0])
+    values = dict(read_argument(text, np.random.default_rng(args.seed or 0)) for text in args.layer)
+    all_right = True
+    for call in find_arguments(args.arguments, None, args.seed or 0):
+        with _errors_of(args.functions[0], call):
+            layer = make(**values)
+            options = {"method": args.method or "auto", "rtol": args.rtol, "rng": args.seed or 0}
+            report = report_of(check_layer, layer, call.args, **options)
+        all_right &= report.ok
+        console.line(str(report))
+    return 0 if all_right else 1
+
+
+@contextmanager
+def _errors_of(name: str, call: Arguments, names: Sequence[str] = ()) -> Iterator[None]:
+    """Say which arguments an error of the user's code came from, because they are random and not in sight."""
+    try:
+        yield
+    except Exception as error:                                # the user's code may raise any error
+        named = dict(zip(names or map("args[{}]".format, range(len(call.args))), call.args, strict=False)) | call.kwargs
+        arrays = {key: value for key, value in named.items() if isinstance(value, np.ndarray)}
+        shown = ", ".join(f"{key} {value.shape} {value.dtype}" for key, value in arrays.items())
+        masks = [key for key, value in arrays.items() if "mask" in key and value.dtype.kind == "f"]
+        hint = f"; for booleans write {masks[0]}:{','.join(map(str, arrays[masks[0]].shape))}:bool" if masks else ""
+        text = f"{name}: {type(error).__name__}: {error}; the arguments were {shown or 'no arrays'}{hint}"
+        raise ValueError(text) from error
+
+
 def check_package(args: argparse.Namespace, console: Console) -> int:
     """Check every case with both methods, one line for each."""
     began, everything, wrong = time.perf_counter(), cases(), 0
+    if _version(args):
+        everything = [case for case in everything if re.match(rf"{_version(args)}\b", case.name)]
     console.lines(MARKDOWN_HEAD if args.markdown else [console.style(HEADING, "bold")])
     for group, members in groupby(everything, lambda case: case.group):
         if not args.markdown:
@@ -163,7 +223,14 @@ def markdown_line(row: Row) -> str:
 
 def check(case: Case, **options: Any) -> GradientReport:
     """Return the report of a case. For a wrong gradient it is in the error that `check_gradients` raises."""
-    try:
-        return check_gradients(case.forward, case.backward, case.args, case.options, **options)
-    except GradientError as error:
-        return error.report
+    return report_of(check_gradients, case.forward, case.backward, case.args, case.options, **options)
+
+
+def report_of(check: Callable[..., GradientReport], *args: Any, **options: Any) -> GradientReport:
+    """Return the report also of a check that fails. It is printed, with the notes that would be a warning too."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", GradientWarning)
+        try:
+            return check(*args, **options)
+        except GradientError as error:
+            return error.report

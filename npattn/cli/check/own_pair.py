@@ -94,8 +94,8 @@ def _import(where: str) -> Any:
         raise UsageError(f"no module {name!r} in {where} or among the installed packages") from error
 
 
-def find_arguments(texts: Sequence[str], forward: Callable[..., Any], seed: int) -> Iterator[Arguments]:
-    """Yield the arguments of forward: one set, or all that the user's generator yields."""
+def find_arguments(texts: Sequence[str], forward: Callable[..., Any] | None, seed: int) -> Iterator[Arguments]:
+    """Yield the arguments of forward: one set, or all that the user's generator yields. None takes them in order."""
     rng = np.random.default_rng(seed)
     if len(texts) == 1 and FUNCTION_NAME.fullmatch(texts[0]) and not RANDOM_ARRAY.fullmatch(texts[0]):
         yield from _call_for_arguments(texts[0], forward, rng)
@@ -107,7 +107,7 @@ def find_arguments(texts: Sequence[str], forward: Callable[..., Any], seed: int)
         yield bind(dict(pairs), forward)
 
 
-def _call_for_arguments(name: str, forward: Callable[..., Any], rng: np.random.Generator) -> Iterator[Arguments]:
+def _call_for_arguments(name: str, forward: Callable[..., Any] | None, rng: np.random.Generator) -> Iterator[Arguments]:
     make = find_function(name)
     made = make(rng) if inspect.signature(make).parameters else make()
     several = list(made) if inspect.isgenerator(made) else [made]
@@ -165,12 +165,14 @@ def _parse_value(name: str, text: str) -> Any:
         raise UsageError(f"--args: {name}: expected a Python literal as in 1e-5, True or (0,1), got {text!r}") from None
 
 
-def bind(named: Mapping[str, Any], forward: Callable[..., Any]) -> Arguments:
+def bind(named: Mapping[str, Any], forward: Callable[..., Any] | None) -> Arguments:
     """Pass arguments by position where the signature of forward allows it: only those are differentiated.
 
     >>> bind({"W": 2, "X": 1}, lambda X, W, mask=None, *, axis=0: None)
     Arguments(args=(1, 2, None), kwargs={'axis': 0})
     """
+    if forward is None:
+        return Arguments(tuple(named.values()), {})
     signature = inspect.signature(forward)
     try:
         bound = signature.bind(**named)
