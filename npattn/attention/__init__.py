@@ -12,6 +12,8 @@ from types import ModuleType
 from typing import NamedTuple
 
 from npattn.attention import (
+    dot_product,
+    masks,
     v1_feed_forward,
     v2_dot_product,
     v3_scaled_dot_product,
@@ -79,6 +81,8 @@ VERSIONS = (
 __all__ = [
     "VERSIONS",
     "Version",
+    "dot_product",
+    "masks",
     "v1_feed_forward",
     "v2_dot_product",
     "v3_scaled_dot_product",

@@ -41,6 +41,7 @@ import math
 from typing import NamedTuple
 
 from npattn._internal.checks import Array, Interval, Shapes, check_flag, document
+from npattn._internal.system.underflow import ignore_underflow
 from npattn.attention.masks import causal_mask
 from npattn.layers.kernels import sqrt_width, sum_rows
 from npattn.layers.softmax import softmax, softmax_backward
@@ -128,3 +129,5 @@ def sum_to_shape(dE: Array, shape: tuple[int, ...]) -> Array:
 
 
 document(SHAPES, scaled_dot_product_attention, scaled_dot_product_attention_backward)
+scaled_dot_product_attention = ignore_underflow(scaled_dot_product_attention)
+scaled_dot_product_attention_backward = ignore_underflow(scaled_dot_product_attention_backward)

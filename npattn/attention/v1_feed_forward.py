@@ -60,6 +60,7 @@ from typing import NamedTuple
 import numpy as np
 
 from npattn._internal.checks import Array, Shapes, document
+from npattn._internal.system.underflow import ignore_underflow
 from npattn.layers.kernels import project, weight_gradient
 from npattn.layers.softmax import softmax, softmax_backward
 
@@ -125,3 +126,4 @@ def backward(dy: Array, cache: Cache) -> tuple[Array, Array, Array, Array, Array
 
 
 document(SHAPES, forward, backward)
+forward, backward = ignore_underflow(forward), ignore_underflow(backward)

@@ -47,6 +47,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from npattn._internal.checks import Array, Shapes, document
+from npattn._internal.system.underflow import ignore_underflow
 from npattn.layers.kernels import sqrt_width
 from npattn.layers.softmax import softmax, softmax_backward
 
@@ -97,3 +98,4 @@ def backward(dY: Array, cache: Cache) -> tuple[Array, Array]:
 
 
 document(SHAPES, forward, backward)
+forward, backward = ignore_underflow(forward), ignore_underflow(backward)

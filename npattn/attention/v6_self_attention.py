@@ -59,6 +59,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from npattn._internal.checks import Array, Shapes, document
+from npattn._internal.system.underflow import ignore_underflow
 from npattn.layers.kernels import project, sqrt_width, weight_gradient
 from npattn.layers.softmax import softmax, softmax_backward
 
@@ -127,3 +128,4 @@ def backward(dY: Array, cache: Cache) -> tuple[Array, Array, Array, Array]:
 
 
 document(SHAPES, forward, backward)
+forward, backward = ignore_underflow(forward), ignore_underflow(backward)

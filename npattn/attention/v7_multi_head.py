@@ -83,6 +83,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from npattn._internal.checks import Array, Shapes, document
+from npattn._internal.system.underflow import ignore_underflow
 from npattn.layers.kernels import project, sqrt_width, sum_rows, weight_gradient
 from npattn.layers.softmax import softmax, softmax_backward
 
@@ -195,3 +196,4 @@ def merge_heads(X: Array) -> Array:
 
 
 document(SHAPES, forward, backward)
+forward, backward = ignore_underflow(forward), ignore_underflow(backward)

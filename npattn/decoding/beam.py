@@ -30,6 +30,7 @@ from __future__ import annotations
 import numpy as np
 
 from npattn._internal.checks import Array, check_number, check_room, check_size
+from npattn._internal.system.underflow import ignore_underflow
 from npattn.decoding.cached_decoder import CachedDecoder
 from npattn.decoding.checks import check_search
 from npattn.decoding.hypotheses import Ended, Hypothesis, extend, log_softmax, penalty
@@ -98,3 +99,6 @@ def forbid(extensions: Array, config: TransformerConfig, only_eos: bool) -> None
         extensions[:, np.arange(config.tgt_vocab) != config.eos_id] = -np.inf
     else:
         extensions[:, [config.pad_id, config.bos_id]] = -np.inf
+
+
+beam_search = ignore_underflow(beam_search)

@@ -49,7 +49,7 @@ class CachedDecoder:
         self.W_E = params[config.target_embedding]            # (V, D_X)
         self.W_out = params["output.W"] if config.tie == "none" else self.W_E.T
         p = nested(params)["decoder"]
-        self.norm = Norm(p["norm"]) if config.has_final_norm else None
+        self.norm = Norm(p["norm"], config) if config.has_final_norm else None
         self.layers = [DecoderLayer(p[str(i)], M, all_pads, config) for i in range(config.n_decoder_layers)]
         self.config, self.beam, self.t, self.room = config, beam, 0, 0
         self.pasts = np.zeros((len(src), 1, beam, 0), M.dtype)   # (B, 1, k, room·k)  0 for its own past, else −∞

@@ -87,7 +87,12 @@ def log_softmax(logits: Array) -> Array:
 
 
 def top(values: Array, k: int) -> Array:
-    """The indices (B, k) of the k greatest values (B, n) of each row, the greatest first."""
-    part = np.argpartition(-values, min(k, values.shape[1]) - 1)[:, :k]
-    order = np.lexsort((part, -np.take_along_axis(values, part, 1)))
-    return np.take_along_axis(part, order, 1)
+    """The indices (B, k) of the k greatest values (B, n) of each row, the greatest first; of equal ones the first."""
+    best = np.argpartition(-values, min(k, values.shape[1] - 1))[:, : k + 1]               # one more, to see ties
+    order = np.lexsort((best, -np.take_along_axis(values, best, 1)))
+    best = np.take_along_axis(best, order, 1)
+    ends = np.take_along_axis(values, best[:, k - 1 :], 1)    # the last of the k, and the one more
+    tied = np.flatnonzero(ends[:, :1] == ends[:, 1:])         # argpartition takes any of equal values
+    if len(tied):
+        best[tied] = np.argsort(-values[tied], 1, kind="stable")[:, : k + 1]
+    return best[:, :k]

@@ -20,21 +20,22 @@ import numpy as np
 from npattn._internal.checks import Array, Params
 from npattn.attention.masks import padding_mask
 from npattn.layers import gelu
+from npattn.layers.kernels import drop_negligible
 from npattn.layers.positions import sinusoidal_positions
 from npattn.transformer.config import TransformerConfig
 from npattn.transformer.parameters import Nested, nested
 
-#: ε of every layer norm, the default of `npattn.layers.layer_norm`.
-EPS = 1e-5
+#: For fewer scores, as in a step of one token, looking for negligible weights takes longer than computing with them.
+FEW = 1 << 13
 
 
 class Norm:
     """`npattn.layers.layer_norm` for X (rows, D)."""
 
-    def __init__(self, p: Nested) -> None:
+    def __init__(self, p: Nested, config: TransformerConfig) -> None:
         D = len(p["gamma"])
         self.gamma, self.beta = p["gamma"] * math.sqrt(D), p.get("beta")
-        self.eps = EPS * D                                    # γ/√(Σ(x − μ)²/D + ε) = γ√D/√(Σ(x − μ)² + εD)
+        self.eps = config.norm_eps * D                        # γ/√(Σ(x − μ)²/D + ε) = γ√D/√(Σ(x − μ)² + εD)
         self.mean = np.full((D, 1), 1 / D, self.gamma.dtype)  # X @ mean is three times as fast as X.mean(-1)
 
     def __call__(self, X: Array) -> Array:
@@ -71,7 +72,7 @@ class Layer:
 
     def __init__(self, p: Nested, config: TransformerConfig) -> None:
         self.QKV = Projection(p["self_attention"], "QKV", config.n_heads)
-        self.norms = [Norm(p[name]) for name in ("norm_1", "norm_2", "norm_3") if name in p]
+        self.norms = [Norm(p[name], config) for name in ("norm_1", "norm_2", "norm_3") if name in p]
         self.p, self.post, self.is_relu = p, config.norm == "post", config.activation == "relu"
 
     def sub_layer(self, X: Array, f: Callable[[Array], Array], norm: Norm) -> Array:
@@ -123,7 +124,7 @@ def encode(params: Params, src: Array, config: TransformerConfig) -> tuple[Array
     X = X.reshape(-1, config.d_model)
     for i in range(config.n_encoder_layers):
         X = EncoderLayer(p["encoder"][str(i)], config)(X, pads)
-    return Norm(p["encoder"]["norm"])(X) if config.has_final_norm else X, pads, all_pads
+    return Norm(p["encoder"]["norm"], config)(X) if config.has_final_norm else X, pads, all_pads
 
 
 def affine(X: Array, W: Array, b: Array | None) -> Array:
@@ -140,6 +141,8 @@ def attend(Q: Array, K: Array, V: Array, mask: Array | None) -> Array:
     if mask is not None:
         E += mask
     E -= E.max(-1, keepdims=True)
+    if E.size > FEW:
+        drop_negligible(E, E.min())
     np.exp(E, out=E)
     Y = E @ V                                                 # (B, H, k, D_H)
     Y /= E.sum(-1, keepdims=True)

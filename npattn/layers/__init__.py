@@ -9,6 +9,7 @@ takes `A`.
 here but in `npattn.attention`.
 """
 
+from npattn.layers import positions as positions
 from npattn.layers.cross_entropy import cross_entropy, cross_entropy_backward
 from npattn.layers.dropout import dropout, dropout_backward
 from npattn.layers.embedding import embedding, embedding_backward

@@ -37,7 +37,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from npattn._internal.checks import Array, Interval, Shapes, check_cache, check_number, document, is_array
-from npattn.layers.kernels import row_maximum, row_sum
+from npattn._internal.system.underflow import ignore_underflow
+from npattn.layers.kernels import drop_negligible, row_maximum, row_sum
 
 SMOOTHING = Interval(0, 1)
 SHAPES = Shapes(logits="… V", targets="… < V", smoothing=SMOOTHING)
@@ -78,8 +79,8 @@ def loss_in_place(z: Array, t: Array, smoothing: float) -> Any:
     aimed = (1 - smoothing) * z[np.arange(len(t)), t].sum()
     if smoothing:                                             # 0 times a logit of −∞ would be NaN
         aimed += smoothing * (z / V).sum()
-    with np.errstate(under="ignore"):
-        np.exp(z, out=z)
+    drop_negligible(z, z.real.min(initial=np.inf))
+    np.exp(z, out=z)
     total = row_sum(z)                                        # (n, 1)
     loss = (np.log(total).sum() - aimed) / n
     z /= total
@@ -117,3 +118,4 @@ def scalar(symbol: str, value: Any) -> float:
 
 
 document(SHAPES, cross_entropy)
+cross_entropy, cross_entropy_backward = ignore_underflow(cross_entropy), ignore_underflow(cross_entropy_backward)

@@ -29,6 +29,7 @@ from typing import NamedTuple
 import numpy as np
 
 from npattn._internal.checks import Array, Interval, Shapes, check_cache, check_cotangent, check_random, document
+from npattn._internal.system.underflow import ignore_underflow
 
 SHAPES = Shapes(X="…", p=Interval(0, 1), rng=check_random)
 
@@ -68,3 +69,4 @@ def dropout_backward(dY: Array, cache: Cache) -> Array:
 
 
 document(SHAPES, dropout)
+dropout, dropout_backward = ignore_underflow(dropout), ignore_underflow(dropout_backward)

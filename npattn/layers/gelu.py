@@ -34,6 +34,7 @@ from typing import NamedTuple
 import numpy as np
 
 from npattn._internal.checks import Array, Shapes, document
+from npattn._internal.system.underflow import ignore_underflow
 
 SHAPES = Shapes(X="…", dY="…")
 
@@ -66,9 +67,8 @@ def gelu_backward(dY: Array, cache: Cache) -> Array:
     """
     X, Phi = SHAPES.check_backward(dY, cache, Cache)
     x = np.clip(X, -FAR, FAR)
-    with np.errstate(under="ignore"):                         # φ far out is 0
-        phi = np.exp(x * x * -0.5) * (1 / math.sqrt(2 * math.pi))
-        return dY * (Phi + x * phi)                           # Y = X Φ(X)
+    phi = np.exp(x * x * -0.5) * (1 / math.sqrt(2 * math.pi))
+    return dY * (Phi + x * phi)                               # Y = X Φ(X)
 
 
 def erfc(Z: Array) -> Array:
@@ -80,7 +80,7 @@ def erfc(Z: Array) -> Array:
     b_0, b_1 = t * 0, t * 0
     for c in reversed(SERIES[1:]):                            # Clenshaw's recurrence
         b_0, b_1 = u * b_0 - b_1 + c, b_0
-    with np.errstate(over="ignore", under="ignore"):          # far out z² is ∞ and the tail 0
+    with np.errstate(over="ignore"):                          # far out z² is ∞ and the tail 0
         tail = t * np.exp(u * b_0 * 0.5 - b_1 + SERIES[0] - z * z)
     return np.where(right, tail, 2 - tail)
 
@@ -97,3 +97,4 @@ SERIES = (
 
 
 document(SHAPES, gelu, gelu_backward)
+gelu, gelu_backward = ignore_underflow(gelu), ignore_underflow(gelu_backward)

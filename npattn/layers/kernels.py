@@ -67,6 +67,23 @@ def row_maximum(E: Array) -> Array:
     return top
 
 
+#: −log √(smallest normal number): a product of two numbers above this root is a normal number.
+REACH = {np.dtype(dtype): -math.log(np.finfo(dtype).tiny) / 2 for dtype in (np.float32, np.float64)}
+
+
+def drop_negligible(E: Array, low: float, top: Array | float = 0.0) -> None:
+    """Set scores to −∞ whose weight, exp(E − top), is below √(smallest normal number); `top` is a number or (…, 1).
+
+    Such a weight can't change an output. But on many processors numbers below the smallest normal one take up to 100
+    times as long, and products of small weights are such numbers. `low` is at most the least score: it tells at once
+    that there is nothing to do.
+    """
+    reach = REACH[E.real.dtype]
+    highest = top if isinstance(top, float) else top.max(initial=-np.inf)
+    if not low >= highest - reach:                            # NaN too
+        np.copyto(E, -np.inf, where=E.real < top - reach)
+
+
 def row_sum(A: Array) -> Array:
     """Σ over the last axis, (…, 1): for short rows a product with ones is three times as fast as `.sum(-1)`."""
     return A @ ones(A.shape[-1], A.dtype)[:, None]

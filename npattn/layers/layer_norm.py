@@ -4,7 +4,6 @@
 
     μ = mean(x)
     v = mean((x − μ)²)                 biased, and in two passes: E[x²] − μ² fails for rows near 10⁸
-                                       μ itself is x_1 + mean(x − x_1), which is exact for a constant row
     x̂ = (x − μ) / √(v + ε)
     y = γ ⊙ x̂ + β
 
@@ -25,6 +24,10 @@ they are before training.
 
 A constant row has variance 0; it gives β, because ε is at least 2⁻¹²⁶.
 
+**Rounding**  In a row far from 0, the rounding of μ can be as large as the spread of the row. So where |μ| > 2√v, the
+mean of x − μ is subtracted once more. There x − μ is small and nearly exact, and a constant row becomes exactly 0. No
+column has a special part in this, so an outlier costs the same digits in every column.
+
 **Raises**  ValueError for shapes that don't fit and an ε out of range, TypeError for anything but
 floating arrays of one dtype.
 
@@ -44,15 +47,18 @@ array([[0., 0.]])
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
 
 from npattn._internal.checks import Array, Interval, Shapes, document
+from npattn._internal.system.underflow import ignore_underflow
 from npattn.layers.kernels import row_sum, sum_rows
 
 #: ε must be a number in float32 too: with 0 a constant row would be 0/0.
-SHAPES = Shapes(X="… D", gamma="D", beta="D or None", X_hat="… D", dY="… D", eps=Interval(2.0**-126, 2.0**127))
+EPS = Interval(2.0**-126, 2.0**127)
+SHAPES = Shapes(X="… D", gamma="D", beta="D or None", X_hat="… D", dY="… D", eps=EPS)
 
 
 class Cache(NamedTuple):
@@ -89,24 +95,36 @@ def layer_norm(X: Array, gamma: Array, beta: Array | None = None, eps: float = 1
 def centred(X: Array) -> tuple[Array, Array]:
     """Return x − μ, (…, D), and the biased variance v, (…, 1)."""
     D = max(X.shape[-1], 1)
-    X_hat = X - X[..., :1]                                    # the shift keeps the digits of rows far from 0
-    X_hat -= row_sum(X_hat) / D
-    v = np.vecdot(X_hat.conj(), X_hat) / D                    # vecdot conjugates once more: Σ x², also when complex
-    return X_hat, v[..., None]
+    mean = row_sum(X) / D                                     # (…, 1)
+    X_hat = X - mean
+    v = mean_square(X_hat)                                    # (…, 1)
+    far = mean * mean > 4 * v                                 # rows far from 0
+    if far.any():
+        X_hat -= np.where(far, row_sum(X_hat) / D, 0)         # what rounding left of the mean
+        v = mean_square(X_hat)
+    return X_hat, v
+
+
+def mean_square(X: Array) -> Array:
+    """mean(x²) of each row, (…, 1); also when complex: vecdot conjugates, so conj comes first."""
+    return np.vecdot(X.conj(), X)[..., None] / max(X.shape[-1], 1)
 
 
 def normalised_far_out(X: Array, eps: float) -> tuple[Array, Array]:
     """Return x̂ and r also where squares are beyond the largest number, from rows divided by their largest entry u.
 
-        x̂ = (x/u − μ/u) / √(v/u² + ε/u²)
+        x̂ = (x/u − μ/u) u r,    r = 1/√(s² + ε),  s = √(v/u²) u
     """
     u = np.maximum(X.real.max(-1, keepdims=True), -X.real.min(-1, keepdims=True))          # (…, 1)
     u = np.maximum(u, 1)                                      # small rows stay as they are, beside ε too
-    with np.errstate(under="ignore", invalid="ignore"):       # ε/u² may fade to 0; ∞/∞ is the NaN that it should be
+    with np.errstate(invalid="ignore"):                       # ∞/∞ is the NaN that it should be
         X_hat, v = centred(X / u)
-        r = 1 / np.sqrt(v + eps / u / u)
-        X_hat *= r
-        return X_hat, r / u
+        s, t = np.sqrt(v) * u, math.sqrt(eps)                 # √v and √ε
+        top = np.maximum(s.real, t)
+        r = 1 / (top * np.sqrt((s / top) ** 2 + (t / top) ** 2))   # no square here is beyond 1
+        X_hat *= u / 2                                        # x − μ can be twice the largest number
+        X_hat *= 2 * r
+        return X_hat, r
 
 
 def layer_norm_backward(dY: Array, cache: Cache) -> tuple[Array, Array, Array | None]:
@@ -128,3 +146,4 @@ def layer_norm_backward(dY: Array, cache: Cache) -> tuple[Array, Array, Array | 
 
 
 document(SHAPES, layer_norm, layer_norm_backward)
+layer_norm, layer_norm_backward = ignore_underflow(layer_norm), ignore_underflow(layer_norm_backward)

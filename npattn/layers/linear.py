@@ -34,6 +34,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from npattn._internal.checks import Array, Shapes, document
+from npattn._internal.system.underflow import ignore_underflow
 from npattn.layers.kernels import project, sum_rows, weight_gradient
 
 SHAPES = Shapes(X="… D_in", W="D_in D_out", b="D_out or None", dY="… D_out")
@@ -71,3 +72,4 @@ def linear_backward(dY: Array, cache: Cache) -> tuple[Array, Array, Array | None
 
 
 document(SHAPES, linear, linear_backward)
+linear, linear_backward = ignore_underflow(linear), ignore_underflow(linear_backward)

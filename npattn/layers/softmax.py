@@ -9,6 +9,9 @@ the score counts as −∞ and the weight is exactly 0. A large negative number 
 can grow beyond it in training. A row may have no visible score, or only scores of −∞. Such a dead row gets weights
 of 0, so the output of attention and the gradient are 0 too, where a plain softmax has 0/0.
 
+A weight below 10⁻¹⁹ of the largest in its row (10⁻¹⁵⁴ in float64) counts as 0. It can't change an output, but products
+of such numbers take up to 100 times as long, see `drop_negligible` of npattn.layers.kernels.
+
 **Backward**  L is the loss, dA means ∂L/∂A; δ_jk is 1 for j = k, else 0. From ∂A_ij/∂E_ik = A_ij (δ_jk − A_ik):
 
     dE_ik = Σ_j dA_ij A_ij (δ_jk − A_ik) = A_ik (dA_ik − Σ_j A_ij dA_ij)
@@ -35,7 +38,8 @@ from __future__ import annotations
 import numpy as np
 
 from npattn._internal.checks import Array, Shapes, check_gradient_of, document
-from npattn.layers.kernels import row_maximum, row_sum
+from npattn._internal.system.underflow import ignore_underflow
+from npattn.layers.kernels import drop_negligible, row_maximum, row_sum
 
 SHAPES = Shapes(E="… N_X", mask="… N_X", A="… N_X", dA="… N_X")
 
@@ -47,14 +51,16 @@ def softmax(E: Array, mask: Array | None = None) -> Array:
     - mask: boolean, True = may attend; a score under False gets the weight 0. None lets every score take part.
     """
     SHAPES.check(E, mask=mask)
+    low = E.real.min(initial=np.inf)
     if mask is not None:
         E = np.where(mask, E, -np.inf)
-    A = E - row_maximum(E)                                    # dead rows: −∞ − 0
-    with np.errstate(under="ignore"):                         # a weight below the smallest number is 0
-        np.exp(A, out=A)
-        total = row_sum(A)
-        total[total.real == 0] = 1                            # dead rows: 0 / 1
-        A /= total
+    top = row_maximum(E)
+    A = E - top                                               # dead rows: −∞ − 0
+    drop_negligible(A, low - top.max(initial=-np.inf))
+    np.exp(A, out=A)
+    total = row_sum(A)
+    total[total.real == 0] = 1                                # dead rows: 0 / 1
+    A /= total
     return A
 
 
@@ -71,3 +77,4 @@ def softmax_backward(dA: Array, A: Array) -> Array:
 
 
 document(SHAPES, softmax, softmax_backward)
+softmax, softmax_backward = ignore_underflow(softmax), ignore_underflow(softmax_backward)

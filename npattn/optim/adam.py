@@ -18,6 +18,9 @@ the memory:
 The factor c of ε matters. Without it (the shortcut at the end of section 2 of the paper) ε is 1/c times larger: seven
 times in the first step at β₂ = 0.98. And ε is outside the root: inside, it would act like √ε, which is even larger.
 
+An m or v below the smallest normal number becomes 0, where that can't change the update beside ε. Without gradients
+both shrink to such numbers, and would stay there at several times the cost.
+
 **Shapes.** p may have any shape; g, m and v have the shape of p. √, division and products are elementwise.
 
 **Raises.** ValueError and TypeError, with the name of the parameter; see `Adam` and its methods.
@@ -41,6 +44,7 @@ from npattn._internal.checks import (
     Layout,
     Params,
     Spec,
+    check_flag,
     check_number,
     differences,
     is_array,
@@ -48,6 +52,7 @@ from npattn._internal.checks import (
     layout_of,
     shown,
 )
+from npattn._internal.system.underflow import drop_subnormal
 from npattn.optim.buffers import (
     PIECE,
     SHARED_PIECE,
@@ -130,7 +135,7 @@ class Adam:
         self.t = 0
         if not callable(decay):
             raise TypeError(f"decay: expected a function of name and parameter, got {shown(decay)}")
-        self._decayed = [name for name, array in params.items() if decay(name, array)]
+        self._decayed = [name for name, array in params.items() if check_flag(f"decay of {name!r}", decay(name, array))]
         self._m, self._v = zeros_like(params), zeros_like(params)
 
     def step(self, grads: Params, lr: float | None = None, *, pool: Executor | None = None) -> None:
@@ -210,15 +215,22 @@ def _update(
     """p ← p − rate · m / (√v + eps), in pieces that stay in the cache of the processor for all operations."""
     b1, b2 = betas
     scratch = np.empty(min(length, p.size), p.dtype)
-    with np.errstate(under="ignore"):                         # numbers too small for the dtype may become 0
+    limits = np.finfo(p.dtype)
+    is_negligible = eps > math.sqrt(limits.tiny) / limits.eps   # a subnormal m, or the root of such a v, beside ε
+    underflows: list[str] = []
+    with np.errstate(under="call", call=lambda kind, _: underflows.append(kind)):
         for p_, g_, m_, v_ in pieces([p, g, m, v], write=[True, False, True, True], length=length):
             s = scratch[: p_.size]
-            np.multiply(g_, 1 - b1, out=s)
+            underflows.clear()
             m_ *= b1
+            v_ *= b2
+            if underflows and is_negligible:                  # without gradients m and v would stay subnormal for good
+                drop_subnormal(m_)
+                drop_subnormal(v_)
+            np.multiply(g_, 1 - b1, out=s)
             m_ += s
             np.multiply(g_, g_, out=s)
             s *= 1 - b2
-            v_ *= b2
             v_ += s
             np.sqrt(v_, out=s)
             s += eps

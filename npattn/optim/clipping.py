@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from npattn._internal.checks import Array, Params, check_flag, check_number, layout_of
+from npattn._internal.system.underflow import drop_subnormal
 from npattn.optim.buffers import Arrays, buffers, check_floats, check_unshared, pieces, run_in_pool, spans, zeros_like
 
 if TYPE_CHECKING:
@@ -64,9 +65,12 @@ def clip_gradients(
 
 
 def _scale(array: Array, out: Array, unit: float, factor: float) -> None:
-    """out = array · factor / unit."""
-    with np.errstate(under="ignore"):  # numbers too small for the dtype may become 0
+    """out = array · factor / unit; numbers below the smallest normal one become 0."""
+    underflows: list[str] = []
+    with np.errstate(under="call", call=lambda kind, _: underflows.append(kind)):
         np.multiply(_in_units(array, unit), factor, out=out)
+    if underflows:
+        drop_subnormal(out)
 
 
 def sum_of_squares(grads: Params, pool: Executor | None = None, unit: float = 1.0) -> float:

@@ -27,9 +27,27 @@ them. nn.Embedding.weight has the layout of our W_E (V, D_X); nn.Linear.weight i
 `norm="post"` with `final_norm=True`. A model without final norms exchanges weights with an nn.Transformer whose
 custom_encoder and custom_decoder have no `norm`.
 
-**Settings** are not part of the weights. Make them equal by hand: n_heads = nhead; norm = "pre" for norm_first=True;
-activation; PyTorch's layer_norm_eps = 1e-5; add_zero_attn=False. In a boolean mask of nn.Transformer and
-nn.MultiheadAttention True means may *not* attend, the opposite of ours: pass `~mask`.
+**Settings** are not part of the weights. Make them equal by hand: n_heads = nhead or num_heads; norm = "pre" for
+norm_first=True; norm_eps = layer_norm_eps; activation, where our "gelu" is PyTorch's without `approximate`. A wrong one
+raises no error, so compare an output, as the example does. In a boolean mask of nn.Transformer and
+nn.MultiheadAttention True means may *not* attend, the opposite of ours: pass `~mask`. Our arrays have the axes of
+batch_first=True.
+
+**What ours cannot be set to**, and how one notices:
+
+==================================  ================================================================================
+add_bias_kv=True                    an error names bias_k and bias_v
+kdim not equal to vdim              loads; `v7_multi_head.forward` then raises ValueError for the shape of W_V
+add_zero_attn=True                  no error: `module.add_zero_attn`. A row of zeros added to K and V does the same, for
+                                    `npattn.scaled_dot_product_attention`
+elementwise_affine=False            an error names the missing norm weights: add ones for "weight", zeros for "bias"
+norms with an eps of their own      no error: `module.encoder.norm.eps`. Ours have one ε
+bias=False in one part alone        an error names the missing biases: add zeros, or take bias=False for all
+activation other than relu, gelu    no error: `module.encoder.layers[0].activation`
+dropout                             no error: PyTorch also drops attention weights and hidden units of the feed-forward,
+                                    ours only what a sub-layer adds. They agree after `module.eval()`
+padding_idx, max_norm of Embedding  no error: ours trains every row of W_E, and never rescales one
+==================================  ================================================================================
 
 **Strict and lossless**  Numbers are moved, never rounded. Every returned array is a C-contiguous copy, ready for
 `save_state`, `np.savez` or `safetensors.numpy.save_file`. A value may be anything that `np.asarray` accepts, such as a

@@ -1,8 +1,10 @@
-"""Checks of the ids of a batch. They run once, where the batch enters the model."""
+"""Checks of parameters and of the ids of a batch. They run once, where these enter the model."""
 
 from __future__ import annotations
 
-from npattn._internal.checks import Array, check_ids
+import numpy as np
+
+from npattn._internal.checks import Array, Params, Spec, check_ids, differences, layout_of
 from npattn.transformer.config import TransformerConfig
 
 
@@ -11,6 +13,15 @@ def check_ids_of_batch(symbol: str, ids: Array, size: int) -> None:
     check_ids(symbol, ids, size)
     if ids.ndim != 2:
         raise ValueError(f"{symbol}: expected ids (B, N), got {ids.shape}")
+
+
+def check_inputs(params: Params, src: Array, tgt: Array, config: TransformerConfig) -> None:
+    """Raise unless these are arrays under the names of the parameters, and a batch."""
+    any_array: Spec = ((), np.dtype(float))                   # each layer checks shapes and dtypes
+    names = dict.fromkeys(layout_of("params", params), any_array)
+    if wrong := differences(names, dict.fromkeys(config.shapes(), any_array)):
+        raise ValueError(f"params: {wrong}")
+    check_batch(src, tgt, config)
 
 
 def check_batch(src: Array, tgt: Array, config: TransformerConfig) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from npattn._internal.checks import check_choice, check_flag, check_number, check_size
+from npattn.layers.layer_norm import EPS
 from npattn.transformer.parameters import Nested, dotted
 
 #: A larger number is a typing error or stands in a forged file: the names of so many layers alone would fill memory.
@@ -31,6 +32,7 @@ class TransformerConfig:
       as in the paper; the vocabularies must then be of one size. "none" gives each its own matrix.
     - bias: False leaves out every b and β.
     - activation: φ of the feed-forward layers, "relu" or "gelu".
+    - norm_eps: ε of every layer norm, as torch's layer_norm_eps.
     - pad_id, bos_id, eos_id: three different ids of the target vocabulary. Sources are filled with pad_id too.
 
     Raises ValueError that names the field, the value and what was expected; TypeError for a field of a wrong type.
@@ -58,6 +60,7 @@ class TransformerConfig:
     pad_id: int = 0
     bos_id: int = 1
     eos_id: int = 2
+    norm_eps: float = 1e-5
 
     def __post_init__(self) -> None:
         for name in ("src_vocab", "tgt_vocab", "d_model", "n_heads", "d_ff", "n_decoder_layers"):
@@ -68,6 +71,7 @@ class TransformerConfig:
             if getattr(self, name) > MOST_LAYERS:
                 raise ValueError(f"{name}: expected at most {MOST_LAYERS:,}, got {getattr(self, name):,}")
         self._set("dropout", check_number("dropout", self.dropout, 0, 1))
+        self._set("norm_eps", check_number("norm_eps", self.norm_eps, EPS.low, EPS.high))
         for name, choices in CHOICES.items():
             check_choice(name, getattr(self, name), choices)
         self._set("bias", check_flag("bias", self.bias))

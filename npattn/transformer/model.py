@@ -54,7 +54,19 @@ class Transformer:
     ) -> None:
         check_config(config)
         self.config = config
-        self.params = initial_parameters(config, check_generator("rng", rng), check_dtype("dtype", dtype))
+        self._params = initial_parameters(config, check_generator("rng", rng), check_dtype("dtype", dtype))
+
+    @property
+    def params(self) -> Parameters:
+        """The parameters. Their values can be changed; the object stays the same, because optimisers refer to it."""
+        return self._params
+
+    @params.setter
+    def params(self, value: object) -> None:
+        raise AttributeError(
+            "params: a trainer or an optimiser would go on with the old object: copy the values instead, with "
+            "model.params.flat[:] = other.flat, or model.params[name] = array for each name"
+        )
 
     def __repr__(self) -> str:
         return f"<Transformer of {self.params.flat.size:,} parameters: {self.config}>"

@@ -48,6 +48,12 @@ class Blocks(Mapping[str, Array]):
     def __len__(self) -> int:
         return len(self._views)
 
+    def __eq__(self, other: object) -> bool:
+        """Return whether `other` has the same names with equal arrays."""
+        if not isinstance(other, Mapping):
+            return NotImplemented
+        return self.keys() == other.keys() and all(np.array_equal(self[name], other[name]) for name in self)
+
 
 class Parameters(Blocks):
     """Blocks that lie one after another in one flat array, `.flat`.
@@ -99,7 +105,7 @@ class Parameters(Blocks):
         if value.shape != view.shape:
             raise ValueError(f"{name}: expected {view.shape}, got {value.shape}")
         try:
-            with np.errstate(over="raise"):
+            with np.errstate(over="raise", under="ignore"):
                 view[...] = value.astype(view.dtype, copy=False)
         except FloatingPointError:
             raise ValueError(f"{name}: expected numbers that {view.dtype} can hold, got larger ones") from None

@@ -60,13 +60,13 @@ array([24., 27.])
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
 from npattn._internal.checks import Array, Params, check_cache, check_cotangent
+from npattn._internal.system.underflow import ignore_underflow
 from npattn.attention import v7_multi_head
 from npattn.attention.masks import causal_mask, padding_mask
 from npattn.layers.dropout import dropout, dropout_backward
@@ -76,7 +76,7 @@ from npattn.layers.layer_norm import layer_norm, layer_norm_backward
 from npattn.layers.linear import linear, linear_backward
 from npattn.layers.positions import sinusoidal_positions
 from npattn.layers.relu import relu, relu_backward
-from npattn.transformer.batch import check_batch
+from npattn.transformer.batch import check_inputs
 from npattn.transformer.config import TransformerConfig
 from npattn.transformer.parameters import Nested, dotted, nested
 
@@ -101,14 +101,14 @@ def forward(params: Params, src: Array, tgt: Array, config: TransformerConfig, r
     - config: sizes and choices of the model.
     - rng: switches dropout on; None leaves it off.
     """
-    check_batch(src, tgt, config)
+    check_inputs(params, src, tgt, config)
     p = nested(params)
     pads = padding_mask(src, pad_id=config.pad_id)                                         # (B, 1, 1, N_S)
     seen = padding_mask(tgt, pad_id=config.pad_id) & causal_mask(tgt.shape[1])             # (B, 1, N_T, N_T)
     S, c_S = embed(params[config.source_embedding], src, config, rng)                      # (B, N_S, D_X)
-    M, c_M = run_layers(S, p.get("encoder", {}), lambda X, p: encoder_layer(X, p, pads, config, rng))
+    M, c_M = run_layers(S, p.get("encoder", {}), config, lambda X, p: encoder_layer(X, p, pads, config, rng))
     T, c_T = embed(params[config.target_embedding], tgt, config, rng)                      # (B, N_T, D_X)
-    Y, c_Y = run_layers(T, p["decoder"], lambda X, p: decoder_layer(X, M, p, seen, pads, config, rng))
+    Y, c_Y = run_layers(T, p["decoder"], config, lambda X, p: decoder_layer(X, M, p, seen, pads, config, rng))
     W = params["output.W"] if config.tie == "none" else params[config.target_embedding].T  # (D_X, V)
     logits, c_logits = linear(Y, W)                                                        # (B, N_T, V)
     return logits, Cache(config, logits, (c_S, c_M, c_T, c_Y, c_logits))
@@ -134,24 +134,23 @@ def backward(dlogits: Array, cache: Cache) -> dict[str, Array]:
 
 
 def embed(W_E: Array, ids: Array, config: TransformerConfig, rng: Rng) -> Pair:
-    """X = dropout(√D_X E + P), E = W_E[ids]."""
     E, c_E = embedding(ids, W_E)                              # (B, N, D_X)
     P = sinusoidal_positions(ids.shape[1], config.d_model).astype(E.real.dtype)            # (N, D_X)
-    X, c_X = dropout(E * math.sqrt(config.d_model) + P, config.dropout, rng)
+    X, c_X = dropout(E * config.d_model**0.5 + P, config.dropout, rng)
     return X, (c_E, c_X)
 
 
 def embed_backward(dX: Array, cache: Any) -> Array:
-    dE = dropout_backward(dX, cache[1]) * math.sqrt(dX.shape[-1])   # X = dropout(√D_X E + P)
+    dE = dropout_backward(dX, cache[1]) * dX.shape[-1] ** 0.5   # X = dropout(√D_X E + P)
     return embedding_backward(dE, cache[0])                   # E = W_E[ids]
 
 
-def run_layers(X: Array, p: Nested, layer: Callable[..., Any]) -> Pair:
+def run_layers(X: Array, p: Nested, config: TransformerConfig, layer: Callable[..., Any]) -> Pair:
     caches = []
     for i in range(len(p) - ("norm" in p)):
         X, cache = layer(X, p[str(i)])
         caches.append(cache)
-    X, c_norm = normalise(X, p["norm"]) if "norm" in p else (X, None)
+    X, c_norm = normalise(X, p["norm"], config) if "norm" in p else (X, None)
     return X, (caches, c_norm)
 
 
@@ -192,11 +191,10 @@ def decoder_layer_backward(dX: Array, cache: Any) -> tuple[Array, Array, Nested]
 
 
 def sub_layer(X: Array, f: Callable[..., Any], norm: Nested, config: TransformerConfig, rng: Rng) -> Pair:
-    """Y = norm(X + dropout(f(X))), or X + dropout(f(norm(X))) with pre-norm."""
-    I, c_before = normalise(X, norm) if config.norm == "pre" else (X, None)
+    I, c_before = normalise(X, norm, config) if config.norm == "pre" else (X, None)
     F, c_f = f(I)
     D, c_D = dropout(F, config.dropout, rng)
-    Y, c_after = normalise(X + D, norm) if config.norm == "post" else (X + D, None)
+    Y, c_after = normalise(X + D, norm, config) if config.norm == "post" else (X + D, None)
     return Y, (c_before, c_f, c_D, c_after)
 
 
@@ -226,7 +224,6 @@ def self_attention_backward(dZ: Array, cache: Any) -> tuple[Array, float, Nested
 
 
 def feed_forward(X: Array, p: Nested, config: TransformerConfig) -> Pair:
-    """F = H W_2 + b_2, H = φ(U), U = X W_1 + b_1."""
     phi, phi_backward = PHI[config.activation]
     U, c_U = linear(X, p["W_1"], p.get("b_1"))                # (B, N, d_ff)
     H, c_H = phi(U)
@@ -241,10 +238,13 @@ def feed_forward_backward(dF: Array, cache: Any) -> tuple[Array, float, Nested]:
     return dX, 0.0, {"W_1": dW_1, "b_1": db_1, "W_2": dW_2, "b_2": db_2}
 
 
-def normalise(X: Array, p: Nested) -> Pair:
-    return layer_norm(X, p["gamma"], p.get("beta"))
+def normalise(X: Array, p: Nested, config: TransformerConfig) -> Pair:
+    return layer_norm(X, p["gamma"], p.get("beta"), config.norm_eps)
 
 
 def normalise_backward(dY: Array, cache: Any) -> tuple[Array, Nested]:
     dX, dgamma, dbeta = (dY, None, None) if cache is None else layer_norm_backward(dY, cache)   # None: no norm here
     return dX, {"gamma": dgamma, "beta": dbeta}
+
+
+forward, backward = ignore_underflow(forward), ignore_underflow(backward)

@@ -182,6 +182,15 @@ class TestBeam:
         assert_alike(beam_search(model, row, 20, 3, alpha)[0], every)
         assert_alike(beam_search(model, row, 13, 3, alpha)[0][:1], every[:1])
 
+    def test_of_tied_tokens_the_lowest_id_comes_first(self) -> None:
+        """With 1,000 equal logits a selection takes any of them, such as 656 four times; greedy ends with <eos>."""
+        model = toy_model(0, tgt_vocab=1000, tie="none")
+        model.params["output.W"][...] = 0
+        found = beam_search(model, SRC, 1, 4, length_penalty=0.0)
+        assert [[hypothesis.ids for hypothesis in row] for row in found] == [[[]]] * len(SRC)
+        assert greedy_search(model, SRC, 4) == [[]] * len(SRC)
+        assert found[0][0].log_probability == pytest.approx(-np.log(1000))
+
     @given(SEED)
     def test_a_beam_of_one_is_greedy(self, seed: int) -> None:
         model = eager_model(seed)
@@ -456,6 +465,12 @@ class TestHelpers:
 
     def test_top_keeps_the_order_of_equal_values(self) -> None:
         assert top(np.array([[1.0, 3.0, 1.0, 3.0, 3.0, 1.0]]), 6).tolist() == [[1, 3, 4, 0, 2, 5]]
+
+    @given(SEED, st.integers(1, 400), st.integers(1, 9), st.integers(1, 4))
+    def test_of_equal_values_top_takes_the_first(self, seed: int, n: int, k: int, kinds: int) -> None:
+        values = np.random.default_rng(seed).integers(kinds, size=(5, n)).astype(float)
+        values[values == 3] = -np.inf
+        np.testing.assert_array_equal(top(values, k), np.argsort(-values, 1, kind="stable")[:, :k])
 
     @given(SEED, st.integers(1, 4), st.integers(2, 6), st.integers(1, 3))
     def test_extend(self, seed: int, k: int, V: int, B: int) -> None:

@@ -42,9 +42,17 @@ def test_an_id_out_of_range(bad: int) -> None:
         embedding(np.array([0, bad, 4], np.int8), np.ones((5, 2)))
 
 
-@pytest.mark.parametrize("ids", [np.array([True]), np.array([1.0]), [0, 1], np.array(["a"]), np.array([None])])
+def test_an_id_of_an_empty_table() -> None:
+    with pytest.raises(IndexError, match=r"^ids: expected no ids of an empty table, got 3$"):
+        embedding(np.array([3]), np.ones((0, 2)))
+    assert embedding(np.array([], int), np.ones((0, 2)))[0].shape == (0, 2)
+
+
+@pytest.mark.parametrize(
+    "ids", [np.array([1], "m8[s]"), np.array([True]), np.array([1.0]), [0, 1], np.array(["a"]), np.array([None])]
+)
 def test_ids_that_are_no_integers(ids: Array) -> None:
-    """bool or float ids a TypeError."""
+    """bool or float ids a TypeError; NumPy calls a timedelta an integer."""
     with pytest.raises(TypeError, match=r"^ids: expected an integer array, got "):
         embedding(ids, np.ones((5, 2)))
 

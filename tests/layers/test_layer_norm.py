@@ -58,6 +58,30 @@ def test_a_constant_row(dtype: str, constant: float, D: int) -> None:
     np.testing.assert_allclose(dX, expected, rtol=0, atol=rtol * max(np.abs(expected).max(), 1))
 
 
+@pytest.mark.parametrize("offset", [0.0, 30.0])
+def test_an_outlier_costs_the_same_digits_in_every_column(offset: float) -> None:
+    """Subtracting the first entry of the row took 300 times as many digits from the others when it was the outlier."""
+    X = np.random.default_rng(0).standard_normal((8, 64)).astype(np.float32) + np.float32(offset)
+    for column in (0, 1, 7, 32, 63):
+        Z = X.copy()
+        Z[:, column] = 1e4
+        Y, _ = layer_norm(Z, np.ones(64, np.float32))
+        expected = [exact_row(z, np.ones(64), np.zeros(64), 1e-5) for z in Z]
+        np.testing.assert_allclose(Y, expected, rtol=1e-6)    # 3e-7; from the first entry: 1e-4
+
+
+@pytest.mark.parametrize("constant", [1e30, 3e38])
+def test_a_constant_row_beside_one_far_out(constant: float) -> None:
+    """ε/u² fades to 0 beside squares beyond the largest number; 0/√0 would be NaN."""
+    X = np.array([[constant] * 4, [3e38, -3e38, 0, 1e38]], np.float32)
+    with np.errstate(all="raise"):
+        Y, cache = layer_norm(X, np.ones(4, np.float32))
+    assert not Y[0].any()
+    np.testing.assert_allclose(cache.r[0], 1 / math.sqrt(1e-5), rtol=1e-6)
+    expected = np.array([2.75, -3.25, -0.25, 0.75])
+    np.testing.assert_allclose(Y[1], expected / math.sqrt(np.mean(expected**2)), rtol=1e-6)
+
+
 @given(setting=settings(dtype="float64"))
 @examples(10)
 def test_gamma_stands_inside_the_sums(setting: object) -> None:

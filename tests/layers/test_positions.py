@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -50,3 +52,8 @@ def test_bad_sizes(sizes: tuple[int, int]) -> None:
     symbol = "N" if sizes[0] < 0 else "D"
     with pytest.raises(ValueError, match=f"^{symbol}: expected 0 or more, got -1$"):
         sinusoidal_positions(*sizes)
+
+
+def test_modules_are_attributes_after_an_import() -> None:
+    code = "import npattn; npattn.layers.positions; npattn.attention.dot_product; npattn.attention.masks"
+    subprocess.run([sys.executable, "-c", code], check=True)

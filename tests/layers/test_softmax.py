@@ -93,9 +93,21 @@ def test_huge_scores(magnitude: float) -> None:
 
 
 def test_one_tiny_weight_raises_no_underflow() -> None:
+    """exp(−740) is below the smallest normal number, so its weight is 0."""
     with np.errstate(all="raise"):
         A = softmax(np.array([0.0, 0.0, 0.0, -740.0]))[0]
-    np.testing.assert_allclose(A, [1 / 3, 1 / 3, 1 / 3, math.exp(-740.0) / 3], rtol=1e-2)
+    np.testing.assert_allclose(A, [1 / 3, 1 / 3, 1 / 3, 0], rtol=1e-15)
+
+
+@pytest.mark.parametrize(("dtype", "root"), [("float32", 2.0**-63), ("float64", 2.0**-511)])
+@pytest.mark.parametrize("top", [0.0, -90.0, 1e4])
+def test_weights_down_to_the_root_of_the_smallest_normal_number_count(dtype: str, root: float, top: float) -> None:
+    depth = -math.log(root)
+    E = np.array([[top, top - depth + 0.1, top - depth - 0.1], [top, top, top - 1]], dtype)
+    A, _ = softmax(E)
+    assert A[0, 2] == 0
+    np.testing.assert_allclose(A[0, 1], root * math.exp(0.1), rtol=1e-12 if dtype == "float64" else 1e-3)
+    np.testing.assert_array_equal(A[1], softmax(E[1])[0])     # the bits of a row don't depend on its neighbours
 
 
 @given(setting=settings(dtype="float64", mask="none"))

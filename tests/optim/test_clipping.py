@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from npattn import clip_gradients
 from npattn._internal.checks import Array
+from npattn.optim.clipping import sum_of_squares
 from support.named_arrays import draw, flat
 
 DTYPES = st.sampled_from([np.float32, np.float64])
@@ -127,3 +128,7 @@ def test_refuses_a_limit_that_is_not_positive(max_norm: float) -> None:
 def test_refuses_other_dtypes() -> None:
     with pytest.raises(TypeError, match="gradient of 'W': expected float32 or float64, got complex128"):
         clip_gradients({"W": np.ones(2, complex)}, 1.0)
+
+
+def test_a_sum_of_squares_in_another_unit() -> None:
+    assert sum_of_squares({"W": np.array([2.0, 4.0])}, unit=2.0) == 1 + 4

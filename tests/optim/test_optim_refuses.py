@@ -177,3 +177,10 @@ def test_a_buffer_that_became_read_only() -> None:
     params.flat.flags.writeable = False
     with pytest.raises(ValueError, match=r"^params: 'flat': expected a writeable array, got a read-only one$"):
         adam.step(params.like())
+
+
+@pytest.mark.parametrize(("answer", "shown"), [(None, "None"), (1, "1"), (np.ones(2), "an array")])
+def test_decay_must_answer_true_or_false(answer: Any, shown: str) -> None:
+    with pytest.raises(TypeError, match=f"^decay of 'w': expected True or False, got .*{shown}"):
+        Adam({"w": np.ones((2, 2))}, weight_decay=0.1, decay=lambda name, parameter: answer)
+    Adam({"w": np.ones((2, 2))}, decay=lambda name, parameter: parameter.any())   # np.bool

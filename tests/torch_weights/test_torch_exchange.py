@@ -102,22 +102,43 @@ def test_learned_keys_and_values_are_refused(torch: Any) -> None:
         torch_weights.load_multi_head(state)
 
 
+@pytest.mark.filterwarnings("ignore:enable_nested_tensor")
+def test_how_one_notices_what_ours_cannot_be_set_to(torch: Any) -> None:
+    """The table in the docstring of `npattn.torch_weights`."""
+    params = torch_weights.load_multi_head(torch.nn.MultiheadAttention(6, 3, kdim=5, vdim=4).state_dict())
+    with pytest.raises(ValueError, match=r"^W_V: expected"):
+        npattn.attention.v7_multi_head.forward(np.ones((2, 6)), np.ones((3, 5)), **params, n_heads=3)
+    model = npattn.Transformer(npattn.TransformerConfig(9, 8, final_norm=True, **SIZES), dtype=np.float64)   # type: ignore[arg-type]
+    for options, missing in (({"elementwise_affine": False}, "weight"), ({"bias": False}, "bias")):
+        core = torch.nn.Transformer(6, 2, 2, 3, 10)
+        core.encoder.norm = torch.nn.LayerNorm(6, **options)
+        with pytest.raises(ValueError, match=f"^state: missing 'encoder.norm.{missing}'"):
+            torch_weights.load_transformer(model, core.state_dict())
+    theirs, X = torch.nn.MultiheadAttention(4, 1, add_zero_attn=True, bias=False, batch_first=True), torch.randn(3, 4)
+    params, x = torch_weights.load_multi_head(theirs.state_dict()), X.numpy()
+    K, V = (np.vstack([x @ params[name], np.zeros((1, 4))]) for name in ("W_K", "W_V"))
+    Y, _ = npattn.scaled_dot_product_attention(x @ params["W_Q"], K, V)
+    np.testing.assert_allclose(Y @ params["W_O"], theirs(X, X, X)[0].detach().numpy(), rtol=0, atol=1e-14)
+
+
 @pytest.mark.filterwarnings("ignore:enable_nested_tensor")     # PyTorch warns that some options are slower
 @pytest.mark.parametrize("norm", ["pre", "post"])
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("final_norm", [True, False])
 @pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
 def test_transformer(torch: Any, norm: str, bias: bool, final_norm: bool, suffix: str, tmp_path: Path) -> None:
+    eps = 1e-5 if bias else 0.5
+
     def make() -> Any:
         core = torch.nn.Transformer(
-            6, 2, 2, 3, 10, dropout=0.0, norm_first=norm == "pre", bias=bias, batch_first=True
+            6, 2, 2, 3, 10, dropout=0.0, norm_first=norm == "pre", bias=bias, batch_first=True, layer_norm_eps=eps
         )
         if not final_norm:
             core.encoder.norm = core.decoder.norm = None
         return shaken(core, torch)
 
     theirs, other = make(), make()
-    config = npattn.TransformerConfig(9, 8, norm=norm, bias=bias, final_norm=final_norm, **SIZES)   # type: ignore[arg-type]
+    config = npattn.TransformerConfig(9, 8, norm=norm, bias=bias, final_norm=final_norm, norm_eps=eps, **SIZES)   # type: ignore[arg-type]
     model = npattn.Transformer(config, dtype=np.float64)
     path = tmp_path / f"core{suffix}"
     if suffix == ".npz":

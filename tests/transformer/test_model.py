@@ -336,6 +336,14 @@ class TestInitialParameters:
     def test_repr(self) -> None:
         assert repr(toy_model()).startswith(f"<Transformer of {toy_model().params.flat.size:,} parameters: ")
 
+    def test_parameters_stay_the_same_object(self) -> None:
+        """A trainer made before would go on with the old object, and train nothing."""
+        model, other = toy_model(), toy_model(seed=1)
+        with pytest.raises(AttributeError, match=r"^params: .*model\.params\.flat\[:\] = other\.flat"):
+            model.params = other.params
+        model.params.flat[:] = other.params.flat
+        assert model.params == other.params and model.params is not other.params
+
 
 class TestFiles:
     @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -348,6 +356,15 @@ class TestFiles:
         assert again.params.flat.dtype == dtype
         np.testing.assert_array_equal(again.params.flat, model.params.flat)
         np.testing.assert_array_equal(again.forward(SRC, TGT)[0], model.forward(SRC, TGT)[0])
+
+    def test_a_file_from_before_norm_eps(self, tmp_path: Path) -> None:
+        """Files of format 1 may have no norm_eps: it was 1e-5."""
+        path = tmp_path / "model.npz"
+        toy_model().save(path)
+        arrays, metadata = load_arrays(path)
+        assert metadata["config"].pop("norm_eps") == 1e-5
+        save_arrays(path, arrays, metadata)
+        assert Transformer.load(path).config == toy_config()
 
     def test_the_path_is_taken_as_it_is(self, tmp_path: Path) -> None:
         toy_model().save(str(tmp_path / "model"))

@@ -40,6 +40,24 @@ def is_whole(params: Parameters) -> bool:
     return bool(whole)
 
 
+class TestEquality:
+    def test_the_same_numbers_are_equal(self) -> None:
+        """A mapping compares its values by ==, which is an array of truths here."""
+        params = numbered()
+        assert params == copy.copy(params) == params.copy() == dict(params)
+        assert dict(params) == params and params == {name: array.astype(float) for name, array in params.items()}
+
+    @pytest.mark.parametrize("name", [name for name in SHAPES if name != "empty"])
+    def test_another_number_shape_or_name(self, name: str) -> None:
+        params = numbered()
+        other = params.copy()
+        other[name][...] += 1
+        assert params != other and params != other.blocks
+        assert params != dict(params) | {name: params[name][None]}
+        assert params != {n: array for n, array in params.items() if n != name}
+        assert params != dict(params) | {"new": np.ones(1)} and params != 7 and params is not None
+
+
 class TestViews:
     @given(DTYPES)
     def test_starts_as_zeros_of_its_shapes(self, dtype: Any) -> None:

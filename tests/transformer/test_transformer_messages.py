@@ -118,3 +118,7 @@ class TestTransformer:
             "cache: expected what forward returned, a npattn.transformer.fast.transformer.TransformerCache, "
             "got npattn.transformer.fast.encoder_decoder.LayersCache"
         )
+
+    def test_smoothing(self) -> None:
+        message = error_of(ValueError, toy_model().loss_and_gradients, SRC, TGT, smoothing=1.5)
+        assert message.startswith("smoothing: expected ") and message.endswith(", got 1.5")

@@ -53,12 +53,13 @@ def check_ids(symbol: str, ids: Array, size: int, ignore_id: int | None = None) 
         ids = ids[ids != check_integer("ignore_id", ignore_id)]
     if ids.size and (ids.min() < 0 or ids.max() >= size):
         worst = ids.min() if ids.min() < 0 else ids.max()
-        raise IndexError(f"{symbol}: expected ids from 0 to {size - 1}, got {worst}")
+        wanted = f"ids from 0 to {size - 1}" if size else "no ids of an empty table"
+        raise IndexError(f"{symbol}: expected {wanted}, got {worst}")
 
 
 def check_integers(symbol: str, array: Array) -> None:
     """Raise a TypeError unless `array` is a NumPy array of integers."""
-    if not is_array(array) or not np.issubdtype(array.dtype, np.integer):
+    if not is_array(array) or array.dtype.kind not in "iu":   # to np.issubdtype a timedelta is an integer too
         raise TypeError(f"{symbol}: expected an integer array, got {kind_of(array)}")
 
 

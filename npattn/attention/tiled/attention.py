@@ -33,7 +33,8 @@ The product of dY and V, with one column more, then gives dA − δ without a pa
     dE_j = A_j ⊙ (dY V_jᵀ − δ) = P_j ⊙ ([w dY, −w δ] [V_j, 1]ᵀ)
     dQ += s dE_j K_j,   dK_j += dE_jᵀ (s Q),   dbias_j += dE_j, summed over the axes it was broadcast on
 
-A tile that the mask or the causal order hides as a whole is skipped, forward and backward.
+A tile that the mask or the causal order hides as a whole is skipped, forward and backward. Weights below 10⁻¹⁹ of the
+largest in their row (10⁻¹⁵⁴ in float64) count as 0, see `drop_negligible` of npattn.layers.kernels.
 
 **Threads**  The work is cut into parts, see `split_work`: tiles of queries in forward, tiles of keys in backward. A
 part writes its own rows of Y and λ, or of dK and dV. Its shares of dQ and dbias are added in the order of the parts.
@@ -70,6 +71,7 @@ from typing import NamedTuple
 import numpy as np
 
 from npattn._internal.checks import Array, Shapes, check_flag, check_size, document
+from npattn._internal.system.underflow import ignore_underflow
 from npattn._internal.system.workers import default_workers, in_order
 from npattn.attention.dot_product import SCALE, sum_to_shape
 from npattn.attention.tiled.tiles import (
@@ -86,7 +88,7 @@ from npattn.attention.tiled.tiles import (
     weighted_cotangent,
     with_ones,
 )
-from npattn.layers.kernels import row_sum, sqrt_width
+from npattn.layers.kernels import drop_negligible, row_sum, sqrt_width
 
 SHAPES = Shapes(
     Q="… N_Q D_Q",
@@ -191,25 +193,28 @@ def _attend(cache: Cache, scratch: Scratch, part: HeadTiles) -> None:
         top = np.full(lam[..., i, :].shape, -np.inf, Q.real.dtype)                         # (…, T, 1)
         m, total = np.zeros(top.shape, top.dtype), np.zeros(top.shape, Q.dtype)            # (…, T, 1), m and ℓ
         O = np.zeros(Y[..., i, :].shape, Q.dtype)             # (…, T, D_V)
-        with np.errstate(under="ignore"):
-            for j in slices(V.shape[-2], cache.tile):
-                P = scores.tile(Q_i, i, j)
-                if P is None:
-                    continue
-                top = np.maximum(top, np.maximum.reduce(P.real, -1, keepdims=True))
-                if (raised := safe_shift(top)).any() or m.any():
-                    P -= raised
-                    fade = np.exp(np.minimum(m - raised, 0))  # m rises, except from the 0 of no score
-                    total *= fade
-                    O *= fade
-                    m = raised
-                np.exp(P, out=P)
-                total += row_sum(P)
-                O += scratch.product(P, V[..., j, :])
-            dead = total.real == 0                            # a live row has a P of exp(−BOUND) or more
-            total[dead] = 1
-            Y[..., i, :] = O / total
-            lam[..., i, :] = np.where(dead, np.inf, m + np.log(total))
+        for j in slices(V.shape[-2], cache.tile):
+            scored = scores.tile(Q_i, i, j)
+            if scored is None:
+                continue
+            P, low = scored
+            top = np.maximum(top, np.maximum.reduce(P.real, -1, keepdims=True))
+            drop_negligible(P, low, top)
+            if (raised := safe_shift(top)).any() or m.any():
+                P -= raised
+                risen = np.minimum(m - raised, 0)             # m rises, except from the 0 of no score
+                drop_negligible(risen, risen.min())
+                fade = np.exp(risen)
+                total *= fade
+                O *= fade
+                m = raised
+            np.exp(P, out=P)
+            total += row_sum(P)
+            O += scratch.product(P, V[..., j, :])
+        dead = total.real == 0                                # a live row has a P of exp(−BOUND) or more
+        total[dead] = 1
+        Y[..., i, :] = O / total
+        lam[..., i, :] = np.where(dead, np.inf, m + np.log(total))
 
 
 def _attend_backward(
@@ -223,25 +228,26 @@ def _attend_backward(
     scores = _scores(cache, scratch, part)
     dQ = np.zeros_like(Q)
     dbias = None if scores.bias is None else np.zeros_like(tile_of(scores.bias, ALL, part.span))
-    with np.errstate(under="ignore"):
-        for j in part.tiles:
-            K_j, V_1 = K[..., j, :], with_ones(V[..., j, :])
-            for i in slices(Q.shape[-2], cache.tile):
-                P = scores.tile(Q[..., i, :], i, j)
-                if P is None:
-                    continue
-                if r[..., i, :].any():
-                    P += r[..., i, :]
-                np.exp(P, out=P)                              # A = w P
-                dE = scratch.product(wdY[..., i, :], V_1.mT, "dE")                         # Y = A V
-                dE *= P                                       # A = softmax(E)
-                dV[..., j, :] += scratch.product(P.mT, wdY[..., i, :-1])                   # Y = A V
-                if dbias is not None:
-                    share = tile_of(dbias, i, slice(j.start - part.span.start, j.stop - part.span.start))
-                    share += sum_to_shape(dE, share.shape)    # E = … + bias
-                dQ[..., i, :] += scratch.product(dE, K_j)     # E = (s Q) Kᵀ + …
-                dK[..., j, :] += scratch.product(dE.mT, Q[..., i, :])                      # E = (s Q) Kᵀ + …
-        dQ *= cache.scale
+    for j in part.tiles:
+        K_j, V_1 = K[..., j, :], with_ones(V[..., j, :])
+        for i in slices(Q.shape[-2], cache.tile):
+            scored = scores.tile(Q[..., i, :], i, j)
+            if scored is None:
+                continue
+            P, low = scored
+            drop_negligible(P, low, lam[..., i, :].real)      # λ is the maximum at least
+            if r[..., i, :].any():
+                P += r[..., i, :]
+            np.exp(P, out=P)                                  # A = w P
+            dE = scratch.product(wdY[..., i, :], V_1.mT, "dE")                             # Y = A V
+            dE *= P                                           # A = softmax(E)
+            dV[..., j, :] += scratch.product(P.mT, wdY[..., i, :-1])                       # Y = A V
+            if dbias is not None:
+                share = tile_of(dbias, i, slice(j.start - part.span.start, j.stop - part.span.start))
+                share += sum_to_shape(dE, share.shape)        # E = … + bias
+            dQ[..., i, :] += scratch.product(dE, K_j)         # E = (s Q) Kᵀ + …
+            dK[..., j, :] += scratch.product(dE.mT, Q[..., i, :])                          # E = (s Q) Kᵀ + …
+    dQ *= cache.scale
     return dQ, dbias
 
 
@@ -251,3 +257,5 @@ def _scores(cache: Cache, scratch: Scratch, part: HeadTiles) -> ScoreTiles:
 
 
 document(SHAPES, tiled_attention, tiled_attention_backward)
+tiled_attention = ignore_underflow(tiled_attention)
+tiled_attention_backward = ignore_underflow(tiled_attention_backward)

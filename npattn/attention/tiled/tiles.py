@@ -81,17 +81,21 @@ class ScoreTiles:
     def __init__(self, K: Array, mask: Array | None, bias: Array | None, causal: bool, scratch: Scratch) -> None:
         self.K, self.mask, self.bias, self.causal, self.scratch = K, mask, bias, causal, scratch
 
-    def tile(self, Q: Array, i: slice, j: slice) -> Array | None:
-        """Return Q K_jᵀ + bias_ij for the queries Q at i, −∞ where hidden; None if the whole tile is hidden."""
+    def tile(self, Q: Array, i: slice, j: slice) -> tuple[Array, float] | None:
+        """Return Q K_jᵀ + bias_ij for the queries Q at i, −∞ where hidden; None if the whole tile is hidden.
+
+        The number beside it is at most the least score that is not hidden.
+        """
         hidden = self._hidden(i, j)
         if hidden is not None and hidden.all():
             return None
         E = self.scratch.product(Q, self.K[..., j, :].mT, "E")
         if self.bias is not None:
             E += tile_of(self.bias, i, j)
+        low = E.real.min(initial=np.inf)
         if hidden is not None:
             np.copyto(E, -np.inf, where=hidden)
-        return E
+        return E, low
 
     def _hidden(self, i: slice, j: slice) -> Array | None:
         """Return True where query i may not attend to key j, broadcastable to the tile; None if nothing is hidden."""

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from npattn._internal.checks import Array
+from npattn._internal.system.underflow import ignore_underflow
 from npattn.layers import dropout, dropout_backward
 from npattn.layers.embedding import table_gradient
 from npattn.layers.positions import sinusoidal_positions
@@ -67,13 +68,15 @@ def positions(N: int, D: int, dtype: np.dtype[Any]) -> Array:
     return P
 
 
-def run_layers(X: Array, p: Nested, layer: Callable[..., Any]) -> tuple[Array, LayersCache]:
+def run_layers(
+    X: Array, p: Nested, config: TransformerConfig, layer: Callable[..., Any]
+) -> tuple[Array, LayersCache]:
     """Return what the last layer, or the final norm, makes of X (n, D_X). `p` has the layers under "0", "1", …"""
     caches = []
     for i in range(len(p) - ("norm" in p)):
         X, cache = layer(X, p[str(i)])
         caches.append(cache)
-    X, c_norm = normalise(X, p["norm"]) if "norm" in p else (X, None)
+    X, c_norm = normalise(X, p["norm"], config) if "norm" in p else (X, None)
     return X, LayersCache(tuple(caches), c_norm)
 
 
@@ -91,3 +94,6 @@ def layers_gradients(
         dM = dM_i
         yield from dotted(d_layer, f"{name}.{len(layers)}")
     return dX, dM
+
+
+embed_backward = ignore_underflow(embed_backward)

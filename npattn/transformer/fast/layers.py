@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from npattn._internal.checks import Array
+from npattn._internal.system.underflow import ignore_underflow
 from npattn.layers import dropout, dropout_backward
 from npattn.layers.kernels import project, sum_rows, weight_gradient
 from npattn.transformer.config import TransformerConfig
@@ -86,11 +87,11 @@ def sub_layer(
     rng: np.random.Generator | None = None,
 ) -> tuple[Array, SubLayerCache]:
     """Y = norm(X + dropout(f(X))), or X + dropout(f(norm(X))) with pre-norm."""
-    I, c_before = normalise(X, norm) if config.norm == "pre" else (X, None)   # (n, D_X)
+    I, c_before = normalise(X, norm, config) if config.norm == "pre" else (X, None)   # (n, D_X)
     F, c_f = f(I)
     F, c_dropout = (F, None) if rng is None else dropout(F, config.dropout, rng)
     F += X                                                    # f and dropout return new arrays, so this spoils nothing
-    Y, c_after = normalise(F, norm) if config.norm == "post" else (F, None)
+    Y, c_after = normalise(F, norm, config) if config.norm == "post" else (F, None)
     return Y, SubLayerCache(c_before, c_f, c_dropout, c_after)
 
 
@@ -146,3 +147,7 @@ def decoder_layer_backward(dX: Array, cache: DecoderLayerCache) -> tuple[Array, 
     dX, d_self, d_1 = sub_layer_backward(dX, cache.self_attention, self_attention_backward)
     norms = {"norm_1": d_1, "norm_2": d_2, "norm_3": d_3}
     return dX, dM, {"self_attention": d_self, "cross_attention": d_cross, "feed_forward": d_feed_forward, **norms}
+
+
+encoder_layer_backward = ignore_underflow(encoder_layer_backward)
+decoder_layer_backward = ignore_underflow(decoder_layer_backward)

@@ -28,6 +28,7 @@ from typing import NamedTuple
 import numpy as np
 
 from npattn._internal.checks import Array, Params, check_cache, check_cotangent
+from npattn._internal.system.underflow import ignore_underflow
 from npattn.layers import cross_entropy, cross_entropy_backward
 from npattn.layers.cross_entropy import SMOOTHING, gradient_in_place, loss_in_place
 from npattn.layers.kernels import project, weight_gradient
@@ -138,9 +139,9 @@ def forward_rows(
     packing_M = Packing.of(src, config.pad_id, dtype)
     packing = Packing.of(tgt, config.pad_id, dtype, kept=kept, causal=True)
     S, c_S = embed(params[config.source_embedding], src, packing_M, config, rng)           # (n_S, D_X)
-    M, c_M = run_layers(S, p.get("encoder", {}), lambda X, p: encoder_layer(X, p, packing_M, config, rng))
+    M, c_M = run_layers(S, p.get("encoder", {}), config, lambda X, p: encoder_layer(X, p, packing_M, config, rng))
     T, c_T = embed(params[config.target_embedding], tgt, packing, config, rng)             # (n_T, D_X)
-    Y, c_Y = run_layers(T, p["decoder"], lambda X, p: decoder_layer(X, M, p, packing, packing_M, config, rng))
+    Y, c_Y = run_layers(T, p["decoder"], config, lambda X, p: decoder_layer(X, M, p, packing, packing_M, config, rng))
     W = params["output.W"] if config.tie == "none" else params[config.target_embedding].T  # (D_X, V)
     return project(Y, W), TransformerCache(c_S, c_M, c_T, c_Y, Y, W, packing, config)
 
@@ -152,12 +153,12 @@ def gradients(dlogits: Array, cache: TransformerCache) -> Iterator[tuple[str, Ar
     tied embedding comes once for each of its uses: gradients under one name must be added.
     """
     c_S, c_M, c_T, c_Y, Y, W, _, config = cache
-    if config.tie == "none":
-        yield "output.W", weight_gradient(Y, dlogits)         # logits = Y W
-    else:
-        yield config.target_embedding, weight_gradient(dlogits, Y)   # logits = Y W_Eᵀ
-    decoder = layers_gradients(project(dlogits, W.T), c_Y, "decoder", decoder_layer_backward)   # logits = Y W
-    del dlogits, Y, c_Y, cache                                # see npattn.transformer.fast.encoder_decoder
+    with np.errstate(under="ignore"):                         # not around a yield: it would hold in the caller too
+        dY = project(dlogits, W.T)                            # logits = Y W
+        d_output = weight_gradient(Y, dlogits) if config.tie == "none" else weight_gradient(dlogits, Y)   # W or W_Eᵀ
+    yield "output.W" if config.tie == "none" else config.target_embedding, d_output
+    decoder = layers_gradients(dY, c_Y, "decoder", decoder_layer_backward)
+    del dlogits, dY, d_output, Y, c_Y, cache                  # see npattn.transformer.fast.encoder_decoder
     dT, dM = yield from decoder
     yield config.target_embedding, embed_backward(dT, c_T)
     encoder = layers_gradients(dM, c_M, "encoder", encoder_layer_backward)
@@ -170,3 +171,7 @@ def longest(ids: Array, pad_id: int) -> int:
     """The number of columns up to the last one that has a real token."""
     columns = np.flatnonzero((ids != pad_id).any(0))
     return int(columns[-1]) + 1 if len(columns) else 0
+
+
+forward, backward = ignore_underflow(forward), ignore_underflow(backward)
+loss_and_gradients = ignore_underflow(loss_and_gradients)
