@@ -9,8 +9,12 @@ its defaults. models.py has the model. The third peer runs only the matrix produ
 from __future__ import annotations
 
 import argparse
+import contextlib
 import itertools
 import statistics
+import subprocess
+import sys
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
@@ -72,6 +76,7 @@ def products_worker(job: Job) -> Result:
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sizes", type=some_of(SIZES), default=list(SIZES), help=f"some of {','.join(SIZES)}")
     parser.add_argument("--workers", type=int, help="npattn's worker threads (default: as Trainer decides)")
+    parser.add_argument("--neighbours", type=int, default=0, help="busy processes beside the measurements (default: 0)")
     parser.add_argument("--check", action="store_true", help="compare the losses from the same weights as well")
 
 
@@ -83,11 +88,24 @@ def measure(options: argparse.Namespace, runner: Runner) -> Result:
         harness.log(f"{name}: {size}")
         job: Job = {"size": asdict(size), "warm_up": WARM_UP, "repeats": STEPS.get(name, 2)}
         ours = {**job, "workers": options.workers}
-        peers = runner.alternate({"npattn": ours, "torch": job, "products": job}, options.rounds)
+        with busy(options.neighbours):
+            peers = runner.alternate({"npattn": ours, "torch": job, "products": job}, options.rounds)
         results[name] = {"size": asdict(size), "peers": peers}
         if options.check and runner.torch_python:
             results[name]["losses"] = losses(runner, job)
     return {"sizes": results}
+
+
+@contextlib.contextmanager
+def busy(n: int) -> Iterator[None]:
+    """Keep n processes busy beside the block; each wants a core for itself."""
+    processes = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(n)]
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
 
 
 def losses(runner: Runner, job: Job) -> Result:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
-from npattn._internal.checks import Array, check_number
+from npattn._internal.checks import Array, check_number, shown
 from npattn._internal.files import CheckpointError, load_arrays
 from npattn.training.trainer import Trainer
 
@@ -27,8 +28,12 @@ def restore(path: Path, trainer: Trainer, last_step: int) -> dict[str, Any]:
         if metadata["trainer"] != expected or not 0 < expected["steps"] <= last_step:
             raise ValueError(f"trainer: expected {expected} of at most {last_step} steps, got {metadata['trainer']}")
         check_number("seconds", metadata["seconds"], 0)
+        metadata = {"losses": []} | metadata                  # a run before the mean of losses has none
+        if isinstance(metadata["best"], float | int):         # the headline alone, of a run before ties were decided
+            metadata["best"] = [metadata["best"], sys.float_info.max]
         if metadata["best"] is not None:
-            check_number("best", metadata["best"], 0)
+            _check_numbers("best", metadata["best"], 2)
+        _check_numbers("losses", metadata["losses"])
         trainer.optimizer.load_state_dict({name[5:]: a for name, a in arrays.items() if name.startswith("adam.")})
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: does not fit this run ({error})") from error
@@ -36,3 +41,11 @@ def restore(path: Path, trainer: Trainer, last_step: int) -> dict[str, Any]:
         trainer.model.params[name] = arrays[f"params.{name}"]
     trainer.load_state_dict(metadata["trainer"])
     return metadata
+
+
+def _check_numbers(name: str, values: object, length: int | None = None) -> None:
+    """Raise unless `values` is a list of numbers of 0 or more; `length` is the number of them."""
+    if not isinstance(values, list) or length not in (None, len(values)):
+        raise TypeError(f"{name}: expected a list of numbers, got {shown(values)}")
+    for value in values:
+        check_number(name, value, 0)

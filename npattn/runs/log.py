@@ -1,6 +1,7 @@
 """The log of a run, `log.tsv`: one line for each validation. Any spreadsheet can read it.
 
-Its columns are step, minutes, loss, rate and then the scores of the task, the main score first.
+Its columns are step, minutes, loss, rate and then the scores of the task, the main score first. The loss is the mean of
+the last 100 steps.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ def rewind_log(folder: Path, score_names: Sequence[str], step: int) -> None:
         write_text(path, kept)
 
 
-def read_log(folder: Path) -> dict[str, list[float]]:
+def read_log(folder: str | os.PathLike[str]) -> dict[str, list[float]]:
     """Return the columns of the log of a run, by name.
 
     - folder: the folder of the run.
@@ -62,7 +63,7 @@ def read_log(folder: Path) -> dict[str, list[float]]:
     >>> list(log), log["step"][-1]
     (['step', 'minutes', 'loss', 'rate', 'WER', 'PER'], 16000.0)
     """
-    path = folder / NAME
+    path = Path(folder, NAME)
     if not path.exists():
         raise FileNotFoundError(f"{folder}: expected the folder of a run, found no {NAME}")
     try:

@@ -11,22 +11,28 @@ Batch, rate and dropout of a step depend on the settings and the number of the s
 any moment and in any way, continues from `last.npz` to the same bits as a run that was not. `train` yields its progress
 and prints nothing.
 
+One process at a time trains in a folder: while it writes there, the folder is locked, and another one is refused. A
+crash leaves no lock behind, see `npattn._internal.files.lock`.
+
 Several ranks of MPI, given a communicator, share a run. All ranks train and validate; rank 0 alone reads and writes the
 folder. An error there is raised on all ranks, and they stop at the same step.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
+import os
 import time
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from npattn._internal.checks import Params
-from npattn._internal.files import CheckpointError, save_arrays
+from npattn._internal.files import CheckpointError, FolderLock, save_arrays
 from npattn._internal.system.blas_threads import one_blas_thread
 from npattn.optim import Adam, linear_rate
 from npattn.optim.clipping import largest
@@ -38,6 +44,9 @@ from npattn.tasks import Batch, BucketedBatches, Task
 from npattn.training.ranks import Communicator, Ranks
 from npattn.training.trainer import Trainer
 from npattn.transformer import Transformer, TransformerConfig
+
+#: Steps over which the loss is averaged: few enough to show changes, many enough to smooth noise.
+WINDOW = 100
 
 
 class Progress(NamedTuple):
@@ -51,6 +60,7 @@ class Progress(NamedTuple):
     seconds: float        # since the run began, without the time between a stop and a resume
     scores: Mapping[str, float] | None   # on the validation sample; None without a validation at this step
     is_best: bool
+    mean_loss: float      # of the last `WINDOW` steps, this one included
 
 
 class Run:
@@ -82,9 +92,14 @@ class Run:
     """
 
     def __init__(
-        self, folder: Path, task: Task, config: TransformerConfig, settings: Settings, comm: Communicator | None = None
+        self,
+        folder: str | os.PathLike[str],
+        task: Task,
+        config: TransformerConfig,
+        settings: Settings,
+        comm: Communicator | None = None,
     ) -> None:
-        self.folder, self.task, self.config, self.settings = folder, task, config, settings
+        self.folder, self.task, self.config, self.settings = Path(folder), task, config, settings
         self.model = Transformer(config, rng=settings.seed)
         self.optimizer = Adam(self.model.params, lr=settings.peak_rate)
         self.trainer = Trainer(
@@ -98,33 +113,47 @@ class Run:
         )
         self.ranks = self.trainer.ranks
         self.seconds = 0.0
-        self.best: float | None = None
+        self.best: Sequence[float] | None = None              # the scores of best.npz
+        self.losses: deque[float] = deque(maxlen=WINDOW)      # of the last steps
         self.saved: int | None = None         # the step of last.npz
+        self._lock = FolderLock(self.folder)
+        self._checkpoint: tuple[int, int] | None = None       # on rank 0: the last.npz that this run read or wrote
         self._in_step: int | None = None      # the step that has begun and not ended
 
     @classmethod
     def start(
-        cls, folder: Path, task: Task, config: TransformerConfig, settings: Settings, comm: Communicator | None = None
+        cls,
+        folder: str | os.PathLike[str],
+        task: Task,
+        config: TransformerConfig,
+        settings: Settings,
+        comm: Communicator | None = None,
     ) -> Run:
         """Begin a run in a folder that holds none, and return it.
 
         - folder: made if it is missing, as the last thing: a run that cannot begin leaves no folder.
         - task, config, settings, comm: as for the class.
 
-        Raises FileExistsError for a folder that holds a run, OSError for one that cannot be written, and what the class
-        raises.
+        Raises FileExistsError for a folder that holds a run, BlockingIOError for one that another process begins a run
+        in, OSError for one that cannot be written, and what the class raises.
         """
         ranks = Ranks(comm)
-        if ranks.from_first((folder / "run.json").exists):
-            raise FileExistsError(f"{folder}: expected a new folder, found a run; resume it or choose another")
+        ranks.from_first(partial(_check_new, Path(folder)))
         run = cls(folder, task, config, dataclasses.replace(settings, ranks=ranks.size), comm)
         run.settings = dataclasses.replace(run.settings, workers=run.trainer.workers)
-        ranks.from_first(run._make_folder)
+        ranks.from_first(partial(run.folder.mkdir, parents=True, exist_ok=True))
+        with run._locked():
+            ranks.from_first(run._write_first_files)
         return run
 
     @classmethod
     def resume(
-        cls, folder: Path, task: Task, comm: Communicator | None = None, *, workers: int | None = None
+        cls,
+        folder: str | os.PathLike[str],
+        task: Task,
+        comm: Communicator | None = None,
+        *,
+        workers: int | None = None,
     ) -> Run:
         """Continue a run from its last checkpoint, or from the beginning when there is none yet; return the run.
 
@@ -136,8 +165,8 @@ class Run:
         On as many ranks as before, a run has as many workers as before and ends on the same bits. On another number of
         ranks, sums are rounded differently and dropout draws other numbers.
 
-        Raises FileNotFoundError for a folder without a run, CheckpointError for files that are damaged, do not fit each
-        other or belong to other data.
+        Raises FileNotFoundError for a folder without a run, BlockingIOError while another process trains in it,
+        CheckpointError for files that are damaged, do not fit each other or belong to other data.
         """
         ranks = Ranks(comm)
         description = ranks.from_first(lambda: read_description(folder))
@@ -147,21 +176,30 @@ class Run:
         if settings.ranks != ranks.size:
             settings = dataclasses.replace(settings, ranks=ranks.size, workers=workers)
         run = cls(folder, task, config, settings, comm)
-        last = folder / "last.npz"
-        metadata = ranks.from_first(lambda: restore(last, run.trainer, settings.steps) if last.exists() else None)
-        if metadata is not None:
-            run.trainer.synchronize()
-            run.seconds, run.best, run.saved = metadata["seconds"], metadata["best"], run.trainer.steps
-        ranks.from_first(lambda: rewind_log(folder, task.score_names, run.trainer.steps))
+        last = run.folder / "last.npz"
+        with run._locked():
+            metadata = ranks.from_first(lambda: restore(last, run.trainer, settings.steps) if last.exists() else None)
+            if metadata is not None:
+                run.trainer.synchronize()
+                run.seconds, run.best, run.saved = metadata["seconds"], metadata["best"], run.trainer.steps
+                run.losses.extend(metadata["losses"])
+            run._checkpoint = ranks.from_first(run._find_checkpoint)
+            ranks.from_first(lambda: rewind_log(run.folder, task.score_names, run.trainer.steps))
         return run
 
     def train(self) -> Iterator[Progress]:
         """Take the remaining steps and yield after each. The settings say when to validate and save; the end does both.
 
         Raises FloatingPointError for a loss that is not finite, ValueError for a gradient that is not finite; the
-        message names the step and the parameter. Raises OSError when the folder cannot be written, RuntimeError as
-        `save` does. The old `last.npz` stays.
+        message names the step and the parameter. Raises OSError when the folder cannot be written, RuntimeError and
+        BlockingIOError as `save` does. The old `last.npz` stays. The folder is locked until the iterator ends.
         """
+        with self._locked():
+            self.ranks.from_first(self._check_latest)
+            yield from self._steps()
+
+    def _steps(self) -> Iterator[Progress]:
+        """Take the remaining steps in a locked folder."""
         self._check_step_finished()
         s = self.settings
         batches = BucketedBatches(self.task.train, s.batch_size, seed=s.seed)
@@ -171,17 +209,19 @@ class Run:
             batch = batches[step - 1]
             rate = linear_rate(step, s.steps + 1, s.peak_rate, s.warmup)
             loss = self._step(batch, rate)
+            self.losses.append(loss)
+            mean_loss = sum(self.losses) / len(self.losses)
             scores = self.validate() if step % s.validate_every == 0 or step == s.steps else None
-            is_best = scores is not None and self._keep_best(scores)
+            values = [] if scores is None else [scores[name] for name in self.task.score_names]
+            is_best = scores is not None and self._keep_best(values)
             self.seconds = before + time.perf_counter() - began
             if scores is not None:
-                values = [scores[name] for name in self.task.score_names]
-                self.ranks.from_first(partial(append_to_log, self.folder, step, self.seconds, loss, rate, values))
+                self.ranks.from_first(partial(append_to_log, self.folder, step, self.seconds, mean_loss, rate, values))
             self._in_step = None
             if step % s.checkpoint_every == 0 or step == s.steps:
                 self.save()
             tokens = int((batch.tgt[:, 1:] != self.config.pad_id).sum())
-            yield Progress(step, s.steps, loss, rate, tokens, self.seconds, scores, is_best)
+            yield Progress(step, s.steps, loss, rate, tokens, self.seconds, scores, is_best, mean_loss)
 
     def validate(self) -> dict[str, float]:
         """Return the scores of greedy search on the first `validation_items` validation items."""
@@ -195,19 +235,21 @@ class Run:
         - texts: the source texts.
         - beam: 1 for greedy search; more for a beam search of that width.
 
+        A text that is too long gets an empty target.
+
         Raises ValueError for a text without symbols, and for a beam below 1.
         """
-        if self.ranks.size == 1:
-            return predict(model, self.task.codec, texts, beam=beam)
-        share = partial(predict, model, self.task.codec, beam=beam, workers=self.trainer.workers)
-        with one_blas_thread():                               # ranks may share cores
+        workers = None if self.ranks.size == 1 else self.trainer.workers
+        share = partial(predict, model, self.task.codec, beam=beam, workers=workers, skip_long=True)
+        with one_blas_thread():                               # small products; and ranks may share cores
             return self.ranks.share_out(share, texts)
 
     def save(self) -> None:
         """Write `last.npz`, replacing it as a whole.
 
         Raises RuntimeError after a step that was not finished (because of Ctrl-C in a notebook, say): a part of the
-        parameters may be those of the next step. Resume the run from its folder instead. Raises RanksDiffer, and writes
+        parameters may be those of the next step. Resume the run from its folder instead. Raises RuntimeError too when
+        another process has gone on with the run, and BlockingIOError while one does. Raises RanksDiffer, and writes
         nothing, when the ranks hold different parameters, see `Trainer.require_alike`. Raises OSError when the file
         cannot be written.
         """
@@ -215,12 +257,43 @@ class Run:
         if self.saved == self.trainer.steps:
             return
         self.trainer.require_alike()
-        metadata = {"trainer": self.trainer.state_dict(), "seconds": self.seconds, "best": self.best}
-        self.ranks.from_first(lambda: save_arrays(self.folder / "last.npz", checkpoint_arrays(self.trainer), metadata))
+        metadata = {
+            "trainer": self.trainer.state_dict(), "seconds": self.seconds, "best": self.best,
+            "losses": list(self.losses),
+        }  # fmt: skip
+        with self._locked():
+            self.ranks.from_first(partial(self._write_checkpoint, metadata))
         self.saved = self.trainer.steps
 
-    def _make_folder(self) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Keep other processes from training in the folder, inside the block."""
+        self.ranks.from_first(self._lock.acquire)
+        try:
+            yield
+        finally:
+            if self.ranks.rank == 0:
+                self._lock.release()
+
+    def _find_checkpoint(self) -> tuple[int, int] | None:
+        """Return what tells one `last.npz` from another; None if there is none."""
+        path = self.folder / "last.npz"
+        return (path.stat().st_ino, path.stat().st_mtime_ns) if path.exists() else None
+
+    def _check_latest(self) -> None:
+        """Raise unless `last.npz` is the file that this run read or wrote."""
+        if self._find_checkpoint() != self._checkpoint:
+            raise RuntimeError(f"{self.folder}: another training has gone on with this run: resume it again")
+
+    def _write_checkpoint(self, metadata: Mapping[str, Any]) -> None:
+        self._check_latest()
+        try:
+            save_arrays(self.folder / "last.npz", checkpoint_arrays(self.trainer), metadata)
+        finally:                                              # the file may be there, and an error come after it
+            self._checkpoint = self._find_checkpoint()
+
+    def _write_first_files(self) -> None:
+        _check_new(self.folder)                               # again: another process may have begun a run meanwhile
         (self.folder / "last.npz").unlink(missing_ok=True)    # of a run whose run.json was deleted
         start_log(self.folder, self.task.score_names)
         write_description(self.folder, self.task, self.config, self.settings)
@@ -237,15 +310,22 @@ class Run:
         if self._in_step is not None:
             raise RuntimeError(f"{self.folder}: step {self._in_step} was broken off: resume from the last checkpoint")
 
-    def _keep_best(self, scores: Mapping[str, float]) -> bool:
-        """Write `best.npz` if the main score is the best so far, and return whether it is."""
-        score = scores[self.task.score_names[0]]
-        if self.best is not None and not self.task.is_better(score, than=self.best):
+    def _keep_best(self, scores: Sequence[float]) -> bool:
+        """Write `best.npz` unless earlier scores are better, and return whether it is written.
+
+        Of models with the same scores the later one is kept: it has learnt more.
+        """
+        if self.best is not None and self.task.is_better(self.best, than=scores):
             return False
-        self.best = score
+        self.best = scores
         self.trainer.require_alike()
         self.ranks.from_first(lambda: self.model.save(self.folder / "best.npz"))
         return True
+
+
+def _check_new(folder: Path) -> None:
+    if (folder / "run.json").exists():
+        raise FileExistsError(f"{folder}: expected a new folder, found a run; resume it or choose another")
 
 
 def _describe_numbers(params: Params) -> str:

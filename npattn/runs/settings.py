@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,9 +86,9 @@ def write_description(folder: Path, task: Task, config: TransformerConfig, setti
     write_text(folder / NAME, json.dumps(description, indent=1, ensure_ascii=False) + "\n")
 
 
-def read_description(folder: Path) -> dict[str, Any]:
+def read_description(folder: str | os.PathLike[str]) -> dict[str, Any]:
     """Read `run.json`. Raises FileNotFoundError when there is none, CheckpointError when it is not one of npattn's."""
-    path = folder / NAME
+    path = Path(folder, NAME)
     if not path.exists():
         raise FileNotFoundError(f"{folder}: expected the folder of a run, found no {NAME}")
     content = path.read_bytes()
@@ -108,17 +109,19 @@ def read_description(folder: Path) -> dict[str, Any]:
     return description
 
 
-def config_and_settings(folder: Path, description: dict[str, Any]) -> tuple[TransformerConfig, Settings]:
+def config_and_settings(
+    folder: str | os.PathLike[str], description: dict[str, Any]
+) -> tuple[TransformerConfig, Settings]:
     """Return the sizes and the settings of a run. Raises CheckpointError unless they are valid."""
     try:
         return TransformerConfig(**description["config"]), Settings(**description["settings"])
     except (TypeError, ValueError) as error:
-        raise CheckpointError(f"{folder / NAME}: no valid sizes or schedule ({error})") from error
+        raise CheckpointError(f"{Path(folder, NAME)}: no valid sizes or schedule ({error})") from error
 
 
-def codec_of(folder: Path, description: dict[str, Any]) -> Codec:
+def codec_of(folder: str | os.PathLike[str], description: dict[str, Any]) -> Codec:
     """Return the codec of a run. Raises CheckpointError unless it is valid."""
     try:
         return Codec.from_json(description["codec"])
     except (TypeError, ValueError) as error:
-        raise CheckpointError(f"{folder / NAME}: no valid codec ({error})") from error
+        raise CheckpointError(f"{Path(folder, NAME)}: no valid codec ({error})") from error

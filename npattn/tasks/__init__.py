@@ -14,6 +14,7 @@ in its folder.
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -51,23 +52,24 @@ __all__ = [
 TASKS: dict[str, Callable[..., Task]] = {"dates": load_dates, "g2p": load_g2p}
 
 
-def load_task(name: str | Path, **options: Any) -> Task:
+def load_task(name: str | os.PathLike[str], **options: Any) -> Task:
     """Load a task by its name, or a file of pairs by its path.
 
-    - name: "dates", "g2p" or the path of a file of pairs. A path that does not end in .tsv must exist.
+    - name: "dates", "g2p" or the path of a file of pairs. What has a suffix or names a folder is a path.
     - options: keyword arguments of the function that loads the task: `load_dates`, `load_g2p` or `load_tsv`.
 
     >>> load_task("sums")
     Traceback (most recent call last):
     ValueError: task: expected dates, g2p or the path of a .tsv file, got 'sums'
 
-    Raises: ValueError for an unknown task; TypeError for an option that the task does not have, or a name that is
-    neither text nor a path; and what the loading function raises.
+    Raises: ValueError for an unknown task; FileNotFoundError when there is no such file; TypeError for an option that
+    the task does not have, or a name that is neither text nor a path; and what the loading function raises.
     """
-    if not isinstance(name, str | Path):
+    if not isinstance(name, str | os.PathLike):
         raise TypeError(f"task: expected a name or a path, got {type(name).__name__}")
-    name = str(name)
-    if name not in TASKS and not name.endswith(".tsv") and not Path(name).is_file():
+    name = os.fsdecode(name)
+    path = Path(name)
+    if name not in TASKS and not path.suffix and path.name in (name, "") and not path.is_file():
         raise ValueError(f"task: expected {', '.join(TASKS)} or the path of a .tsv file, got {name!r}")
     load = TASKS.get(name) or partial(load_tsv, name)
     known = inspect.signature(load).parameters

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from npattn.tasks.batches import Pair
-from npattn.tasks.codec import Codec, tokenize
+from npattn.tasks.codec import Codec
 from npattn.tasks.scores import score
 
 
@@ -54,7 +54,9 @@ class Task:
     @property
     def fingerprint(self) -> str:
         """A hash of codec and training pairs, as 16 hexadecimal digits. A run resumes only when it is the same."""
-        text = json.dumps([self.codec.to_json(), list(self.train)])
+        codec = self.codec.to_json()
+        codec.pop("compose", None)                            # older codecs do not have it
+        text = json.dumps([codec, list(self.train)])
         return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
     def score(self, predictions: Sequence[str], items: Sequence[Item]) -> dict[str, float]:
@@ -65,14 +67,16 @@ class Task:
 
         Raises: ValueError when there are no items, or another number of predictions.
         """
-        unit = self.codec.target_unit
-        predicted = [tokenize(p, unit) for p in predictions]
-        exact, error_rate = score(predicted, [[tokenize(r, unit) for r in item.references] for item in items])
+        tokenize = self.codec.tokenize_target
+        predicted = [tokenize(p) for p in predictions]
+        exact, error_rate = score(predicted, [[tokenize(r) for r in item.references] for item in items])
         return dict(zip(self.score_names, (1.0 - exact if self.lower_is_better else exact, error_rate), strict=True))
 
-    def is_better(self, headline: float, than: float) -> bool:
-        """Return whether one value of the headline score is better than another.
+    def is_better(self, scores: Sequence[float], than: Sequence[float]) -> bool:
+        """Return whether the scores of one model are better than those of another.
 
-        - headline, than: the two values; equal values are not better.
+        - scores, than: two scores each, in the order of `score_names`. The second score decides when the headlines are
+          equal; fewer edits are better. Equal scores are not better.
         """
-        return headline < than if self.lower_is_better else headline > than
+        sign = 1 if self.lower_is_better else -1
+        return (sign * scores[0], scores[1]) < (sign * than[0], than[1])

@@ -1,7 +1,8 @@
 """Your own pairs: a file in UTF-8 with one ``source⇥target`` on every line.
 
 Blank lines, white space around a text and repeated pairs are dropped. So are a byte order mark and the carriage returns
-of Windows.
+of Windows. Letters and accents are composed (Unicode's NFC), so the two spellings of one word are one source. A target
+may be empty: the model then learns to write nothing.
 
 The pairs are split by the text of their source, so all targets of a source are in the same split. `hash_order` sorts
 the different sources; their order in the file does not matter. The first 5 % (rounded up) are for validation, the next
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from npattn._internal.checks import check_path
-from npattn.tasks.codec import Unit, build_codec, check_unit, detokenize, tokenize
+from npattn.tasks.codec import Unit, build_codec, check_ordinary, check_unit, detokenize, nfc, tokenize
 from npattn.tasks.order import hash_order
 from npattn.tasks.task import Item, Task
 
@@ -36,8 +37,8 @@ def load_tsv(path: str | Path, *, unit: Unit = "characters", target_unit: Unit |
     - target_unit: the same for the targets; None takes `unit`.
 
     Raises: FileNotFoundError when there is no such file; ValueError for an unknown unit; ValueError, with the file and
-    the number of the line, when the file is not UTF-8, a line is not source⇥target, or there are fewer than two
-    different sources.
+    the number of the line, when the file is not UTF-8, a line is not source⇥target, a word is one that npattn adds
+    itself (``<pad>``, ``<bos>``, ``<eos>``), or there are fewer than two different sources.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -52,7 +53,7 @@ def load_tsv(path: str | Path, *, unit: Unit = "characters", target_unit: Unit |
     check_unit(unit)
     check_unit(target_unit, "target_unit")
     targets: dict[str, dict[str, None]] = {}                  # a dict keeps each target once, and their order
-    for source, target in read_pairs(path):
+    for source, target in read_pairs(path, (unit, target_unit)):
         targets.setdefault(_respace(source, unit), {})[_respace(target, target_unit)] = None
     if len(targets) < 2:
         raise ValueError(f"{path}: expected two or more different sources, to train and to validate, got one")
@@ -73,8 +74,11 @@ def load_tsv(path: str | Path, *, unit: Unit = "characters", target_unit: Unit |
     )
 
 
-def read_pairs(path: str | Path) -> list[tuple[str, str]]:
+def read_pairs(path: str | Path, units: tuple[Unit, Unit] = ("characters", "characters")) -> list[tuple[str, str]]:
     """Return the pairs of a file in their order. Blank lines and white space around a text are dropped.
+
+    - path: the file.
+    - units: what one symbol of source and target is.
 
     Raises: FileNotFoundError and ValueError, as `load_tsv` does.
     """
@@ -83,8 +87,13 @@ def read_pairs(path: str | Path) -> list[tuple[str, str]]:
         if not line.strip():
             continue
         fields = [field.strip() for field in line.split("\t")]
-        if len(fields) != 2 or not all(fields):
+        if len(fields) != 2 or not fields[0]:
             raise ValueError(f"{path}, line {number}: expected {LINE}, got {_describe(fields)}")
+        try:
+            for field, unit in zip(fields, units, strict=True):
+                check_ordinary(tokenize(field, unit))
+        except ValueError as error:
+            raise ValueError(f"{path}, line {number}: {error}") from None
         pairs.append((fields[0], fields[1]))
     if not pairs:
         raise ValueError(f"{path}: expected lines of {LINE}, got an empty file")
@@ -109,12 +118,12 @@ def _respace(text: str, unit: Unit) -> str:
 
 
 def _read_text(path: Path) -> str:
-    """Return the text of a file in UTF-8, without its byte order mark."""
+    """Return the text of a file in UTF-8, composed, without its byte order mark."""
     if not path.is_file():
         raise FileNotFoundError(f"{path}: expected a file of lines of {LINE}, found no such file")
     data = path.read_bytes()
     try:
-        return data.decode("utf-8-sig")
+        return nfc(data.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         line, byte = data.count(b"\n", 0, error.start) + 1, data[error.start]
     raise ValueError(f"{path}, line {line}: expected text in UTF-8, got the byte 0x{byte:02x} out of place")
@@ -127,4 +136,4 @@ def _describe(fields: list[str]) -> str:
         return f"no tab in {text!r}"
     if len(fields) > 2:
         return f"{len(fields) - 1} tabs"
-    return "an empty target" if fields[0] else "an empty source"
+    return "an empty source"

@@ -18,7 +18,8 @@ SPECIALS = ("<pad>", "<bos>", "<eos>", "<unk>")
 class Vocabulary:
     """A fixed list of symbols. The id of a symbol is its place in the list, after the four special ones.
 
-    Text never becomes a special symbol by its spelling: a word ``<eos>`` of the data is encoded as ``<unk>``.
+    Text never becomes a special symbol by its spelling: a word ``<eos>`` is encoded as ``<unk>``. `Codec.encode_pair`
+    refuses it in training data.
 
     - symbols: the ordinary symbols, in the order of their ids.
 

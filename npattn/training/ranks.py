@@ -80,7 +80,7 @@ class Ranks:
             raise TypeError(f"comm: expected an mpi4py communicator or None, got {type(comm).__name__}")
         self.rank, self.size = (0, 1) if comm is None else (comm.Get_rank(), comm.Get_size())
         self.comm = comm if self.size > 1 else None           # a single rank sends no messages
-        self.stop_requested: Callable[[], bool] = lambda: False
+        self.stop_requested: Callable[[], bool] = bool        # bool() is False
         self._must_stop = False
 
     def add_up(self, grads: GradientBuffer, loss: float) -> float:

@@ -14,8 +14,8 @@ model's attention, without pads) and `npattn.optim` (Adam in pieces).
 from __future__ import annotations
 
 import contextlib
-import functools
 import math
+import os
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any
@@ -37,8 +37,13 @@ from npattn.transformer.parameters import Blocks, Parameters
 
 #: Steps of fewer operations take one worker: in short steps, threads wait for each other to release Python's lock.
 #: Two threads took 1.2 to 1.5 times the time of one for steps of 1.3e9 operations, 0.8 to 1.2 times for 2.6e9, the same
-#: time for 6e9, and 0.8 times for 12e9.
+#: time for 6e9, and 0.8 times for 12e9. BLAS too gets one thread in them: its threads wait for each other in every
+#: product, and beside busy processes a step of 21 ms took 810 ms with two.
 MIN_OPERATIONS = 4e9
+
+#: A weight matrix of so many numbers makes short steps keep the threads of BLAS: its products gain by them even with
+#: few tokens. With 512 × 2048 two threads took 0.84 times the time of one for 12 tokens, and 0.67 times for 24.
+LARGE_MATRIX = 1 << 20
 
 #: Models of more parameters get no buffer for all gradients. In small models, copying the gradients into one buffer
 #: costs less than an update block by block: of a step of 15 ms with 230,000 parameters, Adam took 3 ms in blocks and
@@ -54,7 +59,8 @@ class Trainer:
     - clip: the largest norm of the gradient, above 0; None for no limit.
     - workers: the largest number of threads, 1 or more. Each has a shard of the batch and one BLAS thread; after the
       step BLAS has as many threads as before. None: one for each core if threadpoolctl (the extra `fast`) is installed;
-      otherwise one, and BLAS keeps its threads. Steps of fewer than 4e9 operations take one worker, which is quicker.
+      otherwise one, and BLAS keeps its threads. Steps of fewer than 4e9 operations take one worker, which is quicker,
+      and one BLAS thread if no weight matrix has 2²⁰ numbers or more.
     - rng: an integer seed or a numpy.random.Generator for dropout; None trains without dropout. Each shard of each step
       has its own generator, made from the seed and the numbers of step and shard. So the same seed and number of
       workers give the same bits, and a resumed run needs only the seed and the number of steps.
@@ -68,7 +74,8 @@ class Trainer:
     shards, to rounding, and the same bits on all ranks. Shards are numbered through all ranks, for dropout too. Run a
     script with `mpiexec -n 4 python -m mpi4py script.py`: when an exception ends one rank, it ends the others.
 
-    The attribute `steps` counts the steps taken; set it to resume.
+    The attribute `steps` counts the steps taken; set it to resume. Without `comm` a trainer can be pickled. A forked
+    process can go on with it.
 
     Raises ValueError for an optimizer of other parameters than the model's and for a number out of range, TypeError for
     an argument of another type.
@@ -110,6 +117,19 @@ class Trainer:
         self.workers = min(self.ranks.gather(workers))
         self._consistency = Consistency(self.ranks, model, optimizer)
         self._buffer: Parameters | GradientBuffer | None = None
+        self._pool: tuple[int, Executor] | None = None        # with the number of the process that has its threads
+
+    @property
+    def steps(self) -> int:
+        """The number of steps taken, 0 or more."""
+        return self._steps
+
+    @steps.setter
+    def steps(self, steps: int) -> None:
+        self._steps = check_size("steps", steps)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_pool": None, "_buffer": None}   # threads cannot be pickled, the buffer need not be
 
     def step(self, src: Array, tgt: Array, lr: float | None = None) -> float:
         """Take one step on a batch; return its loss before the step, in nats a token.
@@ -123,14 +143,14 @@ class Trainer:
         IndexError for a batch of another type or shape, or with ids outside the vocabulary. Before the first step all
         ranks get the state of rank 0, see `synchronize`; RanksDiffer is raised unless their batches are alike.
         """
-        shards = self._own_shards(src, tgt)
+        shards, is_short = self._own_shards(src, tgt)
         if self.ranks.size > 1:
             self._consistency.add_batch(src, tgt)
             if not self._consistency.started:
                 self.synchronize()
                 self.require_alike()
         self._buffer = self._buffer or self._new_buffer()           # a new one takes a twentieth of a step of 15 ms
-        with self._threads(len(shards)) as pool:
+        with self._threads(len(shards), is_short) as pool:
             loss, grads = self._add_up(src, tgt, shards, pool, self._buffer)
             if not math.isfinite(loss):
                 raise FloatingPointError(f"step {self.steps + 1}: expected a finite loss, got {loss}")
@@ -148,14 +168,15 @@ class Trainer:
         Raises what `step` raises for a batch: TypeError, ValueError or IndexError.
         """
         self.synchronize()
-        shards = self._own_shards(src, tgt)
-        with self._threads(len(shards)) as pool:
+        shards, is_short = self._own_shards(src, tgt)
+        with self._threads(len(shards), is_short) as pool:
             return self._add_up(src, tgt, shards, pool, self._new_buffer())
 
-    def _own_shards(self, src: Array, tgt: Array) -> list[tuple[int, Array, float]]:
+    def _own_shards(self, src: Array, tgt: Array) -> tuple[list[tuple[int, Array, float]], bool]:
         """Check the whole batch and divide it into shards; return number, rows and share n_i/n of each of this rank.
 
-        A batch of few rows leaves some ranks without a shard.
+        A batch of few rows leaves some ranks without a shard. Return also whether the step is too short for threads,
+        those of BLAS included, see `MIN_OPERATIONS` and `LARGE_MATRIX`.
         """
         check_pairs(src, tgt, self.model.config)
         real = (tgt[:, 1:] != self.model.config.pad_id).sum(1)
@@ -163,9 +184,11 @@ class Trainer:
         # A product takes 2 operations for each parameter and token, its backward 4, and a token sees half the model.
         operations = 3 * self.model.params.flat.size * int(tokens.sum())
         ranks = self.ranks.size
-        shards = deal(tokens, ranks * (self.workers if operations >= ranks * MIN_OPERATIONS else 1))
+        is_short = operations < ranks * MIN_OPERATIONS
+        shards = enumerate(deal(tokens, ranks * (1 if is_short else self.workers)))
         n = max(int(real.sum()), 1)
-        return [(i, rows, int(real[rows].sum()) / n) for i, rows in enumerate(shards)][self.ranks.rank :: ranks]
+        own = [(i, rows, int(real[rows].sum()) / n) for i, rows in shards][self.ranks.rank :: ranks]
+        return own, is_short and self.model.config.d_model * self.model.config.d_ff < LARGE_MATRIX
 
     def _add_up(
         self,
@@ -202,20 +225,18 @@ class Trainer:
             return GradientBuffer(self.model.params)
         return self.model.params.like() if self.model.params.flat.size <= MAX_BUFFERED else None
 
-    @functools.cached_property
-    def _pool(self) -> ThreadPoolExecutor:
-        return ThreadPoolExecutor(self.workers, "npattn")
-
     @contextlib.contextmanager
-    def _threads(self, shards: int) -> Iterator[Executor | None]:
+    def _threads(self, shards: int, is_short: bool) -> Iterator[Executor | None]:
         """Give the block worker threads for so many shards, with one BLAS thread each; None for one shard or none.
 
-        For one shard BLAS keeps its threads, unless other ranks compute on the same cores.
+        For one shard BLAS keeps its threads, unless the step is too short or other ranks compute on the same cores.
         """
         if self.keep_memory:
             keep_memory()                                     # before threads start: each would get an arena
-        with one_blas_thread() if shards > 1 or self._shares_cores else contextlib.nullcontext():
-            yield self._pool if shards > 1 else None
+        if shards > 1 and (self._pool is None or self._pool[0] != os.getpid()):   # a forked process has no threads
+            self._pool = os.getpid(), ThreadPoolExecutor(self.workers, "npattn")
+        with one_blas_thread() if shards > 1 or is_short or self._shares_cores else contextlib.nullcontext():
+            yield self._pool[1] if shards > 1 and self._pool else None
 
     def synchronize(self) -> None:
         """Copy parameters, optimiser state, seed and steps of rank 0 to all ranks. The first step calls it too.

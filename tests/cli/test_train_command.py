@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from npattn._internal.files import load_arrays
+from npattn._internal.files import FolderLock, load_arrays
 from npattn.cli.terminal import Console
 from npattn.cli.train.progress import ProgressTable
 from npattn.cli.train.stopping import SIGNALS, stop_on_signals
@@ -69,8 +69,41 @@ def test_three_pairs_can_be_trained_on(run: Cli, tmp_path: Path, monkeypatch: py
     Path("few.tsv").write_text("one\tuno\ntwo\tdue\nthree\ttre\n", encoding="utf-8")
     status, out, err = run("train", "few.tsv", *TINY)
     assert (status, err) == (0, "")
-    assert "1 validation and 0 test items" in out and "The best model" not in out
+    assert "2 training pairs, 1 validation and 0 test items" in out and "The best model" not in out
+    assert "3 steps of 2 pairs (3.0 epochs)" in out          # a batch holds all pairs at most
     assert re.search(r"npattn predict runs/few (one|two|three)$", out, re.M)
+    assert "1 step of 2 pairs (1.0 epochs)" in run("train", "few.tsv", *TINY, "--steps", "1", "--run", "one").out
+
+
+def test_the_last_batch_of_an_epoch_may_be_smaller(run: Cli, pairs: Path) -> None:
+    """31 pairs are 4 batches of at most 8, so 10 steps are 2.5 epochs, not 2.6."""
+    out = " ".join(run("train", pairs, *TINY, "--steps", "10", "--heads", "1").out.split())
+    assert "10 steps of 8 pairs (2.5 epochs)" in out and " 1 head," in out
+
+
+@pytest.mark.parametrize("name", ["pairs.csv", "data/pairs", "pairs.tsv"])
+def test_a_file_that_is_missing(run: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    line = run.fails("train", name)
+    assert line == f"npattn: {name}: expected a file of lines of source, one tab, target, found no such file"
+
+
+def test_letters_without_a_sound(run: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty target is data like any other; here all of them are empty."""
+    monkeypatch.chdir(tmp_path)
+    Path("silent.tsv").write_text("".join(f"{a}h\t\n" for a in "abcdefghijklmnopqrst"), encoding="utf-8")
+    status, out, err = run("train", "silent.tsv", *TINY, "--steps", "60", "--rate", "0.03")
+    assert (status, err) == (0, "") and re.search(r"greedy, all 2 +100\.00 % +0\.00 %", out)
+
+
+def test_beside_another_training(run: Cli, pairs: Path) -> None:
+    assert run("train", pairs, *TINY).status == 0
+    lock = FolderLock(Path("runs", "mirror"))
+    lock.acquire()
+    line = run.fails("train", pairs, "--resume")
+    assert line.startswith("npattn: runs/mirror: expected no other training in this folder, found that of process ")
+    lock.release()
+    assert run("train", pairs, "--resume").status == 0
 
 
 def test_one_thread_on_many_cores_suggests_threadpoolctl(
@@ -278,7 +311,7 @@ class Terminal(io.StringIO):
 def some_progress(steps: int, scored: int) -> list[Progress]:
     scores = {"WER": 0.5, "PER": 0.25}
     return [
-        Progress(i, steps, 2.0, 1e-3, 100, i * 2.0, scores if i % scored == 0 else None, i == scored)
+        Progress(i, steps, 2.0, 1e-3, 100, i * 2.0, scores if i % scored == 0 else None, i == scored, 1.5)
         for i in range(1, steps + 1)
     ]
 
@@ -292,15 +325,15 @@ def test_the_table_has_a_row_for_each_tenth_and_each_validation() -> None:
     legend, head, *rows = stream.getvalue().splitlines()
     assert len(legend) <= 80 and "*: best model so far" in legend
     assert [int(row.split()[0]) for row in rows] == [4, 8, 10, 12, 16, 20, 24, 28, 30, 32, 36, 40]
-    assert rows[2].split() == ["10", "2.000", "1.0e-03", "50", "1:00", "50.0", "%", "25.0", "%", "*"]
-    assert rows[0].split() == ["4", "2.000", "1.0e-03", "50", "1:12"]
+    assert rows[2].split() == ["10", "1.500", "1.0e-03", "50", "1:00", "50.0", "%", "25.0", "%", "*"]
+    assert rows[0].split() == ["4", "1.500", "1.0e-03", "50", "1:12"]
     assert head.split() == ["step", "loss", "rate", "tokens/s", "left", "WER", "PER"]
 
 
 def test_time_left_and_speed_do_not_count_the_steps_before_a_resume() -> None:
     stream = io.StringIO()
     table = ProgressTable(Console(stream), ("WER",), first=20, seconds=1000.0)
-    table.show(Progress(24, 40, 2.0, 1e-3, 100, 1004.0, None, False))
+    table.show(Progress(24, 40, 2.0, 1e-3, 100, 1004.0, None, False, 2.0))
     assert stream.getvalue().split()[-1] == "0:16" and stream.getvalue().split()[3] == "25"
 
 

@@ -100,6 +100,81 @@ class TestInterruption:
             assert len(os.listdir(path.parent)) <= 2
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="links and permissions of POSIX")
+class TestWhatIsKept:
+    def test_a_symbolic_link_stays_and_its_target_is_replaced(self, tmp_path: Path) -> None:
+        """A link to a link, to a file in another folder, and a link to a file that is not there yet."""
+        for folder in ("disk", "run"):
+            (tmp_path / folder).mkdir()
+        target, missing = tmp_path / "disk" / "model.npz", tmp_path / "disk" / "missing.npz"
+        save_arrays(target, {}, {})
+        (tmp_path / "run" / "middle.npz").symlink_to("../disk/model.npz")
+        (tmp_path / "run" / "model.npz").symlink_to("middle.npz")
+        (tmp_path / "run" / "missing.npz").symlink_to(missing)
+        for path in (target, missing):
+            save_arrays(tmp_path / "run" / path.name, ARRAYS, {})
+            assert (tmp_path / "run" / path.name).is_symlink() and not path.is_symlink()
+            assert same(load_arrays(path)[0], ARRAYS)
+        assert (tmp_path / "run" / "middle.npz").is_symlink()
+        assert sorted(os.listdir(tmp_path / "disk")) == ["missing.npz", "model.npz"]
+        assert sorted(os.listdir(tmp_path / "run")) == ["middle.npz", "missing.npz", "model.npz"]
+
+    def test_an_error_names_the_link(self, tmp_path: Path) -> None:
+        (tmp_path / "model.npz").symlink_to(tmp_path / "missing" / "other.npz")
+        with pytest.raises(FileNotFoundError, match=r"cannot write: .*model\.npz"):
+            save_arrays(tmp_path / "model.npz", ARRAYS, {})
+
+    @pytest.mark.parametrize("mode", [0o600, 0o664, 0o444])
+    def test_permissions(self, path: Path, mode: int) -> None:
+        path.chmod(mode)
+        save_arrays(path, {}, {})
+        assert path.stat().st_mode & 0o7777 == mode
+
+    def test_a_new_file_follows_the_umask(self, tmp_path: Path) -> None:
+        (tmp_path / "plain").touch()
+        save_arrays(tmp_path / "model.npz", ARRAYS, {})
+        assert (tmp_path / "model.npz").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+    def test_owner_and_group(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Where the system does not allow it, the file is written all the same."""
+        if os.geteuid() == 0:
+            os.chown(path, 1234, 2345)
+            path.chmod(0o640)
+            save_arrays(path, {}, {})
+            assert (path.stat().st_uid, path.stat().st_gid, path.stat().st_mode & 0o777) == (1234, 2345, 0o640)
+        monkeypatch.setattr(os, "fchown", refuse)
+        monkeypatch.setattr(os, "fchmod", refuse)
+        save_arrays(path, ARRAYS, {})
+        assert same(load_arrays(path)[0], ARRAYS)
+
+
+def refuse(*_: object) -> None:
+    raise PermissionError(errno.EPERM, "no")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows cannot open a folder")
+@pytest.mark.parametrize("call", ["open", "fsync"])
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP, errno.EACCES, errno.EIO, errno.ENOSPC])
+def test_a_folder_that_cannot_be_synchronised(
+    path: Path, call: str, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file is whole when CIFS answers EINVAL for its folder; a disk that is broken or full is an error."""
+    original = getattr(os, call)
+
+    def fail(what: object, *arguments: object) -> object:
+        if os.path.isdir(f"/proc/self/fd/{what}" if call == "fsync" else what):  # type: ignore[call-overload]
+            raise OSError(number, os.strerror(number))
+        return original(what, *arguments)
+
+    monkeypatch.setattr(os, call, fail)
+    if number in (errno.EIO, errno.ENOSPC):
+        with pytest.raises(OSError, match=r"cannot write: .*model\.npz"):
+            save_arrays(path, {}, {})
+    else:
+        save_arrays(path, {}, {})
+    assert load_arrays(path)[0] == {} and os.listdir(path.parent) == [path.name]
+
+
 def test_text_is_replaced_completely_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_text(tmp_path / "run.json", "二〇二五\n")
     assert (tmp_path / "run.json").read_bytes() == "二〇二五\n".encode()

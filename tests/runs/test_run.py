@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from npattn import CheckpointError, Transformer, TransformerConfig
-from npattn._internal.files import load_arrays, save_arrays
+from npattn._internal.files import FolderLock, load_arrays, save_arrays
 from npattn.optim import linear_rate
 from npattn.runs.load import load_run
 from npattn.runs.log import read_log
@@ -27,7 +27,7 @@ SETTINGS = Settings(
     steps=7, batch_size=8, peak_rate=0.01, warmup=2, seed=5, workers=1,
     validate_every=3, validation_items=2, checkpoint_every=2,
 )  # fmt: skip
-SCORES = {3: 0.2, 6: 0.5, 7: 0.5}  # of the validations, so that step 6 is the best
+SCORES = {3: 0.2, 6: 0.5, 7: 0.4}  # of the validations, so that step 6 is the best
 
 
 @pytest.fixture(scope="module")
@@ -149,7 +149,7 @@ class TestTrain:
         assert [p.rate for p in progress] == [linear_rate(step, 8, 0.01, 2) for step in range(1, 8)]
         assert progress[-1].rate > 0                          # a rate of 0 would waste the last step
         assert [p.tokens for p in progress] == [int((batches[i].tgt[:, 1:] != 0).sum()) for i in range(7)]
-        assert [p.scores and p.scores["exact match"] for p in progress] == [None, None, 0.2, None, None, 0.5, 0.5]
+        assert [p.scores and p.scores["exact match"] for p in progress] == [None, None, 0.2, None, None, 0.5, 0.4]
         assert [p.is_best for p in progress] == [False, False, True, False, False, True, False]
         assert capsys.readouterr() == ("", "")
 
@@ -160,6 +160,14 @@ class TestTrain:
         by_hand = [run.trainer.step(*batches[i], linear_rate(i + 1, 8, 0.01, 2)) for i in range(7)]
         assert losses == by_hand
         assert run.trainer.seed == 5
+
+    @pytest.mark.usefixtures("scripted")
+    def test_a_folder_may_be_text(self, tmp_path: Path, task: Task) -> None:
+        folder = str(tmp_path / "run")
+        for _ in Run.start(folder, task, config_of(task), SETTINGS).train():
+            pass
+        assert Run.resume(folder, task).folder == Run(folder, task, config_of(task), SETTINGS).folder == Path(folder)
+        assert read_log(folder) == read_log(Path(folder)) and read_description(folder) == read_description(Path(folder))
 
     def test_without_dropout_there_is_no_seed(self, tmp_path: Path, task: Task) -> None:
         run = Run.start(tmp_path, task, config_of(task, dropout=0.0), SETTINGS)
@@ -176,6 +184,11 @@ class TestTrain:
         predictions = predict(run.model, task.codec, [item.source for item in items])
         assert run.validate() == task.score(predictions, items)
         assert len(task.validation) == 3
+
+    def test_a_text_that_is_too_long_counts_as_wrong(self, tmp_path: Path, task: Task) -> None:
+        run, words = start(tmp_path, task), ["abc", "ba"]
+        found = run.predict(run.model, [words[0], "a" * 20_000, words[1]])
+        assert found == [predict(run.model, task.codec, words)[0], "", predict(run.model, task.codec, words)[1]]
 
     @pytest.mark.usefixtures("scripted")
     def test_the_settings_say_when_to_save(self, tmp_path: Path, task: Task) -> None:
@@ -201,7 +214,7 @@ class TestFiles:
         progress = [p for p in run.train() if p.scores]
         lines = (tmp_path / "log.tsv").read_text().splitlines()[1:]
         assert lines == [
-            f"{p.step}\t{p.seconds / 60:.2f}\t{p.loss:.4f}\t{p.rate:.3e}\t{SCORES[p.step]:.4f}\t1.2500"
+            f"{p.step}\t{p.seconds / 60:.2f}\t{p.mean_loss:.4f}\t{p.rate:.3e}\t{SCORES[p.step]:.4f}\t1.2500"
             for p in progress
         ]
         assert [line.split("\t")[0] for line in lines] == ["3", "6", "7"]
@@ -221,13 +234,55 @@ class TestFiles:
     @pytest.mark.usefixtures("scripted")
     @pytest.mark.parametrize(("lower_is_better", "best_step"), [(False, 6), (True, 3)])
     def test_the_best_model_is_kept(self, tmp_path: Path, task: Task, lower_is_better: bool, best_step: int) -> None:
-        """Of models with equal scores the first is kept."""
         run = start(tmp_path, dataclasses.replace(task, lower_is_better=lower_is_better))
         models = {progress.step: run.model.params.flat.copy() for progress in run.train()}
-        assert run.best == SCORES[best_step]
+        assert run.best == [SCORES[best_step], 1.25]
         best = Transformer.load(tmp_path / "best.npz")
         np.testing.assert_array_equal(best.params.flat, models[best_step])
         assert (best.params.flat != models[7]).any()
+
+    @pytest.mark.parametrize(
+        ("error_rates", "best_step"),
+        [((3.0, 2.0, 1.0), 7), ((3.0, 1.0, 2.0), 6), ((1.0, 2.0, 3.0), 3), ((2.0, 2.0, 2.0), 7), ((1.0, 1.0, 2.0), 6)],
+    )
+    def test_ties_of_the_headline_go_to_fewer_edits_and_then_to_the_later_step(
+        self, tmp_path: Path, task: Task, monkeypatch: pytest.MonkeyPatch, error_rates: Sequence[float], best_step: int
+    ) -> None:
+        """A run that is resumed before each validation decides in the same way."""
+        rates = dict(zip((3, 6, 7), error_rates, strict=True))
+        monkeypatch.setattr(
+            Run, "validate", lambda run: {"exact match": 0.0, "error rate": rates[run.trainer.steps]}
+        )
+        models, run = {}, start(tmp_path, task)
+        while run.trainer.steps < 7:
+            for _, progress in zip(range(2), run.train(), strict=False):
+                models[progress.step] = run.model.params.flat.copy()
+            run = Run.resume(tmp_path, task)
+        assert run.best == [0.0, rates[best_step]]
+        np.testing.assert_array_equal(Transformer.load(tmp_path / "best.npz").params.flat, models[best_step])
+
+    @pytest.mark.usefixtures("scripted")
+    def test_the_last_checkpoint_of_an_older_npattn(self, tmp_path: Path, task: Task) -> None:
+        """It holds the headline of the best model alone, and no losses. A model with the same headline replaces it."""
+        run = start(tmp_path, task)
+        for _, _progress in zip(range(4), run.train(), strict=False):
+            pass
+        arrays, metadata = load_arrays(tmp_path / "last.npz")
+        del metadata["losses"]
+        save_arrays(tmp_path / "last.npz", arrays, metadata | {"best": 0.5})
+        progress = list(Run.resume(tmp_path, task).train())
+        assert [p.is_best for p in progress] == [False, True, False]
+        assert progress[0].mean_loss == progress[0].loss
+
+    @pytest.mark.usefixtures("scripted")
+    def test_the_loss_of_the_log_is_the_mean_of_the_last_steps(
+        self, tmp_path: Path, task: Task, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("npattn.runs.run.WINDOW", 4)
+        progress = list(start(tmp_path, task).train())
+        means = [np.mean([p.loss for p in progress[max(i - 3, 0) : i + 1]]) for i in range(7)]
+        np.testing.assert_allclose([p.mean_loss for p in progress], means, rtol=1e-12)
+        np.testing.assert_allclose(read_log(tmp_path)["loss"], [means[2], means[5], means[6]], atol=1e-4)
 
     @pytest.mark.usefixtures("scripted")
     def test_load_run(self, tmp_path: Path, task: Task) -> None:
@@ -325,6 +380,7 @@ class TestRefusals:
     @pytest.mark.parametrize(
         "change",
         [
+            {"losses": None}, {"losses": [True]}, {"best": [0.5, "1"]}, {"best": True},
             {"trainer": None}, {"trainer": {}}, {"trainer": {"seed": 5, "steps": 6}},
             {"trainer": {"seed": 6, "steps": 7}},
             {"trainer": {"seed": "5", "steps": 7}}, {"seconds": "1"}, {"seconds": -1.0}, {"seconds": None},
@@ -376,7 +432,7 @@ class TestRefusals:
         [{"source_symbols": 3}, {"source_symbols": "abcde"}, {"target_symbols": ["a", 7]},
          {"target_symbols": ["a", "a"]}, {"source_unit": None}, {"source_unit": "bytes"},
          {"lowercase": 0}, {"max_target_length": 3.0},
-         {"max_target_length": -1}, {"max_target_length": True}],
+         {"max_target_length": -1}, {"max_target_length": True}, {"compose": 0}, {"compose": "yes"}],
         ids=str,
     )  # fmt: skip
     def test_a_codec_with_a_wrong_field(self, tmp_path: Path, task: Task, change: Mapping[str, Any]) -> None:
@@ -425,7 +481,64 @@ class TestRefusals:
     def test_progress_is_a_tuple_of_plain_values(self, tmp_path: Path, task: Task) -> None:
         progress = next(start(tmp_path, task).train())
         assert isinstance(progress, Progress)
-        assert [type(value) for value in progress] == [int, int, float, float, int, float, type(None), bool]
+        kinds = [int, int, float, float, int, float, type(None), bool, float]
+        assert [type(value) for value in progress] == kinds
+
+
+@pytest.mark.usefixtures("scripted")
+class TestTwoTrainings:
+    """One of two trainings in a folder is refused, and changes nothing."""
+
+    def test_beside_a_live_run(self, tmp_path: Path, task: Task) -> None:
+        undisturbed = outcome(finished(tmp_path / "whole", task))
+        run = start(tmp_path / "run", task)
+        other, steps = Run.resume(str(tmp_path / "run"), task), run.train()
+        for _ in range(5):
+            next(steps)
+        before = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
+        for call in (lambda: Run.resume(tmp_path / "run", task), lambda: next(other.train()), other.save):
+            with pytest.raises(BlockingIOError, match=rf"/run: expected no other training .* process {os.getpid()} on"):
+                call()
+        assert {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()} == before
+        assert len(list(steps)) == 2
+        assert outcome(run) == undisturbed
+
+    def test_after_another_training(self, tmp_path: Path, task: Task) -> None:
+        """A run that was resumed before another training would begin again at its own, older step."""
+        start(tmp_path, task)
+        other = Run.resume(tmp_path, task)
+        run = Run.resume(tmp_path, task)
+        for _ in run.train():
+            pass
+        before = outcome(run)
+        for call in (lambda: next(other.train()), other.save):
+            with pytest.raises(RuntimeError, match="another training has gone on with this run: resume it again"):
+                call()
+        assert outcome(Run.resume(tmp_path, task)) == before
+
+    def test_two_begin_at_the_same_time(self, tmp_path: Path, task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The second one finds the run of the first only when it has the lock."""
+        acquire = FolderLock.acquire
+        with monkeypatch.context() as patched:
+
+            def late(lock: FolderLock) -> None:
+                patched.setattr(FolderLock, "acquire", acquire)
+                start(tmp_path, task, seed=3)
+                acquire(lock)
+
+            patched.setattr(FolderLock, "acquire", late)
+            with pytest.raises(FileExistsError, match="expected a new folder, found a run"):
+                start(tmp_path, task, seed=4)
+        assert Run.resume(tmp_path, task).settings.seed == 3
+
+    def test_a_broken_off_loop_can_go_on(self, tmp_path: Path, task: Task) -> None:
+        """After an error in the body of the loop, the same run goes on while its first iterator is still there."""
+        run = start(tmp_path, task)
+        steps = run.train()
+        next(steps)
+        assert [progress.step for progress in run.train()] == [2, 3, 4, 5, 6, 7]
+        steps.close()
+        assert Run.resume(tmp_path, task).trainer.steps == 7
 
 
 class Full(OSError):
@@ -470,6 +583,21 @@ class TestFailures:
         run = start(tmp_path / "run", task)
         with monkeypatch.context() as patched:
             patched.setattr("npattn.runs.run.save_arrays", lambda *_: (_ for _ in ()).throw(Full()))
+            with pytest.raises(OSError, match="No space left"):
+                next(progress for progress in run.train() if progress.step == 2)
+        run.save()
+        for _ in run.train():
+            pass
+        assert outcome(run) == wanted
+
+    def test_an_error_after_the_checkpoint_is_written(
+        self, tmp_path: Path, task: Task, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The new file is in its place when the folder cannot be synchronised. The run knows it as its own."""
+        wanted = self.undisturbed(tmp_path, task)
+        run = start(tmp_path / "run", task)
+        with monkeypatch.context() as patched:
+            patched.setattr("npattn._internal.files.whole._sync_folder", lambda *_: (_ for _ in ()).throw(Full()))
             with pytest.raises(OSError, match="No space left"):
                 next(progress for progress in run.train() if progress.step == 2)
         run.save()

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from npattn._internal.files import load_arrays
+from npattn._internal.files import FolderLock, load_arrays
 from npattn.cli.train.ranks import require_alone
 from npattn.runs.log import read_log
 from support.command_line import Cli, Outcome, write_pairs
@@ -141,6 +141,19 @@ class TestFailures:
         assert line == "npattn: missing: expected the folder of a run, found no run.json"
         (line,) = error_lines(train(2, pairs, "run", *OPTIONS, "--smooth"))
         assert line.startswith("npattn: unknown argument --smooth")
+
+    @pytest.mark.parametrize("options", [OPTIONS, ["--resume"]], ids=["new", "resumed"])
+    def test_beside_another_training(self, pairs: Path, options: list[str]) -> None:
+        if options[0] == "--resume":
+            assert train(2, pairs, "run", *OPTIONS).status == 0
+        (pairs.parent / "run").mkdir(exist_ok=True)
+        lock = FolderLock(pairs.parent / "run")
+        lock.acquire()
+        outcome = train(2, pairs, "run", *options)
+        lock.release()
+        (line,) = error_lines(outcome)
+        assert outcome.status == 1
+        assert f"run: expected no other training in this folder, found that of process {os.getpid()} on" in line
 
     def test_ctrl_c_twice_stops_at_once(self, pairs: Path) -> None:
         outcome = train(2, pairs, "run", *OPTIONS, what="interrupt", step=4)

@@ -141,7 +141,8 @@ def test_the_scores_of_dates(dates: Task) -> None:
     assert dates.score(right, dates.test) == {"exact match": 1.0, "character error rate": 0.0}
     wrong = ["2025-07-2", *right[1:]]
     assert dates.score(wrong, dates.test)["exact match"] == pytest.approx(1 - 1 / 2_000)
-    assert dates.is_better(0.9, than=0.8) and not dates.is_better(0.8, than=0.8)
+    assert dates.is_better([0.9, 0.9], than=[0.8, 0.1]) and not dates.is_better([0.8, 0.1], than=[0.8, 0.1])
+    assert dates.is_better([0.8, 0.1], than=[0.8, 0.2]) and not dates.is_better([0.8, 0.2], than=[0.8, 0.1])
 
 
 def test_the_training_set_must_not_be_empty() -> None:

@@ -122,7 +122,8 @@ def test_the_scores_of_pronunciations(dictionary: Task) -> None:
     scores = dictionary.score(worse, items)
     assert list(scores) == ["WER", "PER"] and scores["WER"] == pytest.approx(0.01)
     assert 0 < scores["PER"] < 0.01
-    assert dictionary.is_better(0.2, than=0.3) and not dictionary.is_better(0.3, than=0.3)
+    assert dictionary.is_better([0.2, 0.9], than=[0.3, 0.1]) and not dictionary.is_better([0.3, 0.1], than=[0.3, 0.1])
+    assert dictionary.is_better([0.3, 0.1], than=[0.3, 0.2]) and not dictionary.is_better([0.3, 0.2], than=[0.3, 0.1])
 
 
 def test_the_package_itself_is_never_imported(dictionary: Task) -> None:

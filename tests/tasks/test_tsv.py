@@ -11,8 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from npattn.tasks import load_task
+from npattn.tasks.codec import Codec, build_codec
 from npattn.tasks.order import hash_order
+from npattn.tasks.task import Item
 from npattn.tasks.tsv import load_tsv, read_pairs, split_sources
+from npattn.tasks.vocabulary import BOS, EOS, UNK
 
 TEXTS = st.text(string.ascii_letters + "é中 ", min_size=1, max_size=5).filter(str.strip)
 
@@ -58,7 +61,7 @@ def test_byte_order_mark_carriage_returns_and_blank_lines_are_dropped(tmp_path: 
         (b"x" * 99, "line 1: expected source, one tab, target, got no tab in '" + "x" * 39 + "…'"),
         (b"a\tb\tc\n", "line 1: expected source, one tab, target, got 2 tabs"),
         (b"a\tb\n\tb\n", "line 2: expected source, one tab, target, got an empty source"),
-        (b"a\t \n", "line 1: expected source, one tab, target, got an empty target"),
+        (b" \tb\n", "line 1: expected source, one tab, target, got an empty source"),
         (b"a\tb\nc\t\xe9\n", "line 2: expected text in UTF-8, got the byte 0xe9 out of place"),
         (b"\xff\xfea\x00\t\x00b\x00", "line 1: expected text in UTF-8, got the byte 0xff out of place"),
         (b"a\tb\na\tc\n", "expected two or more different sources, to train and to validate, got one"),
@@ -70,9 +73,63 @@ def test_an_error_names_the_file_and_the_line(data: bytes, message: str, tmp_pat
         load_task(path)
 
 
-def test_an_error_names_the_missing_file(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"nothing\.tsv: expected a file of lines of .*, found no such"):
-        load_task(tmp_path / "nothing.tsv")
+@pytest.mark.parametrize("name", ["nothing.tsv", "nothing.csv", "folder/nothing", "folder/"])
+def test_an_error_names_the_missing_file(tmp_path: Path, name: str) -> None:
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(FileNotFoundError, match=r"(nothing.*|folder): expected a file of lines of .*, found no such"):
+        load_task(f"{tmp_path}/{name}")
+
+
+def test_both_spellings_of_a_letter_are_one_word(tmp_path: Path) -> None:
+    """é is one character or two; they look the same. A word must not be in two splits under two spellings."""
+    words = [f"caf{letter}{i}" for i in range(40) for letter in ("\u00e9", "e\u0301")]
+    task = load_task(write_file(tmp_path, "".join(f"{word}\t{word}\n" for word in words)))
+    assert task.title.startswith("40 pairs")
+    assert [len(part) for part in (task.train, task.validation, task.test)] == [34, 2, 4]
+    assert "\u0301" not in task.codec.source_vocabulary and "\u0301" not in task.codec.target_vocabulary
+    for item in task.test:
+        assert task.score([item.references[0].replace("\u00e9", "e\u0301")], [item])["exact match"] == 1
+    assert task.codec.encode_source("e\u0301") == task.codec.encode_source("\u00e9") != [UNK]
+
+
+def test_an_accent_that_has_no_composed_letter(tmp_path: Path) -> None:
+    """The open o of phonetics with a tilde is two characters in both spellings; é beside it is still one."""
+    path = write_file(tmp_path, "b\u0254\u0303\t\u00e9\nc\u0254\u0303\te\u0301\nd\u0254\u0303\t\u00e9\n")
+    codec = load_task(path).codec
+    assert "\u0303" in codec.source_vocabulary and codec.target_vocabulary.to_list() == ["\u00e9"]
+    again = Codec.from_json(codec.to_json())
+    assert again == codec and again.encode_target("e\u0301") == again.encode_target("\u00e9")
+
+
+def test_an_empty_target(tmp_path: Path) -> None:
+    """A silent letter: the decoder learns to end at once."""
+    lines = "".join(f"{letter}\t{'' if letter in 'aeiou' else letter}\n" for letter in string.ascii_lowercase)
+    task = load_task(write_file(tmp_path, lines))
+    assert sum(pair.target == [BOS, EOS] for pair in task.train) + sum(
+        item.references == ("",) for item in (*task.validation, *task.test)
+    ) == 5
+    assert task.score(["", "x", ""], [Item("a", ("",)), Item("e", ("",)), Item("b", ("b",))]) == {
+        "exact match": 1 / 3, "error rate": 2.0
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("word", ["<pad>", "<bos>", "<eos>"])
+def test_words_that_npattn_adds_itself(word: str, tmp_path: Path) -> None:
+    path = write_file(tmp_path, f"a b\tc\n\na {word}\tc\n")
+    with pytest.raises(ValueError, match=rf"pairs\.tsv, line 3: expected no word '{word}' in the data, npattn adds it"):
+        load_task(path, unit="words")
+    path = write_file(tmp_path, f"a b\tc\nd\tc {word}\n")
+    with pytest.raises(ValueError, match=r"pairs\.tsv, line 2: expected no word "):
+        load_task(path, target_unit="words")
+    task = load_task(path)                                    # by characters it is a text like any other
+    assert UNK not in [i for pair in task.train for i in (*pair.source, *pair.target)]
+    with pytest.raises(ValueError, match="expected no word"):
+        build_codec([("a", "b")], "words", "words").encode_pair("a", f"b {word}")
+
+
+def test_an_unknown_word_in_the_data_stays_unknown(tmp_path: Path) -> None:
+    task = load_task(write_file(tmp_path, "<unk>\t<unk>\na\t<unk>\n"), unit="words")
+    assert task.train[0].target == [BOS, UNK, EOS]
 
 
 @pytest.mark.parametrize("option", ["unit", "target_unit"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from typing import get_args
 
@@ -9,6 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from npattn.runs.load import FOLDER
+from npattn.runs.settings import codec_of, read_description
 from npattn.tasks.codec import Codec, Unit, build_codec, detokenize, tokenize
 from npattn.tasks.vocabulary import BOS, EOS, PAD, SPECIALS, UNK, Vocabulary
 
@@ -98,3 +101,48 @@ def test_an_error_names_the_bad_field_of_a_codec() -> None:
     del fields["lowercase"]
     with pytest.raises(ValueError, match="expected a field 'lowercase'"):
         Codec.from_json(fields)
+
+
+class TestSpelling:
+    @pytest.mark.parametrize(
+        ("symbols", "composes"),
+        [(["a", "é"], True), (["a", "e", "\u0301"], False), (["\u212b"], False), (["\u1100", "\u1161"], False),
+         (["e\u0301a"], False), (["가", "年"], True), ([], True)],
+    )  # fmt: skip
+    def test_a_codec_without_the_rule_composes_unless_it_has_learnt_parts(
+        self, symbols: list[str], composes: bool
+    ) -> None:
+        """A trained model of an older npattn goes on to read the symbols that it has learnt."""
+        for sides in ((symbols, ["x"]), (["x"], symbols)):
+            codec = Codec(*map(Vocabulary, sides), "characters", "words")
+            assert codec.compose is composes
+            assert "compose" not in codec.to_json()
+            for compose in (True, False):
+                given = dataclasses.replace(codec, compose=compose)
+                assert Codec.from_json(given.to_json()) == given
+        with pytest.raises(TypeError, match=r"^compose: expected True or False, got 1$"):
+            dataclasses.replace(codec, compose=1)  # type: ignore[arg-type]
+
+    def test_parts_that_were_learnt_are_read(self) -> None:
+        codec = Codec(Vocabulary(["e", "\u0301"]), Vocabulary(["e", "\u0301"]), "characters", "characters")
+        assert codec.encode_source("e\u0301") == [4, 5] and codec.encode_target("e\u0301") == [BOS, 4, 5, EOS]
+        composing = dataclasses.replace(codec, compose=True)
+        assert composing.encode_source("e\u0301") == [UNK] and composing.encode_target("e\u0301") == [BOS, UNK, EOS]
+
+    @pytest.mark.parametrize("typed", "'’‘ʼ＇")
+    @pytest.mark.parametrize("learnt", ["'", "’"])
+    def test_any_apostrophe_is_read_as_the_known_one(self, typed: str, learnt: str) -> None:
+        codec = Codec(Vocabulary(["d", learnt]), Vocabulary("x"), "characters", "characters", lowercase=True)
+        assert codec.encode_source(f"D{typed}") == [4, 5]
+        words = Codec(Vocabulary([f"don{learnt}t", "a"]), Vocabulary("x"), "words", "characters")
+        assert words.encode_source(f"a don{typed}t can{typed}t") == [5, 4, UNK]
+        assert words.tokenize(f"can{typed}t") == [f"can{typed}t"]
+
+    def test_known_apostrophes_stay_apart(self) -> None:
+        codec = Codec(Vocabulary("'’"), Vocabulary("x"), "characters", "characters")
+        assert codec.encode_source("'’ʼ") == [4, 5, 4]
+
+    def test_the_shipped_model(self) -> None:
+        codec = codec_of(FOLDER / "g2p", read_description(FOLDER / "g2p"))
+        assert codec.encode_source("Don’t") == codec.encode_source("don't") and UNK not in codec.encode_source("Don’t")
+        assert codec.encode_source("na\u00efve") == codec.encode_source("nai\u0308ve")

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import copy
 import math
+import multiprocessing
+import os
+import pickle
 import sys
 import threading
 from types import SimpleNamespace
@@ -338,6 +341,39 @@ class TestThreads:
             it.step(SRC, TGT)
             assert len(calls) == shards
 
+    @pytest.mark.parametrize("workers", [1, 2])
+    def test_a_short_step_has_one_blas_thread(self, workers: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The threads of BLAS wait for each other in every small product, for long beside a busy process."""
+        threadpoolctl = pytest.importorskip("threadpoolctl")
+        monkeypatch.setattr(training, "MIN_OPERATIONS", 1e9)
+        with threadpoolctl.threadpool_limits(3, user_api="blas"):
+            before, it = self.blas(), trainer(workers=workers)
+            calls = record(monkeypatch, extra=self.blas)
+            it.step(SRC, TGT)
+            it.loss_and_gradients(SRC, TGT)
+            assert [set(call["extra"]) for call in calls] == [{1}, {1}]
+            assert self.blas() == before
+            for entries, threads in ((6 * 8, before), (6 * 8 + 1, [1] * len(before))):
+                monkeypatch.setattr(training, "LARGE_MATRIX", entries)
+                it.step(SRC, TGT)
+                assert calls[-1]["extra"] == threads
+
+    @pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows has no fork")
+    @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+    def test_a_forked_process_takes_the_same_step(self) -> None:
+        """The threads of a process do not exist in its children; a child that waits for them would hang."""
+        it = trainer(workers=2)
+        it.step(SRC, TGT)
+        fork = multiprocessing.get_context("fork")
+        results = fork.SimpleQueue()
+        child = fork.Process(target=lambda: results.put((it.step(SRC, TGT), it.model.params.flat.tobytes())))
+        child.start()
+        child.join(20)
+        hangs = child.is_alive()
+        child.kill()
+        assert not hangs
+        assert results.get() == (it.step(SRC, TGT), it.model.params.flat.tobytes())
+
     def test_one_worker_for_each_core(self, monkeypatch: pytest.MonkeyPatch) -> None:
         pytest.importorskip("threadpoolctl")
         monkeypatch.setattr("npattn.training.trainer.cores", lambda: 5)
@@ -430,6 +466,36 @@ def test_wrong_arguments_are_refused_before_the_first_step(options: dict[str, An
     with pytest.raises((TypeError, ValueError)) as caught:
         Trainer(**{"model": model, "optimizer": Adam(model.params)} | options)
     assert f"{caught.type.__name__}: {caught.value}" == message
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda it: pickle.loads(pickle.dumps(it))], ids=["copy", "pickle"])
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_copy_takes_the_same_steps(workers: int, copied: Any) -> None:
+    """The copy has its own model, optimiser and threads."""
+    it = trainer(small_model(dropout=0.3), workers=workers, rng=3, clip=0.5)
+    it.step(SRC, TGT)
+    again, before = copied(it), snapshot(it)
+    assert snapshot(again) == before
+    losses = [again.step(SRC, TGT) for _ in range(2)]
+    assert snapshot(it) == before
+    assert [it.step(SRC, TGT) for _ in range(2)] == losses and snapshot(it) == snapshot(again)
+
+
+@pytest.mark.parametrize(
+    ("steps", "message"),
+    [
+        (-5, "ValueError: steps: expected 0 or more, got -5"),
+        ("x", "TypeError: steps: expected an integer, got 'x'"),
+        (True, "TypeError: steps: expected an integer, got True"),
+    ],
+)
+def test_steps_that_cannot_be_counted(steps: Any, message: str) -> None:
+    it = trainer()
+    it.steps = np.int64(3)
+    with pytest.raises((TypeError, ValueError)) as caught:
+        it.steps = steps
+    assert f"{caught.type.__name__}: {caught.value}" == message
+    assert it.steps == 3 and type(it.steps) is int
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from npattn.cli.train.progress import ProgressTable
 from npattn.cli.train.ranks import all_ranks, require_alone
 from npattn.cli.train.stopping import Interrupted, Stop, stop_on_signals
 from npattn.cli.train.testing import test_scores
-from npattn.runs.defaults import new_run
+from npattn.runs.defaults import NAMES, new_run
 from npattn.runs.run import Progress, Run
 from npattn.runs.settings import config_and_settings, read_description
 from npattn.tasks import TASKS, load_task
@@ -132,7 +132,7 @@ def started(folder: Path, args: argparse.Namespace, comm: Communicator | None) -
     if Ranks(comm).from_first((folder / "run.json").exists):
         raise FileExistsError(f"{folder} holds a run already: go on with --resume, or choose another --run")
     task = load_task(args.task, **task_options(args))
-    given = {name: value for name, value in vars(args).items() if value is not None}
+    given = {name: value for name, value in vars(args).items() if name in NAMES and value is not None}
     return new_run(folder, task, given, comm)
 
 
@@ -154,21 +154,28 @@ def resumed(folder: Path, args: argparse.Namespace, comm: Communicator | None) -
     return Run.resume(folder, load_task(args.task, **description["options"]), comm, workers=args.workers)
 
 
+def counted(n: int, what: str) -> str:
+    """Return a number of things: 1 step, 2 steps."""
+    return f"{n:,} {what}{'s' * (n != 1)}"
+
+
 def describe(run: Run, console: Console, *, with_folder: bool = True) -> None:
     """Print what is trained, on which data and how."""
     task, c, s = run.task, run.config, run.settings
-    epochs = s.steps * s.batch_size / len(task.train)
-    workers = f"{run.trainer.workers} worker{'s' * (run.trainer.workers > 1)}"
+    batch_size = min(s.batch_size, len(task.train))
+    epochs = s.steps / -(-len(task.train) // s.batch_size)    # of so many batches
+    workers = counted(run.trainer.workers, "worker")
     if run.ranks.size > 1:
         workers = f"{run.ranks.size} ranks of {workers}"
     console.line(console.style(f"{Path(task.name).stem}: {task.title}", "bold"))
     entries = [
-        ("data", f"{len(task.train):,} training pairs, {len(task.validation):,} validation and {len(task.test):,} test "
-                 "items"),
+        ("data", f"{counted(len(task.train), 'training pair')}, {len(task.validation):,} validation and "
+                 f"{counted(len(task.test), 'test item')}"),
         ("model", f"{run.model.params.flat.size:,} parameters: {c.n_encoder_layers} + {c.n_decoder_layers} layers of "
-                  f"width {c.d_model}, {c.n_heads} heads, feed-forward {c.d_ff}, {c.norm}-norm, dropout {c.dropout:g}"),
-        ("training", f"{s.steps:,} steps of {s.batch_size} pairs ({epochs:.1f} epochs), peak learning rate "
-                     f"{s.peak_rate:g}, seed {s.seed}, {workers}"),
+                  f"width {c.d_model}, {counted(c.n_heads, 'head')}, feed-forward {c.d_ff}, {c.norm}-norm, "
+                  f"dropout {c.dropout:g}"),
+        ("training", f"{counted(s.steps, 'step')} of {counted(batch_size, 'pair')} ({epochs:.1f} epochs), peak "
+                     f"learning rate {s.peak_rate:g}, seed {s.seed}, {workers}"),
     ]  # fmt: skip
     if run.trainer.workers == 1 < cores() and not can_limit_blas():
         entries.append(("faster", f'to train in {cores()} threads: pip install "npattn[fast]"'))

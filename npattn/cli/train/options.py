@@ -23,7 +23,8 @@ def add_options(parser: Parser) -> None:
     add("--workers", metavar="W", type=integer_from(1), help="threads (default: one for each core)")
     add("--mpi", action="store_true", help="train on all processes that mpiexec started")
     add("--checkpoint-every", metavar="N", type=integer_from(1), help="steps between checkpoints (default: 500)")
-    add("--validate-every", metavar="N", type=integer_from(1), help="steps between validations (default: steps/10)")
+    often = "steps between validations (default: steps/10, at most 1000)"
+    add("--validate-every", metavar="N", type=integer_from(1), help=often)
     add("--beam", metavar="K", type=integer_from(1), default=1, help="test with beam search too, with K hypotheses")
 
     add = parser.add_argument_group("the model").add_argument

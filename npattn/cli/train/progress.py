@@ -7,10 +7,7 @@ from collections import deque
 from collections.abc import Sequence
 
 from npattn.cli.terminal import Console, bar, duration, percent
-from npattn.runs.run import Progress
-
-#: Steps over which loss and speed are averaged: few enough to show changes, many enough to smooth noise.
-WINDOW = 100
+from npattn.runs.run import WINDOW, Progress
 
 #: Seconds between two changes of the live line, at least.
 PAUSE = 0.1
@@ -56,7 +53,6 @@ class ProgressTable:
     def _numbers(self) -> str:
         """Return the columns before the scores, for the last step."""
         p = self._recent[-1]
-        loss = sum(each.loss for each in self._recent) / len(self._recent)
         speed = sum(each.tokens for each in self._recent) / max(p.seconds - self._window_start, 1e-9)
         left = (p.steps - p.step) * (p.seconds - self.first_seconds) / (p.step - self.first)
-        return f"{p.step:>8,}{loss:>8.3f}{p.rate:>9.1e}{speed:>10,.0f}{duration(left):>8}"
+        return f"{p.step:>8,}{p.mean_loss:>8.3f}{p.rate:>9.1e}{speed:>10,.0f}{duration(left):>8}"
