@@ -43,9 +43,10 @@ if TYPE_CHECKING:
     from npattn.attention.masks import causal_mask, padding_mask
     from npattn.attention.tiled import tiled_attention, tiled_attention_backward
     from npattn.decoding import Hypothesis, beam_search, greedy_search
-    from npattn.gradcheck import GradientError, GradientReport, check_gradients
+    from npattn.gradcheck import GradientError, GradientReport, check_gradients, check_layer
     from npattn.layers.positions import sinusoidal_positions
     from npattn.optim import Adam, clip_gradients, noam_rate
+    from npattn.runs import TrainedModel, load_model
     from npattn.training import RanksDiffer, Trainer
     from npattn.transformer import Parameters, Transformer, TransformerConfig
 
@@ -78,10 +79,13 @@ _HOMES = {
     "GradientError": "gradcheck",
     "GradientReport": "gradcheck",
     "check_gradients": "gradcheck",
+    "check_layer": "gradcheck",
     "sinusoidal_positions": "layers.positions",
     "Adam": "optim",
     "clip_gradients": "optim",
     "noam_rate": "optim",
+    "TrainedModel": "runs",
+    "load_model": "runs",
     "RanksDiffer": "training",
     "Trainer": "training",
     "Parameters": "transformer",
@@ -97,6 +101,7 @@ __all__ = [
     "Hypothesis",
     "Parameters",
     "RanksDiffer",
+    "TrainedModel",
     "Trainer",
     "Transformer",
     "TransformerConfig",
@@ -105,11 +110,13 @@ __all__ = [
     "beam_search",
     "causal_mask",
     "check_gradients",
+    "check_layer",
     "clip_gradients",
     "gradcheck",
     "greedy_search",
     "keep_memory",
     "layers",
+    "load_model",
     "noam_rate",
     "optim",
     "padding_mask",

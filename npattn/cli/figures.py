@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from npattn import plot
-from npattn.cli.terminal import Console, Parser, draw_alignments, nonempty_path, save_picture
-from npattn.runs.load import find_shipped, load_model
+from npattn.cli.predict import warn_of_unknown
+from npattn.cli.terminal import MODEL_HELP, Console, Parser, draw_alignments, model_name, nonempty_path, save_picture
+from npattn.runs.load import folder_of, load_model
 from npattn.runs.log import read_log
-from npattn.runs.prediction import predict
+from npattn.runs.trained import UNKNOWN
 
 DESCRIPTION = """\
 Draws the learning curve of a run (learning-curve.png) and, with --text, the
@@ -34,19 +35,21 @@ def add_parser(commands: argparse._SubParsersAction[Parser], **kwargs: Any) -> N
     parser = commands.add_parser("figures", help="draw a run", description=DESCRIPTION, epilog=EXAMPLES, **kwargs)
     parser.set_defaults(run=run)
     add = parser.add_argument
-    add("folder", metavar="RUN", type=nonempty_path, help="folder of a run, or g2p: the model in the package")
+    add("model", metavar="RUN", type=model_name, help=MODEL_HELP)
     add("--text", metavar="TEXT", help="draw the attention to this text")
     add("--out", metavar="DIR", type=nonempty_path, default=Path("pictures"), help="folder (default: pictures)")
 
 
 def run(args: argparse.Namespace, console: Console) -> int:
     """Draw the pictures and print the names of their files."""
-    log = read_log(find_shipped(args.folder) or args.folder)
+    with folder_of(args.model) as folder:
+        log = read_log(folder)
     pictures = {"learning-curve.png": plot.learning_curve(log, list(log)[4])}   # 0 to 3: step, minutes, loss, rate
     if args.text is not None:
-        model, codec, _ = load_model(args.folder)
-        target = predict(model, codec, [args.text])[0]
-        pictures["alignment.png"] = draw_alignments(model, codec, [(args.text, target)], per_head=True)
+        model = load_model(args.model)
+        pairs = [(args.text, model(args.text, unknown=UNKNOWN))]
+        warn_of_unknown([args.text], model.codec)
+        pictures["alignment.png"] = draw_alignments(model.transformer, model.codec, pairs, per_head=True)
     args.out.mkdir(parents=True, exist_ok=True)
     for name, ax in pictures.items():
         save_picture(ax, args.out / name)

@@ -26,6 +26,7 @@ from npattn.cli.terminal import (
     UsageError,
     error_message,
     print_error,
+    print_message,
     program,
 )
 from npattn.cli.tour import command as tour
@@ -73,7 +74,13 @@ def run(argv: list[str], debug: bool) -> int:
         args = parse(argv)
         command = f"{command} {args.command}"
         keep_memory()                                         # a setting of the process, which is ours here
-        return int(args.run(args, Console()))
+        console = Console()
+        status = int(args.run(args, console))
+        if console.missing:
+            lacking = " ".join(list(console.missing)[:20])
+            print_message(f"{console.stream.encoding}, the encoding of this terminal, lacks letters: ? stands for "
+                          f"{lacking}. Files and pipes get UTF-8")
+        return status
     except SystemExit as end:                                 # --help and --version
         return int(end.code or 0)
     except UsageError as error:
@@ -91,17 +98,28 @@ def run(argv: list[str], debug: bool) -> int:
 
 
 def prepare_streams() -> None:
-    """Make the standard streams safe to write to.
+    """Make the standard streams safe to read and to write.
 
     A closed stream becomes the null device. Otherwise the next file that is opened, for instance a checkpoint, would
     get the number of standard error, and messages would be written into it.
+
+    Files and pipes are in UTF-8, whatever the locale. A terminal keeps its encoding; `Console` knows what it lacks.
+    Bytes that are no UTF-8 become surrogates: `check_text` refuses them in a text, and in a path they are written back.
     """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))   # noqa: SIM115 - for the whole process
-    for stream in (sys.stdout, sys.stderr):
+    for stream, encoding, errors_of_terminal, errors in (
+        (sys.stdin, "utf-8-sig", "surrogateescape", "surrogateescape"),
+        (sys.stdout, "utf-8", "replace", "surrogateescape"),
+        (sys.stderr, "utf-8", "backslashreplace", "backslashreplace"),
+    ):
         if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="replace")              # a terminal that cannot show √ shows ? instead
+            with contextlib.suppress(ValueError):             # of a caller that has begun to read standard input
+                if stream.isatty():
+                    stream.reconfigure(errors=errors_of_terminal)
+                else:
+                    stream.reconfigure(encoding=encoding, errors=errors)
 
 
 def parse(argv: list[str]) -> argparse.Namespace:

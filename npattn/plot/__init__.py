@@ -12,7 +12,7 @@ figures/ of the repository use this module.
 ('attended to', 'query')
 """
 
-from npattn.plot.canvas import Palette, Theme, grid, legend, mosaic, palette_of, panels, save, title
+from npattn.plot.canvas import Palette, Theme, check_format, grid, legend, mosaic, palette_of, panels, save, title
 from npattn.plot.curves import learning_curve, position_products, spread
 from npattn.plot.maps import attention_map, heads, positions, signed_map
 
@@ -20,6 +20,7 @@ __all__ = [
     "Palette",
     "Theme",
     "attention_map",
+    "check_format",
     "grid",
     "heads",
     "learning_curve",

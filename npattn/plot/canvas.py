@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from io import BytesIO
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from npattn._internal.checks import check_path
 from npattn.plot.fonts import one_warning_for_missing_letters
 
 if TYPE_CHECKING:
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 
     from matplotlib.axes import Axes
     from matplotlib.colors import Colormap
+    from matplotlib.figure import Figure
     from matplotlib.text import Text
 
 Theme = Literal["light", "dark"]
@@ -95,12 +98,8 @@ def mosaic(
     """
     if theme not in PALETTES:
         raise ValueError(f"theme: expected {' or '.join(PALETTES)}, got {theme!r}")
-    try:
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError('drawing needs matplotlib: pip install "npattn[figures]"') from error
     palette = PALETTES[theme]
-    figure = Figure(figsize=(width, height), layout="constrained", facecolor=palette.page)
+    figure = figure_class()(figsize=(width, height), layout="constrained", facecolor=palette.page)
     axes: dict[str, Axes] = figure.subplot_mosaic([list(row) for row in rows], empty_sentinel=".", **ratios)
     for ax in axes.values():
         ax.set_facecolor(palette.page)
@@ -110,6 +109,15 @@ def mosaic(
         for side, spine in ax.spines.items():
             spine.set(visible=side in ("left", "bottom"), color=palette.faint, linewidth=0.8)
     return axes
+
+
+def figure_class() -> type[Figure]:
+    """Return matplotlib's class of figures. Raises a ModuleNotFoundError that says how to install it."""
+    try:
+        from matplotlib.figure import Figure
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError('drawing needs matplotlib: pip install "npattn[figures]"') from error
+    return Figure
 
 
 def palette_of(ax: Axes) -> Palette:
@@ -179,6 +187,23 @@ def grid(ax: Axes) -> None:
     ax.set_axisbelow(True)
 
 
+def check_format(path: str | PathLike[str]) -> None:
+    """Raise an error unless `save` can write a file of this name: before a long computation, say.
+
+    - path: the file.
+
+    Raises ValueError for a format that matplotlib does not write, TypeError for what is no path, ModuleNotFoundError
+    when matplotlib is missing.
+
+    >>> check_format("map.txt")
+    Traceback (most recent call last):
+    ValueError: path: expected a name that ends in .png, .svg, .pdf or as matplotlib can, got 'map.txt'
+    """
+    ending = check_path("path", path).suffix.lower().removeprefix(".")
+    if ending not in figure_class()().canvas.get_supported_filetypes():
+        raise ValueError(f"path: expected a name that ends in .png, .svg, .pdf or as matplotlib can, got {str(path)!r}")
+
+
 def save(ax: Axes, path: str | PathLike[str], *, dpi: int = 160, colours: int | None = None) -> None:
     """Write the figure that `ax` belongs to.
 
@@ -189,13 +214,19 @@ def save(ax: Axes, path: str | PathLike[str], *, dpi: int = 160, colours: int | 
       third of the bytes.
 
     Letters that no installed font has are drawn as boxes, and a UserWarning lists them.
-    Raises ValueError for a format that matplotlib does not write, OSError when the file cannot be written.
+    Raises ValueError for a format that matplotlib does not write, and for `colours` in another one than .png; TypeError
+    for what are no Axes or no path; OSError when the file cannot be written.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     (ax,) = panels(1, 1.0, 1.0)
     ...     save(ax, f"{folder}/empty.png", colours=2)
     """
+    if not hasattr(getattr(ax, "figure", None), "canvas"):
+        raise TypeError(f"ax: expected Axes, got {type(ax).__name__}")
+    check_format(path)
+    if colours is not None and Path(path).suffix.lower() != ".png":
+        raise ValueError(f"colours: expected None unless path ends in .png, got {colours} and {str(path)!r}")
     figure = ax.figure.canvas.figure                          # the whole figure, also when ax is in a subfigure
     with one_warning_for_missing_letters():
         if colours is None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from npattn._internal.checks import Array, Shapes, check_broadcast
+from npattn._internal.checks import Array, Shapes, check_broadcast, check_floating
 from npattn.plot.canvas import Palette, Theme, colour_map, palette_of, panels, title
 from npattn.plot.fonts import families
 
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 #: A row or column with more cells than this gets no labels.
 LABELLED = 60
+
+#: A weight may exceed 1 by so much, from rounding in a low precision.
+ROUNDING = 1e-2
 
 
 def attention_map(
@@ -36,14 +39,17 @@ def attention_map(
     - ax: the Axes to draw into; None makes a new figure.
 
     Chinese labels need an installed font that has their letters.
-    Raises ValueError when A has not two axes, the number of labels is wrong or the mask does not broadcast to A;
-    TypeError for a mask that is not boolean; ModuleNotFoundError when matplotlib is missing.
+    Raises ValueError when A has not two axes or numbers that are no weights, the number of labels is wrong or the mask
+    does not broadcast to A; TypeError for an A that is no floating array and a mask that is not boolean;
+    ModuleNotFoundError when matplotlib is missing.
 
     >>> ax = attention_map(np.array([[0.25, 0.75]]), ["y"], ["x", "z"], numbers=True)
     >>> [text.get_text() for text in ax.texts]
     ['0.25', '0.75']
     """
     ax, palette = _prepare("A", A, queries, inputs, mask, ax)
+    if not ((A >= 0) & (A <= 1 + ROUNDING)).all():
+        raise ValueError("A: expected weights from 0 to 1, got others; signed_map draws any numbers")
     ax.imshow(A, cmap=colour_map((palette.page, *palette.low_to_high[1:])), vmin=0, vmax=1, aspect="auto")
     _label(ax, A.shape, queries, inputs, mask)
     if numbers:
@@ -72,12 +78,15 @@ def signed_map(
     - bar: True adds a scale of the colours.
     - ax: the Axes to draw into; None makes a new figure.
 
-    Raises what `attention_map` raises: ValueError, TypeError and ModuleNotFoundError.
+    Raises what `attention_map` raises: ValueError, for numbers that are not finite too, TypeError and
+    ModuleNotFoundError.
 
     >>> signed_map(np.array([[0.5, -2.0]])).get_images()[0].get_clim()
     (-2.0, 2.0)
     """
     ax, palette = _prepare("Z", Z, queries, inputs, mask, ax)
+    if not np.isfinite(Z).all():
+        raise ValueError("Z: expected finite numbers, got others")
     negative, _, positive = palette.negative_to_positive
     top = limit if limit is not None else float(np.abs(Z).max(initial=0)) or 1.0
     cmap = colour_map((negative, palette.page, positive))
@@ -150,6 +159,7 @@ def _prepare(
     ax: Axes | None,
 ) -> tuple[Axes, Palette]:
     """Check the arguments of a map. Return its Axes and their palette."""
+    check_floating(name, Z)
     if Z.ndim != 2:
         raise ValueError(f"{name}: expected (N_Q, N_X), got {Z.shape}")
     for symbol, labels, size in (("queries", queries, Z.shape[0]), ("inputs", inputs, Z.shape[1])):

@@ -1,8 +1,9 @@
 """Training runs, each in its own folder, and the trained models that they leave.
 
 `run` trains in a folder and resumes from it. `defaults` begins a run with values that suit its task. Three modules read
-and write files: `settings` run.json, `log` log.tsv, `last_state` last.npz. `load` reads a trained model, `prediction`
-applies it to texts, `shipped` holds the models that come with the package. Nothing here prints.
+and write files: `settings` run.json, `log` log.tsv, `last_state` last.npz. `load` reads a trained model, `trained` is
+the value that it returns, `prediction` applies a model to texts, `shipped` holds the models that come with the package.
+Nothing here prints.
 
 >>> import tempfile
 >>> from pathlib import Path
@@ -24,10 +25,12 @@ applies it to texts, `shipped` holds the models that come with the package. Noth
 from npattn.runs.defaults import new_run
 from npattn.runs.load import load_model, load_run
 from npattn.runs.log import read_log
-from npattn.runs.prediction import attention_weights, predict
+from npattn.runs.prediction import Prediction, attention_weights, predict
 from npattn.runs.run import Progress, Run
 from npattn.runs.settings import Settings
+from npattn.runs.trained import TrainedModel
 
 __all__ = [
-    "Progress", "Run", "Settings", "attention_weights", "load_model", "load_run", "new_run", "predict", "read_log",
+    "Prediction", "Progress", "Run", "Settings", "TrainedModel", "attention_weights", "load_model", "load_run",
+    "new_run", "predict", "read_log",
 ]  # fmt: skip

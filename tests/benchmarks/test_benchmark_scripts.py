@@ -70,6 +70,22 @@ def test_every_benchmark_runs_reports_and_draws(name: str, tmp_path: Path) -> No
     assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_busy_neighbours_end_with_the_measurement(monkeypatch: pytest.MonkeyPatch) -> None:
+    script, started = BENCHMARKS["train_step"], []
+    popen = subprocess.Popen
+
+    def recorded(*args: Any, **options: Any) -> Any:
+        started.append(popen(*args, **options))
+        return started[-1]
+
+    monkeypatch.setattr(subprocess, "Popen", recorded)
+    with pytest.raises(KeyboardInterrupt), script.busy(2):
+        assert [process.poll() for process in started] == [None, None]
+        raise KeyboardInterrupt
+    assert len(started) == 2 and None not in [process.poll() for process in started]
+    assert quick("train_step", "--neighbours", "1")["sizes"] and len(started) == 3
+
+
 def with_torch(value: Any) -> Any:
     """Add PyTorch with twice npattn's times wherever npattn has figures."""
     if not isinstance(value, dict):

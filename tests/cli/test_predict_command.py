@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import itertools
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +23,7 @@ from npattn.cli.terminal.attention_text import shade_lines, side_by_side
 from npattn.cli.terminal.console import width
 from npattn.runs.load import load_run
 from npattn.runs.prediction import predict
+from npattn.runs.trained import TrainedModel
 from npattn.tasks.vocabulary import BOS
 from support.command_line import TINY, Cli, process, write_pairs
 
@@ -51,17 +58,132 @@ def test_a_line_for_each_text(run: Cli, folder: Path, beam: int) -> None:
 
 
 def test_beam_is_passed_to_the_search(run: Cli, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def spy(*args: Any, beam: int) -> list[str]:
-        return [str(beam)]
+    def spy(self: Any, texts: list[str], **options: Any) -> list[str]:
+        return [str(options["beam"])]
 
-    monkeypatch.setattr("npattn.cli.predict.predict", spy)
-    assert run("predict", folder, "abc").out == "1\n"
+    monkeypatch.setattr(TrainedModel, "__call__", spy)
+    assert run("predict", folder, "abc").out == "None\n"
     assert run("predict", folder, "abc", "--beam", "7").out == "7\n"
 
 
-def test_a_terminal_that_cannot_show_the_shades_gets_question_marks(folder: Path) -> None:
-    status, out, err = process("predict", folder, "abc", "--show-attention", PYTHONIOENCODING="ascii")
-    assert (status, err) == (0, "") and "?" in out
+def test_the_n_best_with_their_scores(run: Cli, folder: Path) -> None:
+    model = load_run(folder)
+    status, out, err = run("predict", folder, "abc", "", " c  ab", "--n-best", "2")
+    assert (status, err) == (0, "npattn: not in the model's vocabulary, read as <unk>: ' '\n")
+    wanted = [
+        f"{shown}\t{each.text}\t{each.score:.4f}"
+        for shown, source in (("abc", "abc"), ("c ab", "c  ab"))
+        for each in model(source, n_best=2, unknown="<unk>")
+    ]
+    assert out.split("\n") == [*wanted[:2], "", *wanted[2:], ""]
+    _, out, _ = run("predict", folder, "abc", "--n-best", "2", "--show-attention")
+    _, best, _ = run("predict", folder, "abc", "--beam", "2", "--show-attention")
+    assert out.splitlines() == wanted[:2] + best.splitlines()[1:]
+    line = run.fails("predict", folder, "abc", "--n-best", "3", "--beam", "2", status=2)
+    assert "--n-best: expected at most --beam 2, got 3" in line
+
+
+def test_json_is_an_object_for_each_text(run: Cli, folder: Path) -> None:
+    model = load_run(folder)
+    status, out, err = process("predict", folder, "--json", stdin=b"abc\n\ncab\na\n\xff\n")
+    *found, last = [json.loads(line) for line in out.splitlines()]
+    assert found == [{"text": text, "target": model(text) if text else ""} for text in ("abc", "", "cab", "a")]
+    assert status == 1 and last["text"] == "\udcff"
+    assert last["error"] == "standard input, line 5: expected text in UTF-8, got '\\udcff'"
+    assert err == f"npattn: {last['error']}\n"
+    _, out, _ = run("predict", folder, "abc", "", "--json", "--n-best", "2")
+    best = [each._asdict() for each in model("abc", n_best=2)]
+    assert [json.loads(line) for line in out.splitlines()] == [
+        {"text": "abc", "targets": best}, {"text": "", "targets": []},
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("option", ["--show-attention", "--per-head"])
+def test_json_has_no_pictures(run: Cli, folder: Path, option: str) -> None:
+    assert "--json: expected without" in run.fails("predict", folder, "a", "--json", option, status=2)
+
+
+def test_a_line_that_is_too_long_is_named_and_the_others_are_answered(
+    run: Cli, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("npattn.runs.prediction.SCORES_OF_TEXT", 32)   # of two heads: 4 symbols
+    monkeypatch.setattr("sys.stdin", io.StringIO("abc\n" * 1500 + "abcab\ncab\n"))
+    first, last = expected(folder, ["abc", "cab"])
+    status, out, err = run("predict", folder)
+    assert status == 1
+    assert out.splitlines() == [first] * 1500 + ["", last]
+    assert err == "npattn: standard input, line 1501: expected at most 4 characters, got 5\n"
+    status, out, err = run("predict", folder, "abcab", "cab", "--show-attention")
+    assert status == 1 and out.splitlines()[:2] == ["", last]
+    assert err == "npattn: text 1: expected at most 4 characters, got 5\n"
+
+
+def in_terminal(encoding: str, *argv: str | Path) -> tuple[int, str]:
+    """Call the command line in a terminal of that encoding; return the status and what the terminal got."""
+    pty = pytest.importorskip("pty")
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "npattn", *map(str, argv)]
+    environment = os.environ | {"PYTHONIOENCODING": encoding, "NO_COLOR": "1"}
+    with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment) as done:
+        os.close(theirs)
+        got = b""
+        with contextlib.suppress(OSError):                    # Linux's end of a terminal
+            while data := os.read(ours, 4096):
+                got += data
+    os.close(ours)
+    return done.returncode, got.decode(encoding).replace("\r\n", "\n")
+
+
+def test_a_terminal_without_the_shades_gets_others(run: Cli, folder: Path) -> None:
+    status, out = in_terminal("ascii", "predict", folder, "abc", "--show-attention")
+    assert status == 0 and "#" in out and "?" not in out
+    first, *rows = (line for line in out.splitlines() if line.strip())
+    _, utf8, _ = run("predict", folder, "abc", "--show-attention")
+    assert [row.translate(str.maketrans("░▒▓█", ".:*#")) for row in utf8.splitlines() if row] == [first, *rows]
+
+
+def test_a_terminal_without_the_letters_of_a_formula_is_told_so() -> None:
+    status, out = in_terminal("ascii", "explain", "softmax")
+    last = out.splitlines()[-1]
+    assert status == 0 and "?" in out
+    assert last.startswith("npattn: ascii, the encoding of this terminal, lacks letters: ? stands for ")
+    assert r"\u2211" in last or r"\u03a3" in last             # Σ: standard error escapes what it lacks
+
+
+@pytest.fixture(scope="module")
+def ipa(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run whose targets are letters of the IPA."""
+    root = tmp_path_factory.mktemp("ipa")
+    path = root / "pairs.tsv"
+    path.write_text("".join(f"{w}\t{w.translate(str.maketrans('abc', 'ʃəŋ'))}\n" for w in
+                            map("".join, itertools.product("abc", repeat=3))), encoding="utf-8")  # fmt: skip
+    assert main(["train", str(path), "--run", str(root / "run"), *TINY, "--steps", "60", "--rate", "0.02"]) == 0
+    return root / "run"
+
+
+LOCALES: tuple[dict[str, str], ...] = (
+    {"PYTHONIOENCODING": "cp1252"},
+    {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"},
+)
+
+
+@pytest.mark.parametrize("locale", LOCALES, ids=str)
+def test_files_are_read_and_written_in_utf8_in_every_locale(ipa: Path, locale: dict[str, str]) -> None:
+    first, second, last = expected(ipa, ["abc", "é", "cab"])
+    assert set(first) & set("ʃəŋ")
+    lines = b"\xef\xbb\xbfabc\n" + "é\n".encode() + b"caf\xe9\ncab\n"
+    status, out, err = process("predict", ipa, stdin=lines, **locale)
+    assert status == 1 and out == f"{first}\n{second}\n\n{last}\n"
+    assert err.splitlines() == [
+        "npattn: standard input, line 3: expected text in UTF-8, got 'caf\\udce9'",
+        "npattn: not in the model's vocabulary, read as <unk>: 'é'",   # one symbol, and no byte order mark
+    ]
+
+
+def test_a_result_that_a_terminal_cannot_show_is_an_error(ipa: Path) -> None:
+    status, out = in_terminal("latin-1", "predict", ipa, "abc")
+    assert status == 1 and "?" not in out
+    assert "npattn: standard output: expected an encoding that has" in out and "files and pipes get UTF-8" in out
 
 
 def test_options_may_stand_between_the_texts(run: Cli, folder: Path) -> None:
@@ -79,16 +201,11 @@ def test_empty_lines_of_standard_input_give_empty_lines(folder: Path) -> None:
     assert process("predict", folder, stdin="") == (0, "", "")
 
 
-def test_an_undecodable_line_is_named_by_its_number(folder: Path) -> None:
-    status, _, err = process("predict", folder, stdin=b"abc\n\xff\xfe\n", PYTHONIOENCODING="utf-8:strict")
-    assert status == 1 and err == "npattn: standard input, near line 1: expected text in utf-8\n"
-
-
 def test_a_warning_lists_unknown_symbols(run: Cli, folder: Path) -> None:
     status, out, err = run("predict", folder, "abc", "aße")
     assert status == 0 and out.count("\n") == 2
-    assert err == "npattn: not in the model's vocabulary, read as <unk>: ß e\n"
-    assert run("predict", folder, "a\x1b\x07\x85b").err.endswith(r"<unk>: \x1b \x07 \x85" + "\n")
+    assert err == "npattn: not in the model's vocabulary, read as <unk>: 'ß' 'e'\n"
+    assert run("predict", folder, "a\x1b\x07\x85b c").err.endswith(r"<unk>: '\x1b' '\x07' '\x85' ' '" + "\n")
 
 
 def test_a_run_without_a_model_is_an_error(run: Cli, folder: Path, tmp_path: Path) -> None:

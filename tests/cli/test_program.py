@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import re
 import subprocess
 import sys
@@ -76,7 +77,7 @@ def test_help_fits_the_terminal(run: Cli, command: tuple[str, ...], monkeypatch:
         (["predict", ""], "RUN: expected a path, got ''"),
         (["figures", "--out", ""], "--out: expected a path, got ''"),
         (["tour", "--run", "a\0b"], "--run: expected a path, got 'a\\x00b'"),
-        (["predict"], "RUN"),
+        (["predict"], "the following arguments are required: RUN (see"),
         (["predict", "runs/x", "--nonsense", "text"], "--nonsense"),
         (["tour", "text"], "text"),
         (["figures", "--text", "abc"], "arguments are required: RUN"),
@@ -228,6 +229,17 @@ def test_a_full_disk_behind_standard_output_or_error_is_status_1(tmp_path: Path)
             command = ["check"] if stream == "stdout" else ["predict", str(tmp_path)]
             done = subprocess.run([sys.executable, "-m", "npattn", *command], timeout=300, **streams)
         assert done.returncode == 1 and (done.stdout or b"") + (done.stderr or b"") == expected
+
+
+@pytest.mark.long
+@pytest.mark.skipif(sys.platform != "linux", reason="needs names of files that are no UTF-8")
+def test_a_path_that_is_no_utf8_is_written_as_it_is(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    folder = os.fsencode(tmp_path / "caf") + b"\xe9"
+    command = [sys.executable, "-m", "npattn", "figures", "g2p", "--out", folder]
+    done = subprocess.run(command, capture_output=True, timeout=60, check=False)
+    assert (done.stdout, done.stderr) == (folder + b"/learning-curve.png\n", b"")
+    assert os.listdir(folder) == [b"learning-curve.png"]
 
 
 def test_numpys_warnings_are_shown_only_with_debug(run: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -60,7 +60,7 @@ def test_every_suggested_command_can_be_copied(run: Cli, small_dates: None, tmp_
     commands = re.findall(r"^   (npattn .*)$", out, re.M)
     assert len(commands) == 7
     parsed = [program.parse(shlex.split(command)[1:]) for command in commands]
-    assert folder in [getattr(args, "folder", None) for args in parsed]
+    assert str(folder) in [getattr(args, "model", None) for args in parsed]
 
 
 def test_the_tour_keeps_its_model_in_the_folder_of_run(run: Cli, small_dates: None, tmp_path: Path) -> None:

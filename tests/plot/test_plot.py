@@ -6,7 +6,7 @@ import subprocess
 import sys
 from itertools import pairwise
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -156,6 +156,40 @@ def test_an_error_names_what_is_wrong() -> None:
         plot.panels(1, theme="grey")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="samples"):
         plot.spread(np.zeros(3), np.zeros((5, 4)))
+
+
+@pytest.mark.parametrize("wrong", [-0.1, 1.1, np.nan, np.inf])
+def test_numbers_that_are_no_weights_are_refused(wrong: float) -> None:
+    A = np.full((2, 3), 0.5)
+    A[1, 2] = wrong
+    with pytest.raises(ValueError, match=r"^A: expected weights from 0 to 1, got others; signed_map draws any"):
+        plot.attention_map(A)
+    if not np.isfinite(wrong):
+        with pytest.raises(ValueError, match=r"^Z: expected finite numbers, got others$"):
+            plot.signed_map(A)
+    plot.attention_map(np.array([[1 + 1e-6]], np.float32))    # from rounding
+
+
+@pytest.mark.parametrize("draw", [plot.attention_map, plot.signed_map])
+def test_what_is_no_floating_array_is_refused(draw: Any) -> None:
+    for wrong in ([[0.5, 0.5]], None, np.array([[0, 1]])):
+        with pytest.raises(TypeError, match=r"^[AZ]: expected (a NumPy array|float32 or float64), got "):
+            draw(wrong)
+
+
+def test_saving_refuses_other_things_than_axes_and_paths(tmp_path: Path) -> None:
+    (ax,) = plot.panels(1)
+    with pytest.raises(TypeError, match=r"^ax: expected Axes, got str$"):
+        plot.save("map.png", ax)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"^path: expected the path of a file, got 7$"):
+        plot.save(ax, 7)  # type: ignore[arg-type]
+    for name in ("map.txt", "map"):
+        with pytest.raises(ValueError, match=r"^path: expected a name that ends in \.png, \.svg, \.pdf or as"):
+            plot.save(ax, tmp_path / name)
+    with pytest.raises(ValueError, match=r"^colours: expected None unless path ends in \.png, got 8 and"):
+        plot.save(ax, tmp_path / "map.svg", colours=8)
+    plot.save(ax, tmp_path / "MAP.PNG", dpi=20, colours=8)
+    assert [path.name for path in tmp_path.iterdir()] == ["MAP.PNG"]
 
 
 def test_drawing_does_not_import_pyplot() -> None:

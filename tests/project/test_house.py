@@ -19,11 +19,12 @@ PACKAGE = ROOT / "npattn"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 PUBLIC = [
-    "Adam", "CheckpointError", "GradientError", "GradientReport", "Hypothesis", "Parameters", "RanksDiffer", "Trainer",
-    "Transformer", "TransformerConfig", "__version__", "attention", "beam_search", "causal_mask", "check_gradients",
-    "clip_gradients", "gradcheck", "greedy_search", "keep_memory", "layers", "noam_rate", "optim", "padding_mask",
-    "plot", "return_memory", "runs", "scaled_dot_product_attention", "scaled_dot_product_attention_backward",
-    "sinusoidal_positions", "tasks", "tiled_attention", "tiled_attention_backward", "torch_weights", "transformer",
+    "Adam", "CheckpointError", "GradientError", "GradientReport", "Hypothesis", "Parameters", "RanksDiffer",
+    "TrainedModel", "Trainer", "Transformer", "TransformerConfig", "__version__", "attention", "beam_search",
+    "causal_mask", "check_gradients", "check_layer", "clip_gradients", "gradcheck", "greedy_search", "keep_memory",
+    "layers", "load_model", "noam_rate", "optim", "padding_mask", "plot", "return_memory", "runs",
+    "scaled_dot_product_attention", "scaled_dot_product_attention_backward", "sinusoidal_positions", "tasks",
+    "tiled_attention", "tiled_attention_backward", "torch_weights", "transformer",
 ]  # fmt: skip
 
 
@@ -180,3 +181,7 @@ def test_the_forward_of_version_7_reads_like_its_formula() -> None:
     assert isinstance(forward, ast.FunctionDef)
     assert len(forward.body) - 1 <= 9                         # without its docstring
     assert len(checks(forward)) == 1
+
+
+def test_the_reference_of_the_transformer_has_at_most_250_lines() -> None:
+    assert len((PACKAGE / "transformer" / "reference.py").read_text(encoding="utf-8").splitlines()) <= 250

@@ -34,8 +34,11 @@ def check() -> str:
         report: npattn.GradientReport = npattn.check_gradients(
             npattn.layers.relu, npattn.layers.relu_backward, (np.ones(3),)
         )
+        npattn.check_layer(object(), np.ones(3), rtol=0.1)
     except npattn.GradientError as error:
         report = error.report
+    except TypeError:
+        report = npattn.GradientReport("object", "complex-step", 0.1, ())
     return f"{npattn.__version__} {report.max_error:.1e} {npattn.gradcheck.GradientReport.__name__}"
 
 
@@ -67,11 +70,21 @@ def train(path: Path) -> list[list[int]]:
 def use(task: str) -> bool:
     """Tasks, runs, pictures, memory."""
     items = npattn.tasks.load_task(task).test
-    model, codec, _ = npattn.runs.load_model("g2p")
+    model, codec, _ = npattn.load_model("g2p")
     texts: list[str] = npattn.runs.predict(model, codec, [item.source for item in items])
     npattn.plot.attention_map(np.eye(2), ["a", "b"])
     shapes = npattn.transformer.TransformerConfig(5, 5).shapes()
     return npattn.keep_memory() and npattn.return_memory() and len(texts) == len(shapes)
+
+
+def pronounce(model: npattn.TrainedModel, words: set[str]) -> list[str]:
+    """A trained model: a text, a list, any iterable; scores; attention."""
+    sound: str = model("knight", beam=2, unknown="error")
+    sounds: list[str] = model(["quick", "brown"], max_length=9)
+    found: list[npattn.runs.Prediction] = model("read", n_best=2)
+    weights = model.attention_weights("knight")
+    assert weights and found[0].score <= 0
+    return [sound, *sounds, *model(words, workers=1), *(best[0].text for best in model(words, n_best=1))]
 
 
 def misspelt() -> None:

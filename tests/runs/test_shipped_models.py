@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import configparser
+import os
+import subprocess
+import sys
+import zipfile
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from npattn._internal.files import load_arrays
-from npattn.runs.load import FOLDER, SHIPPED, WEIGHTS, find_shipped, load_model, load_run
+from npattn.runs.load import FOLDER, SHIPPED, WEIGHTS, load_model, load_run
 from npattn.runs.prediction import predict
 from npattn.runs.shipped.pack import pack
 from support.command_line import TINY, Cli, process, write_pairs
@@ -42,19 +47,48 @@ def test_the_wheel_contains_the_models_and_the_licence_of_the_dictionary() -> No
     setup.read(ROOT / "setup.cfg", encoding="utf-8")
     assert setup["options.package_data"]["npattn.runs.shipped"] == "g2p/*"
     for name in SHIPPED:
-        files = {path.name: path.stat().st_size for path in (FOLDER / name).iterdir()}
+        files = {path.name: path.stat().st_size for path in Path(str(FOLDER), name).iterdir()}
         assert {"run.json", "log.tsv", WEIGHTS} <= files.keys()
         assert sum(files.values()) < 3e6
     licence = (FOLDER / "g2p" / "LICENSE.cmudict").read_text(encoding="utf-8")
     assert "Carnegie Mellon University. All rights reserved" in licence and "Redistribution and use" in licence
 
 
-def test_a_folder_takes_precedence_over_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bare_name_is_the_shipped_model_and_a_path_a_folder(
+    run: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run("train", write_pairs(tmp_path), "--run", tmp_path / "g2p", *TINY).status == 0
     monkeypatch.chdir(tmp_path)
-    assert find_shipped("g2p") == FOLDER / "g2p" and find_shipped(Path("g2p")) == FOLDER / "g2p"
-    assert find_shipped("dates") is None and find_shipped("runs/g2p") is None
-    (tmp_path / "g2p").mkdir()
-    assert find_shipped("g2p") is None
+    assert load_model("g2p").description["task"] == "g2p"
+    for folder in ("./g2p", Path("g2p"), tmp_path / "g2p"):
+        assert load_model(folder).description["task"] == str(tmp_path / "mirror.tsv")
+    assert run("predict", "g2p", "knight").out == "N AY T\n"
+    assert run("predict", "./g2p", "abc").out == load_run("g2p")("abc") + "\n"
+    with pytest.raises(FileNotFoundError, match=r"^runs/g2p: expected the folder of a run"):
+        load_model("runs/g2p")
+    with pytest.raises(TypeError, match=r"^run: expected the path of a folder, got None$"):
+        load_model(None)  # type: ignore[arg-type]
+
+
+@pytest.mark.long
+def test_npattn_in_a_zip_file_has_the_model(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "npattn.zip", "w") as archive:
+        for path in (ROOT / "npattn").rglob("*"):
+            if path.is_file() and "__pycache__" not in path.parts:
+                archive.write(path, path.relative_to(ROOT))
+    script = """if True:
+        import npattn
+        from npattn.cli import main
+        assert ".zip" in npattn.__file__
+        print(npattn.load_model("g2p")("thorough"))
+        print(main(["predict", "g2p", "knight"]), main(["figures", "g2p", "--text", "x"]), main(["explain", "relu"]))
+    """
+    environment = os.environ | {"PYTHONPATH": str(tmp_path / "npattn.zip")}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path, env=environment)
+    out = done.stdout.splitlines()
+    assert out[:2] == ["TH ER OW", "N AY T"], done.stderr
+    if find_spec("matplotlib"):
+        assert out[-1] == "0 0 0" and (tmp_path / "pictures" / "alignment.png").exists()
 
 
 def test_a_packed_run_is_the_run_in_half_precision(run: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,4 +123,12 @@ def test_attention_is_plotted_into_a_file(run: Cli, tmp_path: Path) -> None:
         assert picture.read_bytes().startswith(b"\x89PNG")
     line = run.fails("predict", "g2p", "--plot", tmp_path / "x.png", status=2)
     assert "--plot: expected 1 to 12 texts, got 0" in line
-    assert "xyz" in run.fails("predict", "g2p", "knight", "--plot", tmp_path / "x.xyz")
+
+
+def test_the_format_of_a_picture_is_checked_first(
+    run: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("matplotlib")
+    monkeypatch.delattr("npattn.cli.predict.load_model")
+    line = run.fails("predict", "g2p", "knight", "--plot", tmp_path / "x.xyz")
+    assert "path: expected a name that ends in .png" in line and "x.xyz" in line

@@ -230,7 +230,8 @@ def blas(comm: Communicator | None) -> Any:
         return real(*args)
 
     patch = mock.patch.object(functions, "loss_and_gradients", watched)
-    with threadpoolctl.threadpool_limits(2, user_api="blas"), patch:
+    no_short_step = mock.patch.object(training, "MIN_OPERATIONS", 0.0)
+    with threadpoolctl.threadpool_limits(2, user_api="blas"), patch, no_short_step:
         it.step(*next(batches(6)))
     return set(threads)
 

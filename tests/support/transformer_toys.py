@@ -26,11 +26,13 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "untied": {"tie": "none"},
     "no bias": {"bias": False},
     "gelu": {"activation": "gelu"},
+    "large ε": {"norm_eps": 0.5, "final_norm": True},
     "dropout": {"dropout": 0.3},
     "one head, uneven depths": {"n_heads": 1, "n_encoder_layers": 1, "n_decoder_layers": 3},
     "no encoder layer": {"n_encoder_layers": 0, "tie": "none"},
     "odd width": {"d_model": 7, "n_heads": 1},
-    "many": {"norm": "pre", "tie": "all", "src_vocab": 11, "bias": False, "activation": "gelu", "dropout": 0.2},
+    "many": {"norm": "pre", "tie": "all", "src_vocab": 11, "bias": False, "activation": "gelu", "dropout": 0.2,
+             "norm_eps": 0.1},
     "many others": {"final_norm": True, "tie": "none", "activation": "gelu", "dropout": 0.5, "bias": False},
 }
 
@@ -117,7 +119,8 @@ class LoopTransformer:
         return self.norm(norm, x + f(x))
 
     def norm(self, name: str, x: Array) -> Array:
-        rows = [(row - row.mean()) / math.sqrt(row.var() + 1e-5) * self.params[f"{name}.gamma"] for row in x]
+        gamma, eps = self.params[f"{name}.gamma"], self.config.norm_eps
+        rows = [(row - row.mean()) / math.sqrt(row.var() + eps) * gamma for row in x]
         return np.array(rows) + self.params.get(f"{name}.beta", 0.0)
 
     def project(self, name: str, which: str, x: Array) -> Array:

@@ -217,7 +217,7 @@ RIGHT: dict[str, Maker] = pairs() | {
         set_parameter, {"value": named(seed)["W"].astype(np.float32)}, also={"value": ("W",)}, takes=("value as",)
     ),
     "npattn.TransformerConfig": plain(npattn.TransformerConfig, **SIZES, norm="pre", final_norm=True, tie="none",
-                                      bias=True, activation="gelu", pad_id=0, bos_id=1, eos_id=2),
+                                      bias=True, activation="gelu", pad_id=0, bos_id=1, eos_id=2, norm_eps=1e-3),
     "npattn.Transformer": plain(model, **SEEDED),
     "npattn.Transformer.forward": method("forward", src=SRC, tgt=TGT, rng=None),
     "npattn.Transformer.backward": model_backward,

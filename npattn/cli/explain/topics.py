@@ -56,7 +56,7 @@ OTHERS: dict[str, tuple[str, ...]] = {
     "adam": ("npattn.optim.adam", "Adam", "Adam.step", "_update"),
     "clip_gradients": ("npattn.optim.clipping", "clip_gradients"),
     "rates": ("npattn.optim.rates", "noam_rate", "linear_rate", "cosine_rate"),
-    "check_gradients": ("npattn.gradcheck", "check_gradients"),
+    "check_gradients": ("npattn.gradcheck", "check_gradients", "check_layer"),
 }  # fmt: skip
 
 #: Other names of topics.
@@ -102,7 +102,7 @@ def sections(topic: Topic) -> list[tuple[str, str]]:
     A section begins with its name in bold. The doctest at the end is the section "By hand" or "Example".
     """
     parts = [("", "")]
-    for block in re.split(r"\n\s*\n", inspect.getdoc(topic.module) or ""):
+    for block in re.split(r"\n\s*\n", docstring_of(topic.module)):
         bold = re.match(r"\*\*([^*]+?)\.?\*\*[.,]?\s*", block)
         if bold:
             parts.append((bold[1], block[bold.end() :]))
@@ -140,6 +140,12 @@ def difference(one: Topic, other: Topic) -> list[str]:
     return list(difflib.unified_diff(a, b, one.module.__name__, other.module.__name__, lineterm=""))
 
 
-def docstring_of(member: Callable[..., Any]) -> str:
-    """Return the docstring of a function or class, without the shapes that `document` adds; empty for none."""
-    return (inspect.getdoc(member) or "").partition("\n\n**Shapes**")[0]
+def docstring_of(member: ModuleType | Callable[..., Any]) -> str:
+    """Return the docstring of a module, function or class from its source; empty for none.
+
+    `python -OO` keeps no docstrings in memory, and `npattn._internal.checks.document` adds to some.
+    """
+    tree = ast.parse(textwrap.dedent(inspect.getsource(member)))
+    node = tree if isinstance(member, ModuleType) else tree.body[0]
+    assert isinstance(node, ast.Module | ast.FunctionDef | ast.ClassDef)
+    return ast.get_docstring(node) or ""

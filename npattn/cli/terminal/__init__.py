@@ -5,9 +5,11 @@ writes commands that the user can copy, `attention_text` draws attention as text
 """
 
 from npattn.cli.terminal.arguments import (
+    MODEL_HELP,
     Parser,
     UsageError,
     integer_from,
+    model_name,
     nonempty_path,
     number_between,
 )
@@ -23,13 +25,14 @@ from npattn.cli.terminal.console import (
     shortened,
     two_columns,
 )
-from npattn.cli.terminal.errors import FAILURE, INTERRUPTED, error_message, print_error
+from npattn.cli.terminal.errors import FAILURE, INTERRUPTED, error_message, print_error, print_message
 from npattn.cli.terminal.pictures import save_picture
 from npattn.cli.terminal.suggestions import command_line, program
 
 __all__ = [
     "FAILURE",
     "INTERRUPTED",
+    "MODEL_HELP",
     "WIDTH",
     "Console",
     "Parser",
@@ -42,11 +45,13 @@ __all__ = [
     "duration",
     "error_message",
     "integer_from",
+    "model_name",
     "nonempty_path",
     "number_between",
     "pad_right",
     "percent",
     "print_error",
+    "print_message",
     "printable",
     "program",
     "save_picture",

@@ -11,6 +11,9 @@ from typing import Any, NoReturn, TypeVar
 
 T = TypeVar("T", int, float)
 
+#: The help of an argument that `model_name` parses.
+MODEL_HELP = "folder of a run (./g2p if its name is g2p), or g2p: the model in the package"
+
 
 class UsageError(Exception):
     """An error in the command line. `prog` is the command whose help explains it; None is the command that runs."""
@@ -41,6 +44,12 @@ def nonempty_path(text: str) -> Path:
     if not text or "\0" in text:
         raise argparse.ArgumentTypeError(f"expected a path, got {text!r}")
     return Path(text)
+
+
+def model_name(text: str) -> str:
+    """Parse what `npattn.load_model` takes. It stays a text: a path would make ./g2p, a folder, the model g2p."""
+    nonempty_path(text)
+    return text
 
 
 def integer_from(least: int) -> Callable[[str], int]:

@@ -10,7 +10,6 @@ from npattn._internal.checks import Array
 from npattn.cli.terminal.console import WIDTH, pad_right, shortened, width
 from npattn.runs.prediction import attention_weights
 from npattn.tasks import Codec
-from npattn.tasks.codec import tokenize
 from npattn.transformer import Transformer
 
 if TYPE_CHECKING:
@@ -45,7 +44,7 @@ def draw_alignments(
     axes = plot.panels(sum(map(len, rows)), *size, columns=columns)
     remaining = iter(axes)
     for (source, target), heads in zip(pairs, rows, strict=True):
-        symbols, letters = tokenize(target, codec.target_unit), codec.tokenize(source)
+        symbols, letters = codec.tokenize_target(target), codec.tokenize(source)
         for h, A in enumerate(heads, 1):
             ax = plot.attention_map(A, symbols, letters, ax=next(remaining))
             ax.set(xlabel="source", ylabel="target")
@@ -55,7 +54,7 @@ def draw_alignments(
 
 def alignment_lines(A: Array, codec: Codec, source: str, target: str, *, per_head: bool = False) -> list[str]:
     """Return weights (H, N_T, N_S) as text: source across, target down, for the mean of the heads or for every head."""
-    sources, targets = codec.tokenize(source), tokenize(target, codec.target_unit)
+    sources, targets = codec.tokenize(source), codec.tokenize_target(target)
     if not per_head:
         return ["", *shade_lines(A.mean(0), sources, targets), ""]
     heads = [[f"  head {h}", *shade_lines(weights, sources, targets)] for h, weights in enumerate(A, 1)]

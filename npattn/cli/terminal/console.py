@@ -15,12 +15,16 @@ WIDTH = 80
 #: ANSI's codes of the styles.
 STYLES = {"bold": "1", "dim": "2", "red": "31", "green": "32"}
 
+#: What a stream that lacks a letter gets instead: shades, bars and signs, each of one column.
+STAND_INS = dict(zip("░▒▓█▁▂▃▄▅▆▇▏▎▍▌▋▊▉─−–…·×→“”", ".:*#..::**#    ----...x>\"\"", strict=False))
+
 
 class Console:
     """Writes to standard output, or to `stream`.
 
     A terminal gets styles, unless the variable NO_COLOR is set (https://no-color.org) or TERM is dumb; a file or a pipe
-    gets none. `live` shows a line that the next line overwrites, on a terminal only.
+    gets none. `live` shows a line that the next line overwrites, on a terminal only. Letters that the encoding of the
+    stream lacks become stand-ins or ?, and `missing` lists the latter. `data` never replaces a letter.
     """
 
     def __init__(self, stream: TextIO | None = None) -> None:
@@ -28,14 +32,28 @@ class Console:
         self.is_terminal = self.stream.isatty()
         plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
         self.has_styles = self.is_terminal and not plain
+        self.missing: dict[str, None] = {}
         self._live = ""
+
+    def data(self, text: str) -> None:
+        """Write a line of results. Raises a ValueError if the encoding of the stream lacks one of its letters."""
+        encoding = self.stream.encoding or "utf-8"
+        try:
+            text.encode(encoding)
+        except UnicodeEncodeError as error:
+            letter = error.object[error.start]
+            raise ValueError(
+                f"standard output: expected an encoding that has {letter!r}, got {encoding}; files and pipes get UTF-8"
+            ) from None
+        self.stream.write(text + "\n")
+        self.stream.flush()
 
     def line(self, text: str = "") -> None:
         """Write a line."""
         if self._live:
             self.stream.write("\r" + " " * width(self._live) + "\r")
             self._live = ""
-        self.stream.write(text.rstrip() + "\n")
+        self.stream.write(self._in_encoding(text.rstrip()) + "\n")
         self.stream.flush()
 
     def lines(self, lines: Iterable[str]) -> None:
@@ -56,7 +74,7 @@ class Console:
         if self.is_terminal:
             columns = min(shutil.get_terminal_size((WIDTH, 24)).columns, WIDTH) - 1
             padding = " " * max(0, width(self._live) - width(text))
-            self._live = text[:columns]
+            self._live = self._in_encoding(text[:columns])
             self.stream.write("\r" + self._live + padding)    # a single write does not flicker
             self.stream.flush()
 
@@ -65,6 +83,13 @@ class Console:
         if not self.has_styles:
             return text
         return f"\033[{';'.join(STYLES[name] for name in names)}m{text}\033[0m"
+
+    def _in_encoding(self, text: str) -> str:
+        """Return the text with stand-ins for the letters that the encoding lacks; the stream treats bytes of a path."""
+        encoding = self.stream.encoding or "utf-8"
+        lacking = {c for c in set(text) if not c.encode(encoding, "ignore") and not "\udc80" <= c <= "\udcff"}
+        self.missing |= dict.fromkeys(c for c in text if c in lacking and c not in STAND_INS)
+        return "".join(STAND_INS.get(c, "?") if c in lacking else c for c in text)
 
 
 def width(text: str) -> int:

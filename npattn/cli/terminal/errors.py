@@ -19,8 +19,13 @@ def print_error(message: str, status: int, debug: bool) -> int:
     with contextlib.suppress(OSError):                        # without standard error, the status alone reports it
         if debug:
             traceback.print_exc()
-        print(f"npattn: {printable(' '.join(message.split()))}", file=sys.stderr, flush=True)
+        print_message(" ".join(message.split()))
     return status
+
+
+def print_message(text: str) -> None:
+    """Write a line about what happened to standard error."""
+    print(f"npattn: {printable(text)}", file=sys.stderr, flush=True)
 
 
 def error_message(error: BaseException) -> str:

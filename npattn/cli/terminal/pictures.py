@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from npattn import plot
+from npattn.cli.terminal.errors import print_message
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,4 +19,4 @@ def save_picture(ax: Axes, path: Path) -> None:
         warnings.simplefilter("always", UserWarning)
         plot.save(ax, path)
     for message in dict.fromkeys(str(warning.message) for warning in caught):
-        print(f"npattn: {path}: {message}", file=sys.stderr)
+        print_message(f"{path}: {message}")
