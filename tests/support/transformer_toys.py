@@ -26,7 +26,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "untied": {"tie": "none"},
     "no bias": {"bias": False},
     "gelu": {"activation": "gelu"},
-    "large ε": {"norm_eps": 0.5, "final_norm": True},
+    "large epsilon": {"norm_eps": 0.5, "final_norm": True},
     "dropout": {"dropout": 0.3},
     "one head, uneven depths": {"n_heads": 1, "n_encoder_layers": 1, "n_decoder_layers": 3},
     "no encoder layer": {"n_encoder_layers": 0, "tie": "none"},
