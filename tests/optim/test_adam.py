@@ -247,3 +247,12 @@ def test_gives_no_warning_when_small_numbers_become_0() -> None:
         Adam(small, lr=0.5, weight_decay=1.0).step({"W": np.zeros((2, 2), np.float32)})
     assert np.isfinite(params["w"]).all()
     assert (small["W"] < 1e-44).all()
+
+
+@pytest.mark.parametrize(("eps", "kept"), [(1e-8, False), (1e-15, True)])
+def test_subnormal_moments_become_zero_only_beside_a_larger_epsilon(eps: float, kept: bool) -> None:
+    params = {"W": np.ones(3, np.float32)}
+    adam = Adam(params, lr=0.1, eps=eps)
+    adam.step({"W": np.full(3, 1e-38, np.float32)})           # m is 1e-39, a subnormal number
+    adam.step({"W": np.zeros(3, np.float32)})
+    assert adam.state_dict()["m.W"].any() == kept

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from npattn.optim import buffers as module
-from npattn.optim.buffers import buffers, spans
+from npattn.optim.buffers import buffers, pieces, spans
 from npattn.transformer.parameters import Blocks
 
 SHAPES, SIDE_BY_SIDE = {"W_Q": (3, 2), "W_K": (3, 4), "b": (5,)}, {"W_QK": ("W_Q", "W_K")}
@@ -73,3 +73,7 @@ def test_a_share_holds_several_small_arrays(
     with Pool() as pool:
         assert module.run_in_pool(pool, np.size, [(np.zeros(size),) for size in sizes]) == sizes
     assert pool.shares == shares
+
+
+def test_pieces_have_one_axis() -> None:
+    assert [piece.shape for (piece,) in pieces([np.zeros((2, 3))], [False], length=4)] == [(4,), (2,)]
