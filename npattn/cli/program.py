@@ -93,7 +93,7 @@ def run(argv: list[str], debug: bool) -> int:
         with contextlib.suppress(OSError):                    # the stream may have no file descriptor
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
-    except Exception as error:
+    except Exception as error:                                # any error becomes one line; --debug shows where
         return print_error(error_message(error), FAILURE, debug)
 
 

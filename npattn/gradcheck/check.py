@@ -93,7 +93,7 @@ class Check:
                 precision.is_single(trial.gradients)
                 or (not by_complex_step and precision.output_is_single(loss, self.rng))
             ):
-                self._use_single()
+                self.pair.eps = SINGLE
                 continue
             try:
                 if by_complex_step:
@@ -102,7 +102,7 @@ class Check:
                 bad = sorted((f for f in findings if f.verdict in ("wrong", "noisy")), key=lambda f: -f.error)
                 is_noisy = bad or any(finding.noise > NOISE for finding in findings)
                 if is_noisy and is_double and not by_complex_step and precision.rounds_like_single(loss, self.rng):
-                    self._use_single()
+                    self.pair.eps = SINGLE
                     continue
                 for finding in bad[:MAX_WORST]:
                     trial.confirm(finding, check_kinks=not self.kinks, check_method=by_complex_step)
@@ -168,13 +168,10 @@ class Check:
             return
         try:
             self.pair.at(self.values)
-        except Exception as reason:
+        except Exception as reason:                           # any error of the user's forward
             self.pair.takes_float64 = False
-            self._use_single()
+            self.pair.eps = SINGLE
             self._use_central_differences(NotComplexSafe(f"{type(reason).__name__} on float64 input: {reason}"))
-
-    def _use_single(self) -> None:
-        self.pair.eps = SINGLE
 
     def _own_gradients(self) -> list[Array] | None:
         """Return the gradients of the user's own call, with its strides and containers; None if not in float64."""

@@ -39,7 +39,7 @@ class LayerFunctions:
         before = {path: (id(array), array.tobytes()) for path, array in held.items()}
         y = self._call_forward(used, inputs)
         kept = {path for path, a in _arrays(used) if before.get(path) == (id(a), a.tobytes())}
-        self._call_backward(used, _random_like(y))
+        used.backward(_random_like(y))
         at_end = dict(_arrays(used))
         shapes = {path: array.shape for path, array in at_end.items()}
         found = {path: [g for g in _candidates(path) if shapes.get(g) == held[path].shape] for path in held}
@@ -67,7 +67,7 @@ class LayerFunctions:
     def backward(self, dy: Tree, used: Any) -> tuple[Tree, ...]:
         """Return the gradients of the inputs and of the parameters."""
         used = copy.deepcopy(used)
-        returned = self._call_backward(used, dy)
+        returned = used.backward(dy)
         slots = returned if isinstance(returned, (tuple, list)) else (returned,)
         return (*slots, *(_get(used, path) for path in self.paths.values()))
 
@@ -76,9 +76,6 @@ class LayerFunctions:
             if hasattr(used, name):
                 getattr(used, name)()
         return (used.forward if hasattr(used, "forward") else used)(*_copied(inputs))
-
-    def _call_backward(self, used: Any, dy: Tree) -> Tree:
-        return used.backward(dy)
 
 
 def check_is_layer(layer: Any) -> None:

@@ -148,6 +148,7 @@ class Replicas:
     def _persists_far_away(self, failing: Sequence[Probe]) -> bool:
         """Whether a difference keeps its sign far away, or its ratio to a slope that may itself change sign."""
         analytic, numeric = self._slopes(failing, FAR)
+        # std and abs are safe here: the slopes are real numbers.
         larger = np.maximum(abs(analytic), abs(numeric))
         scales = np.stack([larger, np.where(numeric, numeric, larger)])
         relative = (analytic - numeric) / np.where(scales, scales, 1.0)

@@ -125,7 +125,7 @@ def judge(right: Right, expected: list[Any], symbol: str, spoiling: Spoiling) ->
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             got = outcome(right.run(**{symbol: spoilt}))
-    except Exception as error:
+    except Exception as error:                                # `assert_ours` judges its type and its text
         assert verdict not in ("same", "answered"), f"{where}: {error!r}"
         assert_ours(right, symbol, error, where)
         return

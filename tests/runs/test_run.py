@@ -577,27 +577,15 @@ class TestFailures:
             pass
         assert outcome(again) == wanted
 
-    def test_a_disk_that_has_space_again(self, tmp_path: Path, task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
-        """If a checkpoint cannot be written, the run in memory is still intact."""
-        wanted = self.undisturbed(tmp_path, task)
-        run = start(tmp_path / "run", task)
-        with monkeypatch.context() as patched:
-            patched.setattr("npattn.runs.run.save_arrays", lambda *_: (_ for _ in ()).throw(Full()))
-            with pytest.raises(OSError, match="No space left"):
-                next(progress for progress in run.train() if progress.step == 2)
-        run.save()
-        for _ in run.train():
-            pass
-        assert outcome(run) == wanted
-
-    def test_an_error_after_the_checkpoint_is_written(
-        self, tmp_path: Path, task: Task, monkeypatch: pytest.MonkeyPatch
+    @pytest.mark.parametrize("function", ["npattn.runs.run.save_arrays", "npattn._internal.files.whole._sync_folder"])
+    def test_a_disk_that_has_space_again(
+        self, tmp_path: Path, task: Task, monkeypatch: pytest.MonkeyPatch, function: str
     ) -> None:
-        """The new file is in its place when the folder cannot be synchronised. The run knows it as its own."""
+        """The run in memory is intact after an error, also after one that comes when the new file is in its place."""
         wanted = self.undisturbed(tmp_path, task)
         run = start(tmp_path / "run", task)
         with monkeypatch.context() as patched:
-            patched.setattr("npattn._internal.files.whole._sync_folder", lambda *_: (_ for _ in ()).throw(Full()))
+            patched.setattr(function, lambda *_: (_ for _ in ()).throw(Full()))
             with pytest.raises(OSError, match="No space left"):
                 next(progress for progress in run.train() if progress.step == 2)
         run.save()

@@ -56,7 +56,7 @@ def failure(call: Any) -> tuple[str, str]:
     """Return the class of the exception that a call raises, and its message."""
     try:
         call()
-    except Exception as error:
+    except Exception as error:                                # any error is the answer that the tests compare
         return type(error).__name__, str(error)
     return "", ""
 

@@ -20,5 +20,5 @@ ignore_underflow = np.errstate(under="ignore")
 
 
 def drop_subnormal(X: Array) -> None:
-    """Set the subnormal numbers of X to 0."""
+    """Set the subnormal numbers of X to 0. X is real: moments and gradients, never the values of a forward."""
     np.copyto(X, 0, where=np.abs(X) < np.finfo(X.dtype).tiny)
