@@ -7,6 +7,9 @@ output then depends on what comes after it.
 
 A score whose mask is False counts as −∞ in `npattn.layers.softmax`: its weight is exactly 0, and so is its gradient.
 
+**Backward**  There is none to write. The softmax's dE_in has the factor A_in (foundations F9), which is 0 where a key
+is hidden. dV_n = Σ_i A_in dY_i has it too. So nothing flows to a hidden key. A mask is boolean and has no gradient.
+
 The sequence mask (N_Q, N_X), the pad mask (B, 1, 1, N_X) and their `&` (B, 1, N_Q, N_X) broadcast to the scores
 (B, H, N_Q, N_X).
 

@@ -21,6 +21,10 @@ It is also called additive attention. Its hidden layer H has D_E numbers for eac
                                    p reaches every row of P, so its gradient sums over the rows: dp = Σ_n dP_n
     p = q W_Q                      dW_Q = q dpᵀ,  dq = W_Q dp
 
+Each rule is derived in `npattn explain foundations`: gradients that add (foundations F4), indices as matrices
+(foundations F5), linear layers and what every row shares (foundations F6), tanh (foundations F7), softmax
+(foundations F9). A mask needs no line here, see npattn.layers.softmax. Over a batch, dW_Q, dW_X and dw are sums.
+
 **Changed**  This is where it begins: attention as Bahdanau wrote it.
 
 **Raises**  ValueError for shapes that don't fit, TypeError for dtypes that differ or a mask that is not boolean.

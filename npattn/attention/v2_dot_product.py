@@ -13,6 +13,9 @@
     e_n = Σ_d X_nd q_d             dq_d = Σ_n X_nd de_n                           dq = Xᵀ de
                                    dX_nd += de_n q_d: X is used twice             dX += de qᵀ
 
+Each rule is derived in `npattn explain foundations`: gradients that add (foundations F4), indices as matrices
+(foundations F5), softmax (foundations F9). A mask needs no line here, see npattn.layers.softmax.
+
 **Changed**  e = tanh(q W_Q + X W_X) w becomes e = X q: the three parameters vanish, and one matrix product is left.
 Query and input must now have the same width, D_X = D_Q.
 

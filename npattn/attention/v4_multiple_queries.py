@@ -13,6 +13,10 @@
     E_in = Σ_d Q_id X_nd / √D_Q    dQ_id = Σ_n dE_in X_nd / √D_Q                      dQ = (dE/√D_Q) X
                                    dX_nd += Σ_i dE_in Q_id / √D_Q: X is used twice    dX += (dE/√D_Q)ᵀ Q
 
+Each rule is derived in `npattn explain foundations`: gradients that add (foundations F4), indices as matrices
+(foundations F5), the factor 1/√D_Q (foundations F7), softmax (foundations F9). A mask needs no line here, see
+npattn.layers.softmax.
+
 **Changed**  One query q becomes N_Q rows of Q. Rows are independent: row i of Y is version 3 of row i of Q. All queries
 share the inputs, so the gradients of X are summed over the queries.
 

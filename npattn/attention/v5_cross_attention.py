@@ -17,6 +17,11 @@
     V = X W_V                      dW_V = Xᵀ dV,  dX = dV W_Vᵀ                        see npattn.layers.linear
     K = X W_K                      dW_K = Xᵀ dK,  dX += dK W_Kᵀ: X is used twice, so its gradients add
 
+Each rule is derived in `npattn explain foundations`: gradients that add (foundations F4), indices as matrices
+(foundations F5), linear layers (foundations F6), the factor 1/√D_Q (foundations F7), softmax (foundations F9). A mask
+needs no line here, see npattn.layers.softmax. Over a batch, dW_K and dW_V are sums. `npattn explain autograd` shows
+what PyTorch does for each line.
+
 **Changed**  X in the scores becomes K = X W_K, X in the output becomes V = X W_V. An input is found by its key and read
 by its value, and the two may differ. The widths D_X and D_V are free; only keys and queries share D_Q. The name:
 queries of one sequence read the inputs of another.

@@ -19,6 +19,10 @@
     K = X W_K                      dW_K = Xᵀ dK,  dX += dK W_Kᵀ
     Q = X W_Q                      dW_Q = Xᵀ dQ,  dX += dQ W_Qᵀ: X is used three times, so its gradients add
 
+Each rule is derived in `npattn explain foundations`: gradients that add (foundations F4), indices as matrices
+(foundations F5), linear layers (foundations F6), the factor 1/√D_Q (foundations F7), softmax (foundations F9). A mask
+needs no line here, see npattn.layers.softmax. Over a batch, dW_Q, dW_K and dW_V are sums.
+
 **Changed**  Q is no longer an argument; it is Q = X W_Q. Every input attends to every input, itself included. In place
 of dQ there are dW_Q and a third term in dX.
 

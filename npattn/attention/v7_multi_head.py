@@ -24,9 +24,14 @@ Y hold for each head.
     K = split(X W_K + b_K)         dW_K = Xᵀ merge(dK),  db_K = 1ᵀ merge(dK),  dX += merge(dK) W_Kᵀ
     Q = split(X_Q W_Q + b_Q)       dW_Q = X_Qᵀ merge(dQ),  db_Q = 1ᵀ merge(dQ),  dX_Q = merge(dQ) W_Qᵀ
 
-The first line and the last three are npattn.layers.linear. The code keeps Y, dK, dQ and dV merged where only their
-merged form is needed. split and merge move numbers without changing them, so each is the other's backward. In exact
-arithmetic db_K is zero: b_K shifts all scores of a query alike, and a shift does not change the softmax.
+Each rule is derived in `npattn explain foundations`: gradients that add (foundations F4), indices as matrices
+(foundations F5), linear layers and their biases (foundations F6), the factor 1/√D_Q (foundations F7), softmax
+(foundations F9), split and merge (foundations F14). A mask needs no line here, see npattn.layers.softmax. Over a batch,
+every dW and db is a sum.
+
+split and merge move numbers without changing them, so each is the other's backward. The code keeps Y, dK, dQ and dV
+merged where only their merged form is needed. In exact arithmetic db_K is zero: b_K shifts all scores of a query
+alike, and a shift does not change the softmax.
 
 **Changed**  Four things; the comments in `forward` mark them.
 

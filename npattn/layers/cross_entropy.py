@@ -5,12 +5,16 @@
     q = (1 − ε) onehot(t) + ε/V                             the smoothed target, as in PyTorch
     ℓ = −Σ_v q_v log p_v = lse(z) − (1 − ε) z_t − (ε/V) Σ_v z_v,    lse(z) = log Σ_v exp z_v
 
-and L is the mean of ℓ over the n positions whose target is not `ignore_id`, or 0 if there is none. The logarithm is
-taken of a sum of exponentials, never of a probability, so 0 · log 0 cannot occur.
+since log p_v = z_v − lse(z) and Σ q = 1. L is the mean of ℓ over the n positions whose target is not `ignore_id`, or 0
+if there is none. The logarithm is taken of a sum of exponentials, never of a probability, so 0 · log 0 cannot occur.
 
-**Backward**  ∂ lse/∂z = p, and Σ q = 1:
+**Backward**  The derivative of lse is the softmax (foundations F8); δ_vt is 1 for v = t, else 0. From the line above:
 
+    ∂ lse/∂z_v = exp z_v / Σ_u exp z_u = p_v
+    ∂ℓ/∂z_v = p_v − (1 − ε) δ_vt − ε/V = p_v − q_v
     dz = (p − q) dL / n,    0 at ignored positions
+
+as L is the sum of the n losses ℓ over n (foundations F11).
 
 **Units**  nats a position. L is a 0-d array, dL (`dloss`) a number.
 

@@ -7,7 +7,9 @@
 The mean of Y over the masks is X, as (1 − p) · X/(1 − p) + p · 0 = X, so nothing needs scaling at evaluation. There is
 no `training` flag: an rng switches dropout on, and without one Y is X.
 
-**Backward**  dX = dY ⊙ M, with the mask of the same forward call.
+**Backward**  Each entry has a factor of its own, Y_i = X_i M_i, which does not depend on X (foundations F7):
+
+    dX_i = dY_i M_i    dX = dY ⊙ M, with the M of the same forward call
 
 **Raises**  ValueError unless 0 ≤ p < 1 and for a dY of another shape than Y; TypeError for an rng that is no
 numpy.random.Generator, and for anything but a floating array.

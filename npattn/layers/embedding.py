@@ -4,9 +4,12 @@
 
     Y_n = W_E[ids_n]        the same as onehot(ids) W_E without the product
 
-**Backward**  A row is used as often as its id occurs, and every use adds to its gradient:
+**Backward**  With O_nv = 1 where ids_n = v, else 0, the lookup is the linear layer Y = O W_E, so dW_E = Oᵀ dY. A row is
+used as often as its id occurs, and every use adds to its gradient (foundations F12):
 
-    dW_E[v] = Σ_{n: ids_n = v} dY_n        `dW[ids] += dY` would count each repeated id once
+    dW_E[v] = Σ_n O_nv dY_n = Σ_{n: ids_n = v} dY_n        `dW[ids] += dY` would count each repeated id once
+
+ids are whole numbers, so they have no gradient.
 
 **Raises**  TypeError for ids that are not integers (bool and float included), and for a W_E or dY that is no floating
 array. IndexError for an id below 0 or above V − 1; −1 does not mean the last row here. ValueError for shapes that don't

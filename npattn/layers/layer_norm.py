@@ -1,4 +1,4 @@
-"""Layer normalisation: each row is brought to mean 0 and variance 1, then scaled by γ and shifted by β.
+"""Layer normalisation: each row is centred and divided by its spread, then scaled by γ and shifted by β.
 
 **Forward**  For one row x of D entries:
 
@@ -6,6 +6,9 @@
     v = mean((x − μ)²)                 biased, and in two passes: E[x²] − μ² fails for rows near 10⁸
     x̂ = (x − μ) / √(v + ε)
     y = γ ⊙ x̂ + β
+
+x̂ has mean 0 and variance v/(v + ε): nearly 1 where v is far above ε, 0 for a constant row. Such a row gives β; its r is
+finite, because ε is at least 2⁻¹²⁶.
 
 **Backward**  γ and β serve every row, so their gradients are summed over rows:
 
@@ -15,14 +18,13 @@ With r = 1/√(v + ε), a change of x_k moves x̂_i in three ways: directly, thr
 
     ∂x̂_i/∂x_k = r (δ_ik − 1/D − x̂_i x̂_k / D)
 
-since ∂μ/∂x_k = 1/D, ∂v/∂x_k = 2 (x_k − μ)/D and ∂r/∂v = −r³/2. Summing over i against dx̂:
+since ∂μ/∂x_k = 1/D, ∂v/∂x_k = 2 (x_k − μ)/D (through μ it does not change, as Σ_j (x_j − μ) = 0) and ∂r/∂v = −r³/2;
+so the way through v is (x_i − μ) (−r³/2) 2 (x_k − μ)/D. Each step is in (foundations F10). Summing over i against dx̂:
 
     dx = r (dx̂ − mean(dx̂) − x̂ mean(dx̂ ⊙ x̂))
 
 γ stands inside both means, in dx̂. Outside them the formula would be right only while all entries of γ are equal, as
 they are before training.
-
-A constant row has variance 0; it gives β, because ε is at least 2⁻¹²⁶.
 
 **Rounding**  In a row far from 0, the rounding of μ can be as large as the spread of the row. So where |μ| > 2√v, the
 mean of x − μ is subtracted once more. There x − μ is small and nearly exact, and a constant row becomes exactly 0. No
@@ -33,16 +35,20 @@ floating arrays of one dtype.
 
 **Source**  Ba, Kiros & Hinton, "Layer Normalization" (2016), arXiv:1607.06450.
 
+By hand: x = [1, 3, 5] has μ = 3 and v = 8/3. ε = 4/3 makes v + ε = 4, r = ½ and x̂ = [−1, 0, 1]. Backward,
+dx̂ = γ ⊙ dy = [3, 6, 0], mean(dx̂) = 3 and mean(dx̂ ⊙ x̂) = −1, so dx = ½ ([3, 6, 0] − 3 + [−1, 0, 1]). With γ outside
+the means it would be ½ γ ⊙ ([3, 3, 0] − 2 + [−1, 0, 1]) = [0, 1, −2].
+
 >>> import numpy as np
->>> X, gamma, beta = np.array([[1.0, 3.0]]), np.array([2.0, 10.0]), np.array([0.0, 1.0])
->>> Y, cache = layer_norm(X, gamma, beta, eps=1e-30)        # too small to matter here
->>> Y                                                       # x̂ = [−1, 1]
-array([[-2., 11.]])
->>> dX, dgamma, dbeta = layer_norm_backward(np.array([[1.0, 1.0]]), cache)
->>> dgamma, dbeta
-(array([-1.,  1.]), array([1., 1.]))
->>> dX                                                      # two entries: x̂ is ±1 whatever x is
-array([[0., 0.]])
+>>> X, gamma, beta = np.array([[1.0, 3.0, 5.0]]), np.array([1.0, 2.0, 4.0]), np.array([0.0, 1.0, 0.0])
+>>> Y, cache = layer_norm(X, gamma, beta, eps=4 / 3)
+>>> Y                                                       # γ ⊙ x̂ + β
+array([[-1.,  1.,  4.]])
+>>> dX, dgamma, dbeta = layer_norm_backward(np.array([[3.0, 3.0, 0.0]]), cache)
+>>> dX
+array([[-0.5,  1.5, -1. ]])
+>>> dgamma, dbeta                                           # dy ⊙ x̂ and dy
+(array([-3.,  0.,  0.]), array([3., 3., 0.]))
 """
 
 from __future__ import annotations

@@ -7,8 +7,12 @@
 **Backward**  L is the loss, dY means ∂L/∂Y, and so for every letter. From Y_nj = Σ_i X_ni W_ij + b_j follows
 
     dX_ni = Σ_j dY_nj W_ij   →  dX = dY Wᵀ
-    dW_ij = Σ_n X_ni dY_nj   →  dW = Xᵀ dY      summed over every row of every batch axis
-    db_j  = Σ_n dY_nj        →  db = 1ᵀ dY    1 is a column of ones
+    dW_ij = Σ_n X_ni dY_nj   →  dW = Xᵀ dY    summed over every row of every batch axis
+    db_j  = Σ_n dY_nj        →  db = 1ᵀ dY    likewise; 1 is a column of ones
+
+X_ni reaches Y_nj for every j, with the factor W_ij; W_ij and b_j reach Y_nj for every row n, with the factors X_ni and
+1. `npattn explain foundations` has each step: the chain rule (foundations F3), the step from indices to matrices
+(foundations F5), and why W and b sum over all rows (foundations F6).
 
 **Raises**  ValueError for shapes that don't fit, TypeError for anything but floating arrays of one dtype.
 

@@ -7,7 +7,9 @@ for row n and columns 2i and 2i+1, all counted from 0, of width D.
 Each pair of columns turns at its own speed, with wavelengths from 2π to nearly 10000·2π. For an even D, P[n + k] is
 P[n] turned by angles that depend on k alone. So the dot product P[n]·P[m] depends on n − m alone.
 
-P is added to the embeddings (B, N, D), which have been scaled by √D.
+**Use**  P is added to the embeddings Y (B, N, D), which have been scaled by √D: X = √D Y + P.
+
+**Backward**  dY = √D dX. P has no parameters, so it has no gradient (foundations F12).
 
 **Raises**  ValueError for negative sizes, TypeError for anything but integers.
 

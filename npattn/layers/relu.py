@@ -8,6 +8,8 @@
 
     dx = dy where x > 0, else 0
 
+Each x reaches its own y alone, so the chain rule has one term (foundations F7).
+
 **Raises**  TypeError for what is no floating array, and for a dY of another dtype than Y; ValueError for one of another
 shape.
 

@@ -7,6 +7,17 @@
     p ← (1 − lr·λ) p                 λ: weight decay, decoupled from the gradient
     p ← p − lr · m̂ / (√v̂ + ε)
 
+**Why moments.** Plain gradient descent, p ← p − lr · g, has two troubles. Gradients of small batches are noisy. And
+their sizes differ by powers of ten from one parameter to the next, so no lr suits all. m and v, the first and second
+moment, answer one trouble each:
+
+- m is a running mean of g. What changes its sign from step to step cancels, what keeps its sign stays.
+- v is a running mean of g², so √v is the usual size of g. In m̂/√v̂ the size cancels: multiply every g by 1000, and the
+  step stays the same (but for ε).
+
+So m̂/√v̂ is ±1 where all gradients agree, near 0 where they only change their signs. With the usual β₁ and β₂, a
+parameter moves by about lr at most. `figures/adam.py` draws an experiment, the example below is one by hand.
+
 **Why the corrections.** m and v start at 0. They are weighted sums of gradients and of their squares, and the weights
 add up to 1 − βᵗ. Dividing by 1 − βᵗ turns the sums into averages, from the first step on.
 
@@ -28,6 +39,17 @@ both shrink to such numbers, and would stay there at several times the cost.
 **Source.** Kingma, Ba 2015, "Adam", Algorithm 1; Loshchilov, Hutter 2019, "Decoupled Weight Decay Regularization",
 Algorithm 2 (with the rate multiplied in, as in PyTorch). The defaults of β₂ and ε are those of Vaswani et al. 2017,
 section 5.3.
+
+By hand: β₁ = β₂ = ½. Four gradients of 100, and four of 0.01, have m̂/√v̂ = 1 in each step, so both parameters move by
+lr a step. Four gradients that alternate between 100 and −100 have m̂/√v̂ = 1, −⅓, 3/7, −⅓. The sum is 0.762, less than
+one step. For the second: m = ½·½·100 − ½·100 = −25, over 1 − ½² = ¾ that is −33⅓, and √v̂ is 100.
+
+>>> params = {name: np.array([0.0]) for name in ("large", "small", "alternating")}
+>>> adam = Adam(params, lr=0.1, betas=(0.5, 0.5))
+>>> for sign in (1, -1, 1, -1):
+...     adam.step({"large": np.array([100.0]), "small": np.array([0.01]), "alternating": np.array([100.0 * sign])})
+>>> {name: round(float(p[0]), 4) for name, p in params.items()}
+{'large': -0.4, 'small': -0.4, 'alternating': -0.0762}
 """
 
 from __future__ import annotations

@@ -20,27 +20,27 @@ feed-forward. Each of them is a function f inside a sub-layer:
 The pad mask hides <pad> from every attention; the sequence mask hides from each target position what follows it.
 
 **Backward**  From the last line to the first; the dX of a layer is the dY of the one before it. L is the loss, dY means
-∂L/∂Y, and so for every letter; products sum over the batch too. One rule is used throughout: when a value is used
-twice, its gradients are added. The chain rule of L(g(x), h(x)) has one term a use: dx = ∂L/∂g · g' + ∂L/∂h · h'.
+∂L/∂Y, and so for every letter; products sum over the batch too. Where a value is used twice, two arrows meet and its
+gradients add (foundations F4). `npattn explain foundations` goes through the whole model (foundations F15).
 
-    logits = Y W                   dW = Yᵀ dlogits,  dY = dlogits Wᵀ                       see npattn.layers.linear
+    logits = Y W                   dW = Yᵀ dlogits,  dY = dlogits Wᵀ                       (foundations F6)
     W = W_Eᵀ                       dW_E = dWᵀ, the first of the gradients of a tied W_E
 
-    post-norm: Y = norm(R)         dR = norm_backward(dY)                                  see npattn.layers.layer_norm
-      R = X + D                    dD = dR, and dR is the first term of dX
-      D = dropout(F)               dF = dD ⊙ the factors that forward drew, 0 or 1/(1 − p)    see npattn.layers.dropout
-      F = f(X)                     dX = dR + f_backward(dF): X is used in R and in f
+    post-norm: Y = norm(R)         dR = norm_backward(dY), which gives dγ and dβ too       (foundations F10)
+      R = X + D                    dD = dR, and dR is the first term of dX                 (foundations F13)
+      D = dropout(F)               dF = dD ⊙ the factors that forward drew, 0 or 1/(1 − p)    (foundations F7)
+      F = f(X)                     dX = dR + f_backward(dF): two arrows meet, as X is used in R and in f
     pre-norm: Y = X + D            dD = dY, and dY is the first term of dX;  dF as above
       F = f(I), I = norm(X)        dX = dY + norm_backward(f_backward(dF)): X is used in Y and in I
-    feed-forward: F = H W_2 + b_2  dW_2 = Hᵀ dF,  db_2 = 1ᵀ dF,  dH = dF W_2ᵀ
-      H = φ(U)                     dU = dH ⊙ φ'(U), entry by entry
+    feed-forward: F = H W_2 + b_2  dW_2 = Hᵀ dF,  db_2 = 1ᵀ dF,  dH = dF W_2ᵀ              (foundations F6)
+      H = φ(U)                     dU = dH ⊙ φ'(U), entry by entry                         (foundations F7)
       U = X W_1 + b_1              dW_1 = Xᵀ dU,  db_1 = 1ᵀ dU,  dX = dU W_1ᵀ
     attention                      version 7 derives dX_Q, dX and its parameters' gradients from dZ = dF; f_backward is
                                    dX_Q + dX for self-attention, whose two inputs are one, and dX_Q for cross-attention
-    M                              X of the cross-attention in every decoder layer: dM is the sum of their dX
-
-    X = dropout(√D_X E + P)        dE = √D_X (dX ⊙ the factors); P has no parameters
-    E_n = W_E[ids_n]               dW_E[v] = Σ dE_n over all n with ids_n = v               see npattn.layers.embedding
+    M                              X of the cross-attention in every decoder layer: dM is the sum of their dX; then only
+                                   does the encoder begin, with dM as the dY of its last line
+    X = dropout(√D_X E + P)        dE = √D_X (dX ⊙ the factors); P has no parameters       (foundations F7)
+    E_n = W_E[ids_n]               dW_E[v] = Σ dE_n over all n with ids_n = v              (foundations F12)
     ties                           tie="output": W_E of the target adds the output's gradient and the embedding's;
                                    tie="all": one W_E adds those two and the source embedding's
 
@@ -81,7 +81,7 @@ from npattn.transformer.config import TransformerConfig
 from npattn.transformer.parameters import Nested, dotted, nested
 
 PROJECTIONS = ("W_Q", "W_K", "W_V", "W_O", "b_Q", "b_K", "b_V", "b_O")                     # in the order of version 7
-PHI = {"relu": (relu, relu_backward), "gelu": (gelu, gelu_backward)}
+PHI: dict[str, tuple[Callable[..., Any], ...]] = {"relu": (relu, relu_backward), "gelu": (gelu, gelu_backward)}
 Rng: TypeAlias = np.random.Generator | None
 Pair: TypeAlias = tuple[Array, Any]                           # a value and its cache
 
