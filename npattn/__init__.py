@@ -2,7 +2,8 @@
 
 Every layer is a pair of pure functions. `forward(...)` returns `(output, cache)`; `backward(gradient, cache)` returns
 the gradients in the order of forward's floating arguments (masks and ids have none). Each backward is derived and
-written by hand. npattn/README.md is the map of the package.
+written by hand. `npattn explain foundations` begins with what a gradient is; "(foundations F9)" in a docstring names
+its section F9. npattn/README.md is the map of the package.
 
 **Notation** of attention, the same in every module:
 
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from npattn.decoding import Hypothesis, beam_search, greedy_search
     from npattn.gradcheck import GradientError, GradientReport, check_gradients, check_layer
     from npattn.layers.positions import sinusoidal_positions
+    from npattn.learn.trace import trace
     from npattn.optim import Adam, clip_gradients, noam_rate
     from npattn.runs import TrainedModel, load_model
     from npattn.training import RanksDiffer, Trainer
@@ -81,6 +83,7 @@ _HOMES = {
     "check_gradients": "gradcheck",
     "check_layer": "gradcheck",
     "sinusoidal_positions": "layers.positions",
+    "trace": "learn.trace",
     "Adam": "optim",
     "clip_gradients": "optim",
     "noam_rate": "optim",
@@ -130,6 +133,7 @@ __all__ = [
     "tiled_attention",
     "tiled_attention_backward",
     "torch_weights",
+    "trace",
     "transformer",
 ]
 

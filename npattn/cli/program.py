@@ -17,6 +17,7 @@ import npattn
 from npattn._internal.system.memory import keep_memory
 from npattn.cli import figures, predict
 from npattn.cli.check import command as check
+from npattn.cli.exercise import command as exercise
 from npattn.cli.explain import command as explain
 from npattn.cli.terminal import (
     FAILURE,
@@ -30,6 +31,7 @@ from npattn.cli.terminal import (
     program,
 )
 from npattn.cli.tour import command as tour
+from npattn.cli.trace import command as trace
 from npattn.cli.train import command as train
 from npattn.cli.train.ranks import is_first_process
 
@@ -43,12 +45,14 @@ examples:
   %(prog)s
   %(prog)s check
   %(prog)s explain v5
+  %(prog)s trace v5
+  %(prog)s exercise softmax
   %(prog)s train dates
   %(prog)s predict g2p knight --show-attention
   %(prog)s predict --help
 """
 
-COMMANDS = (tour, check, explain, train, predict, figures)
+COMMANDS = (tour, check, explain, trace, exercise, train, predict, figures)
 
 USAGE, BROKEN_PIPE = 2, 141
 

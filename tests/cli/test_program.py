@@ -24,7 +24,7 @@ from npattn.cli.check import command as check
 from npattn.cli.terminal import UsageError, command_line
 from support.command_line import TINY, Cli, process, write_pairs
 
-COMMANDS = ("tour", "check", "explain", "train", "predict", "figures")
+COMMANDS = ("tour", "check", "explain", "trace", "train", "predict", "figures")
 
 
 @pytest.fixture

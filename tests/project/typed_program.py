@@ -42,6 +42,14 @@ def check() -> str:
     return f"{npattn.__version__} {report.max_error:.1e} {npattn.gradcheck.GradientReport.__name__}"
 
 
+def study() -> float:
+    """Every number of a forward and its backward."""
+    found = npattn.trace(npattn.attention.v4_multiple_queries, (np.ones((2, 3)), np.ones((4, 3))), np.ones((2, 3)))
+    for name, value in found.items():
+        print(name, value.array, value.gradient, [line.code for line in value.lines])
+    return found.derivative("E", (0, 1)) + float(found.derivative("A").sum()) + max(found.errors().values())
+
+
 def train(path: Path) -> list[list[int]]:
     """A model, an optimiser, a trainer, a file and the two searches."""
     config = npattn.TransformerConfig(12, 12, d_model=32, n_heads=4, d_ff=64, norm="pre")
