@@ -1,4 +1,4 @@
-"""Move a model from PyTorch with the code of the README, for many seeds, and print the largest difference of logits.
+"""Move a model from PyTorch with the example of npattn.torch_weights, for many seeds, and print the largest difference of logits.
 
     python tests/golden/compare_logits.py [SEEDS]        (default 100; needs PyTorch)
 """
@@ -9,25 +9,34 @@ import contextlib
 import re
 import sys
 import tempfile
-from pathlib import Path
+import textwrap
 from typing import Any
 
 import numpy as np
 import torch
 
-README = Path(__file__).parents[2] / "README.md"
+from npattn import torch_weights
+
+EXAMPLE = re.compile(r"^    import math\n(?:    .*\n|\n)*", re.M)
+
+
+def example() -> str:
+    """Return the code at the end of the docstring of npattn.torch_weights."""
+    found = EXAMPLE.search(torch_weights.__doc__ or "")
+    assert found, "the docstring of npattn.torch_weights has no example that begins with `import math`"
+    return textwrap.dedent(found[0])
 
 
 def main() -> None:
-    """The snippet asserts a bound for each seed. The printed difference is relative to the largest logit."""
-    (snippet,) = re.findall(r"^```python\n(import math\n.*?)^```$", README.read_text(encoding="utf-8"), re.M | re.S)
+    """The example asserts a bound for each seed. The printed difference is relative to the largest logit."""
+    snippet = compile(example(), "npattn.torch_weights", "exec")
     seeds = int(sys.argv[1]) if len(sys.argv) > 1 else 100
     apart = []
     with tempfile.TemporaryDirectory() as scratch, contextlib.chdir(scratch):
         for seed in range(seeds):
             torch.manual_seed(seed)
             names: dict[str, Any] = {}
-            exec(compile(snippet, str(README), "exec"), names)
+            exec(snippet, names)
             ours, theirs = names["ours"], names["theirs"].numpy()
             apart.append(np.abs(ours - theirs).max() / np.abs(ours).max())
     print(f"{seeds} seeds: float32 logits differ by at most {max(apart):.1e} of the largest logit")
