@@ -1,20 +1,26 @@
-"""`npattn explain` prints derivations and code as they stand in the source."""
+"""`npattn explain` prints derivations and code as they stand in the source, and the pages of npattn.learn."""
 
 from __future__ import annotations
 
 import ast
 import inspect
+import io
+import os
+import re
 import subprocess
 import sys
 import textwrap
+import zipfile
+from pathlib import Path
 
 import pytest
 
 import npattn
 from npattn import layers
 from npattn.attention import VERSIONS
+from npattn.cli.explain import command, pages
 from npattn.cli.explain import topics as explain
-from npattn.cli.terminal.console import width
+from npattn.cli.terminal.console import Console, width
 from support.command_line import Cli
 
 TOPICS = explain.topics()
@@ -68,7 +74,7 @@ def test_every_version_layer_and_public_function_of_mathematics_is_a_topic() -> 
         assert {version.module.forward, version.module.backward} <= explained
     assert {getattr(layers, name) for name in layers.__all__} <= explained
     public = {getattr(npattn, name) for name in npattn.__all__}
-    files = ("npattn._", "npattn.runs.")                      # no mathematics
+    files = ("npattn._", "npattn.runs.", "npattn.learn.")     # no mathematics of their own
     functions = {each for each in public if inspect.isfunction(each) and not each.__module__.startswith(files)}
     assert functions <= explained
 
@@ -86,7 +92,7 @@ def test_without_a_topic_it_lists_all_topics(run: Cli) -> None:
     status, out, err = run("explain")
     assert (status, err) == (0, "")
     listed = [line.split()[0] for line in out.splitlines() if not line.startswith(" ")]
-    assert listed == list(TOPICS)
+    assert listed == [*pages.PAGES, *TOPICS]
     assert max(map(width, out.splitlines())) <= 80
 
 
@@ -126,10 +132,113 @@ def test_two_topics_give_the_difference_of_their_code(run: Cli, number: int) -> 
 
 
 def test_derivations_are_printed_without_docstrings_in_memory(run: Cli) -> None:
-    done = subprocess.run([sys.executable, "-OO", "-m", "npattn", "explain", "v5"], capture_output=True, timeout=60)
-    assert (done.returncode, done.stderr) == (0, b"")
-    assert done.stdout.decode() == run("explain", "v5").out
+    for topic in ("v5", "F9"):
+        process = [sys.executable, "-OO", "-m", "npattn", "explain", topic]
+        done = subprocess.run(process, capture_output=True, timeout=60)
+        assert (done.returncode, done.stderr) == (0, b"")
+        assert done.stdout.decode() == run("explain", topic).out
 
 
 def test_more_than_two_topics_are_refused(run: Cli) -> None:
     assert "expected at most two topics, got 3" in run.fails("explain", "v1", "v2", "v3", status=2)
+
+
+@pytest.mark.parametrize("language", ["en", "zh", "zh-CN"])
+@pytest.mark.parametrize("page", pages.PAGES)
+def test_a_page_is_printed_with_all_its_words_and_formulas(run: Cli, page: str, language: str) -> None:
+    status, out, err = run("explain", page, "--language", language)
+    assert (status, err) == (0, "")
+    text = pages.markdown(page, language[:2])
+    formulas = re.findall(r"^ {4}.+$|^>>> .+$", text, re.MULTILINE)
+    assert all(line in out for line in formulas)
+    text = re.sub(r"<a id=\S+></a>|\]\([^)]*\)|^```\w*$|^.*\| (中文|\[中文).*$", "", text, flags=re.MULTILINE)
+    assert re.findall(r"[^\s\[\]]", out) == re.findall(r"[^\s\[\]]", text)
+    assert "](" not in out and "```" not in out and "<a id" not in out
+    prose = [line for line in out.splitlines() if not line.startswith(("    ", "|"))]
+    assert max(map(width, prose)) <= 80
+    assert (len(re.findall(r"[\u4e00-\u9fff]", out)) > len(out) / 9) == (language != "en" and page != "cheat_sheet")
+
+
+@pytest.mark.parametrize(
+    ("words", "first"),
+    [("foundations F9", "## F9. The softmax Jacobian"), ("foundations#F9", "## F9. The softmax Jacobian"),
+     ("F9", "## F9. The softmax Jacobian"), ("Foundations f16", "## F16. How a gradient is checked"),
+     ("F9 --language zh", "## F9. softmax 的雅可比矩阵"),
+     ("glossary Residual stream", "- **residual stream** (残差流)"),
+     ("glossary WER", "- **PER, WER** ("), ("glossary#cotangent --language zh-CN", "- **cotangent**（余切向量）"),
+     ("cheat-sheet v7", "## v7")],
+)  # fmt: skip
+def test_one_section_or_entry_is_printed(run: Cli, words: str, first: str) -> None:
+    status, out, err = run("explain", *words.split())
+    assert (status, err) == (0, "")
+    assert out.startswith(first)
+    assert len(re.findall(r"^(?:## |- \*\*)", out, re.MULTILINE)) == 1
+
+
+def test_every_section_is_printed_as_the_page_has_it(run: Cli) -> None:
+    whole = run("explain", "foundations").out
+    for name in (f"F{n}" for n in range(1, 17)):
+        assert run("explain", name).out in whole
+
+
+def test_the_error_for_an_unknown_section_or_entry_suggests_similar_names(run: Cli) -> None:
+    assert "f17: not in foundations; did you mean f" in run.fails("explain", "foundations", "F17", status=2)
+    assert "did you mean residual stream?" in run.fails("explain", "glossary", "residual", "streem", status=2)
+    assert "glossary prints all of it" in run.fails("explain", "glossary", "qqq", status=2)
+    assert "foundatons: unknown topic; did you mean foundations?" in run.fails("explain", "foundatons", status=2)
+
+
+def test_a_derivation_has_one_language(run: Cli) -> None:
+    assert "v5 is in English only" in run.fails("explain", "v5", "--language", "zh", status=2)
+
+
+def test_the_list_names_the_pages_in_the_language(run: Cli) -> None:
+    for language, title in (("en", "Foundations: from a loss"), ("zh", "基础：从损失")):
+        assert run("explain", "--language", language).out.split(maxsplit=1)[1].startswith(title)
+
+
+def test_a_topic_ends_with_the_sections_that_it_refers_to(run: Cli) -> None:
+    derivation, _, end = run("explain", "softmax").out.partition("\nFoundations\n")
+    assert "foundations F9" in derivation
+    assert "npattn explain F9  The softmax Jacobian" in end.splitlines()
+
+
+class Terminal(io.TextIOWrapper):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_terminal_gets_bold_headings_and_terms_and_code_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    terminal = Terminal(io.BytesIO(), encoding="utf-8")
+    command.show_page("## F1. Loss\n\nA **long\nterm** and x.\n\n    >>> 2**3 + 3**2\n", Console(terminal))
+    terminal.seek(0)
+    shown = terminal.read()
+    assert shown == "\033[1mF1. Loss\033[0m\n\nA \033[1mlong\nterm\033[0m and x.\n\n    >>> 2**3 + 3**2\n"
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_a_terminal_that_lacks_the_letters_gets_an_error_and_no_false_formula(language: str) -> None:
+    text = pages.find(["F9"], language)
+    assert text is not None
+    terminal = Terminal(io.BytesIO(), encoding="cp1252")
+    with pytest.raises(ValueError, match="files and pipes get UTF-8"):
+        command.show_page(text, Console(terminal))
+    assert terminal.tell() == 0
+
+
+def test_the_pages_are_found_in_a_zip(tmp_path: Path, run: Cli) -> None:
+    package = Path(npattn.__file__).parent
+    with zipfile.ZipFile(tmp_path / "npattn.zip", "w") as archive:
+        for path in package.rglob("*"):
+            if path.suffix in (".py", ".md"):
+                archive.write(path, path.relative_to(package.parent))
+    code = "import sys, npattn.cli; print(npattn.__file__); sys.exit(npattn.cli.main(sys.argv[1:]))"
+    environment = os.environ | {"PYTHONPATH": str(tmp_path / "npattn.zip")}
+    process = [sys.executable, "-c", code, "explain", "F9", "--language", "zh"]
+    done = subprocess.run(process, capture_output=True, timeout=60, env=environment, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, b"")
+    home, _, printed = done.stdout.decode().partition("\n")
+    assert "npattn.zip" in home
+    assert printed == run("explain", "F9", "--language", "zh").out

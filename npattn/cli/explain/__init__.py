@@ -1,1 +1,4 @@
-"""`npattn explain`: `topics` finds derivations and code in the source, `command` prints them."""
+"""`npattn explain`: `topics` finds derivations and code in the source, `pages` the pages of npattn.learn.
+
+`command` prints them.
+"""

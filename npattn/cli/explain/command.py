@@ -4,22 +4,29 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from npattn.cli.explain import topics
+from npattn.cli.explain import pages, topics
 from npattn.cli.terminal import Console, Parser, UsageError, command_line, two_columns
 
 DESCRIPTION = """\
+Prints a page (foundations, glossary, cheat_sheet), or one section or entry of
+it. Foundations derives every backward, from what a gradient is.
 Prints the derivation of a layer, forward and backward, with its code below it:
 the docstrings and the source of the package as they stand, up to 122 columns.
 With two topics: what the second one changed, and the lines in which the code
 of the two differs, without docstrings.
-Without a topic: the list of topics.
+Without a topic: the list of pages and topics.
 """
 
 EXAMPLES = """\
 examples:
+  %(prog)s foundations | less
+  %(prog)s foundations F9           (foundations#F9 and F9 are the same)
+  %(prog)s glossary cotangent
+  %(prog)s foundations --language zh
   %(prog)s v5
   %(prog)s v4 v5
   %(prog)s transformer
@@ -33,19 +40,27 @@ STYLES = {"+": "green", "-": "red"}
 def add_parser(commands: argparse._SubParsersAction[Parser], **kwargs: Any) -> None:
     """Add the command and its options."""
     parser = commands.add_parser(
-        "explain", help="print a derivation and its code", description=DESCRIPTION, epilog=EXAMPLES, **kwargs
+        "explain", help="print foundations, a derivation, its code", description=DESCRIPTION, epilog=EXAMPLES, **kwargs
     )
     parser.set_defaults(run=run)
-    parser.add_argument("topics", metavar="TOPIC", nargs="*", help="v1 … v7, softmax, adam … (default: list them)")
+    parser.add_argument("topics", metavar="TOPIC", nargs="*", help="foundations, v5, softmax … (default: list them)")
+    parser.add_argument("--language", choices=["en", "zh", "zh-CN"], default="en", help="of the pages (default: en)")
 
 
 def run(args: argparse.Namespace, console: Console) -> int:
-    """Explain one topic, compare two topics, or list all topics."""
+    """Print a page, explain one topic, compare two topics, or list them all."""
+    language = args.language[:2]
+    page = find_page(args.topics, language)
+    if page is not None:
+        show_page(page, console)
+        return 0
+    if args.topics and language != "en":
+        raise UsageError(f"--language: {' '.join(args.topics)} is in English only; not so {', '.join(pages.PAGES)}")
     if len(args.topics) > 2:
         raise UsageError(f"expected at most two topics, got {len(args.topics)}")
     found = [find(name) for name in args.topics]
     if not found:
-        list_topics(console)
+        list_topics(console, language)
     elif len(found) == 1:
         show(found[0], console)
     else:
@@ -53,19 +68,51 @@ def run(args: argparse.Namespace, console: Console) -> int:
     return 0
 
 
+def find_page(words: list[str], language: str) -> str | None:
+    """Return the page or part that the words name, None if they name none. Raises UsageError for an unknown part."""
+    try:
+        return pages.find(words, language)
+    except KeyError as error:
+        page, part, known = error.args
+        otherwise = f"{command_line('explain', page)} prints all of it"
+        raise UsageError(f"{part}: not in {page}; {hint(part, known, otherwise)}") from None
+
+
+def show_page(text: str, console: Console) -> None:
+    """Print a page; on a terminal what Markdown marks as bold and its headings are bold.
+
+    Formulas and Chinese would be worthless with stand-ins for their letters, so it is printed as data.
+    """
+    if console.has_styles:
+        bold = re.compile(r"^#+ ([^\n]*)|\*\*(.+?)\*\*", re.MULTILINE | re.DOTALL)
+        blocks = (
+            block if block.startswith("    ") else bold.sub(lambda m: console.style(m[1] or m[2], "bold"), block)
+            for block in text.split("\n\n")
+        )
+        text = "\n\n".join(blocks)
+    console.data(text.strip("\n"))
+
+
 def find(name: str) -> topics.Topic:
     """Return the topic of that name. Raises UsageError, which suggests similar names."""
     try:
         return topics.find_topic(name)
     except KeyError:
-        similar = difflib.get_close_matches(name.lower().replace("-", "_"), topics.names(), n=3)
-        hint = f"did you mean {' or '.join(similar)}?" if similar else f"{command_line('explain')} lists all topics"
-        raise UsageError(f"{name}: unknown topic; {hint}") from None
+        known = [*pages.PAGES, *topics.names()]
+        otherwise = f"{command_line('explain')} lists all topics"
+        raise UsageError(f"{name}: unknown topic; {hint(name, known, otherwise)}") from None
 
 
-def list_topics(console: Console) -> None:
-    """Print the name of every topic with the first sentence about it."""
-    rows = []
+def hint(name: str, known: Iterable[str], otherwise: str) -> str:
+    """Return a question with similar names, or `otherwise` if there are none."""
+    similar = difflib.get_close_matches(name.lower().replace("-", "_"), known, n=3)
+    return f"did you mean {' or '.join(similar)}?" if similar else otherwise
+
+
+def list_topics(console: Console, language: str) -> None:
+    """Print the pages with their titles, then the name of every topic with the first sentence about it."""
+    titles = pages.titles(language)
+    rows = [(name, titles[name]) for name in pages.PAGES]
     for name, topic in topics.topics().items():
         title = topics.sections(topic)[0][1].partition("\n\n")[0]
         rows.append((name, " ".join(title.split()).partition(". ")[0].rstrip(".")))
@@ -73,9 +120,9 @@ def list_topics(console: Console) -> None:
 
 
 def show(topic: topics.Topic, console: Console) -> None:
-    """Print the sections of a topic.
+    """Print the sections of a topic, and at the end the sections of foundations that they refer to.
 
-    Forward and Backward are followed by their code. The code of other functions stands before the example, at the end.
+    Forward and Backward are followed by their code. The code of other functions stands before the example.
     """
     console.line(console.style(topic.module.__name__, "dim"))
     members = iter(topic.members)
@@ -88,6 +135,10 @@ def show(topic: topics.Topic, console: Console) -> None:
         if name in ("Forward", "Backward"):
             show_code([next(members)], console)
     show_code(members, console)
+    sections = dict.fromkeys(re.findall(r"\bfoundations (F\d+)", topics.docstring_of(topic.module)))
+    if sections:
+        titles = pages.titles("en")
+        show_section("Foundations", "\n".join(f"npattn explain {name}  {titles[name]}" for name in sections), console)
 
 
 def compare(one: topics.Topic, other: topics.Topic, console: Console) -> None:

@@ -24,7 +24,9 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 from npattn import layers
-from npattn.attention import VERSIONS
+from npattn.attention import MODERN_VERSIONS, VERSIONS
+
+LADDER = VERSIONS + MODERN_VERSIONS
 
 #: Sections that hold a doctest. They come last in a docstring.
 EXAMPLES = ("By hand", "Example")
@@ -46,6 +48,9 @@ OTHERS: dict[str, tuple[str, ...]] = {
     "causal_mask": ("npattn.attention.masks", "causal_mask"),
     "padding_mask": ("npattn.attention.masks", "padding_mask"),
     "positions": ("npattn.layers.positions", "sinusoidal_positions"),
+    "alibi": ("npattn.layers.alibi", "alibi_bias"),
+    "rotary_frequencies": ("npattn.layers.rotary_frequencies", "RotaryFrequencies", "rotary_frequencies", "yarn_ramp",
+                           "llama_ramp"),
     "transformer": ("npattn.transformer.reference", "forward", "backward", "embed", "embed_backward", "run_layers",
                     "run_layers_backward", "encoder_layer", "encoder_layer_backward", "decoder_layer",
                     "decoder_layer_backward", "sub_layer", "sub_layer_backward", "attention", "attention_backward",
@@ -66,14 +71,16 @@ ALIASES = {
     "masks": "padding_mask", "loss": "cross_entropy", "encoder_layer": "transformer", "decoder_layer": "transformer",
     "feed_forward": "transformer", "residual": "transformer", "reference": "transformer", "blocks": "transformer",
     "noam_rate": "rates", "linear_rate": "rates", "cosine_rate": "rates", "clipping": "clip_gradients",
-    "gradcheck": "check_gradients",
+    "gradcheck": "check_gradients", "alibi_bias": "alibi", "rope": "rotary", "yarn": "rotary_frequencies",
+    "grouped_query_attention": "v10", "multi_query": "v10", "gated_feed_forward": "swiglu", "swish": "silu",
+    "delta_rule": "v14", "mla": "v13", "linear_attention": "v14",
 }  # fmt: skip
 
 
 def topics() -> dict[str, Topic]:
     """Return all topics by name, in the reading order of the package."""
-    versions = {f"v{n}": (version.module.__name__, "forward", "backward") for n, version in enumerate(VERSIONS, 1)}
-    layer_names = [name for name in layers.__all__ if not name.endswith("_backward")]
+    versions = {f"v{v.number}": (v.module.__name__, "forward", "backward") for v in LADDER}
+    layer_names = [name for name in layers.__all__ if f"{name}_backward" in layers.__all__]
     pairs = {name: (getattr(layers, name).__module__, name, f"{name}_backward") for name in layer_names}
     found = {}
     for name, (path, *members) in (versions | pairs | OTHERS).items():
@@ -84,11 +91,11 @@ def topics() -> dict[str, Topic]:
 
 def names() -> dict[str, str]:
     """Return every known name, with the name of its topic."""
-    known = {name: name for name in topics()} | ALIASES
-    for number, version in enumerate(VERSIONS, 1):
+    known: dict[str, str] = {}
+    for version in LADDER:
         module = version.module.__name__.rpartition(".")[2]
-        known |= {module: f"v{number}", module.partition("_")[2]: f"v{number}"}
-    return known
+        known |= dict.fromkeys((module, module.partition("_")[2]), f"v{version.number}")
+    return known | ALIASES | {name: name for name in topics()}   # rotary is the layer, though version 9 ends so too
 
 
 def find_topic(name: str) -> Topic:

@@ -1,0 +1,4 @@
+"""What teaches: `pages` (foundations, glossary, cheat sheet), `trace` (every number of a backward), `exercises`.
+
+The mathematics itself is not here: each layer and each version of attention derives its own backward.
+"""
