@@ -1,6 +1,7 @@
 """The drawing of both pictures of heads: a row of maps for each of three attentions, a map for each head.
 
-A row of the decoder's weights has the name of the symbol that was written next, because it chose that symbol.
+A row of the decoder's weights has the name of the symbol that was written next, because it chose that symbol. The last
+row chose the end, ‹eos›. All maps have one scale, from 0 to 1.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ def draw_heads(
     """Draw the last layer's cross-attention, encoder self-attention and decoder self-attention."""
     weights = attention_weights(model, codec, source, target)
     letters = codec.tokenize(source)
-    symbols = codec.target_vocabulary.decode(codec.encode_target(target)[1:-1])     # without <bos> and <eos>
+    symbols = [*codec.target_vocabulary.decode(codec.encode_target(target)[1:-1]), "‹eos›"]    # ‹bos› is not written
     decoder, encoder = f"decoder.{model.config.n_decoder_layers - 1}", f"encoder.{model.config.n_encoder_layers - 1}"
     before = ["‹bos›", *symbols[:-1]]
     rows = (                                                  # layer, title, queries, keys, and the names of both axes
@@ -36,5 +37,8 @@ def draw_heads(
     for row, (layer, title, queries, keys, ylabel, xlabel) in zip(names, rows, strict=True):
         for h, ax in enumerate(plot.heads(weights[layer], queries, keys, axes=[axes[name] for name in row])):
             ax.tick_params(labelsize=7.5 if max(map(len, keys)) < 2 else 7)
+            for label in ax.get_xticklabels():
+                label.set_rotation(90 if len(label.get_text()) > 2 else 0)
             ax.set(xlabel=xlabel, ylabel="" if h else f"{title}\n{ylabel}")
+    plot.colour_bar(list(axes.values()), "weights $A$", aspect=60)
     return axes["00"]

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 ABOVE, BELOW, BESIDE = 1.8, 0.5, 0.5
 
 #: Width of a letter in an operator, and in the name of an axis.
-LETTER, AXIS_LETTER = 1.0, 0.45
+LETTER, AXIS_LETTER = 0.8, 0.45
 
 #: Thickness of a vector: enough for its name.
 THICKNESS = 1.7
@@ -133,7 +133,7 @@ def _draw_operator(ax: Axes, operator: Operator, x: float, middle: float) -> flo
     weight = "bold" if operator.new else "normal"
     ax.text(
         x + width / 2, middle, mathematics(operator.text), color=colour, weight=weight, ha="center", va="center",
-        fontsize=10,
+        fontsize=18 if operator.text == "·" else 10,
     )  # fmt: skip
     return x + width
 

@@ -1,7 +1,7 @@
 """Masks: which keys a query may attend to, and how that changes the weights and the gradient of the scores.
 
 All four columns have the same six words and two pads, the same random scores E and the same random dA. A hidden weight
-is exactly 0, and so is its gradient. The other weights of its row share the rest.
+is exactly 0, and so is its gradient. The other weights of its row share the rest. Colours mean the same in a whole row.
 """
 
 from __future__ import annotations
@@ -34,13 +34,16 @@ def draw(theme: plot.Theme = "light") -> Axes:
     for k, (name, mask) in enumerate(masks.items()):
         A = softmax(E, mask)
         column = (
-            plot.attention_map(0.45 * mask, mask=mask, ax=axes[k]),
+            plot.attention_map(0.5 * mask, mask=mask, ax=axes[k]),
             plot.attention_map(A, mask=mask, ax=axes[4 + k]),
             plot.signed_map(softmax_backward(dA, A), mask=mask, limit=LIMIT, ax=axes[8 + k]),
         )
         plot.title(column[0], name)
         for ax, symbol in zip(column, ("mask", "weights $A$", "gradient $dE$"), strict=True):
             label(ax, symbol if k == 0 else "", with_keys=ax is column[-1])
+    plot.colour_bar(axes[:4], "blue: may attend\n×: hidden", boundaries=(0, 1), ticks=())
+    plot.colour_bar(axes[4:8], "weight $a_{in}$")
+    plot.colour_bar(axes[8:], "$dE$: blue negative,\norange positive", extend="both")
     return axes[0]
 
 

@@ -18,5 +18,5 @@ def draw(theme: plot.Theme = "light") -> Axes:
     P = sinusoidal_positions(N, D)
     plot.title(plot.positions(P, ax=axes["P"]), f"sinusoidal positions $P[n, d]$, $D_X = {D}$")
     plot.position_products(P, (0, 48, 95), ax=axes["D"])
-    plot.title(axes["D"], "$P[n] \\cdot P[m]$ knows the distance alone")
+    plot.title(axes["D"], "$P[n] \\cdot P[m]$ depends on the distance alone")
     return axes["P"]

@@ -31,7 +31,10 @@ def draw(theme: plot.Theme = "light") -> Axes:
         places = str(number) if len(heads) == 1 else "pq"
         for h, (A, place) in enumerate(zip(heads, places, strict=True), 1):
             ax = plot.attention_map(A, queries, WORDS, numbers=True, ax=axes[place])
-            plot.title(ax, f"{number}  {version.name}" + f", head {h}" * (len(heads) > 1), loc="left")
+            name = f"{number}  {version.name}, $a$" if number < 4 else f"{number}  {version.name}, $A$"
+            extra = " (the network is random)" if number == 1 else f" of head {h}" * (len(heads) > 1)
+            plot.title(ax, name + extra, loc="left")
             ax.tick_params(axis="x", rotation=0)
             ax.set(xlabel="$X$, attended to" if place in "56pq" else "", ylabel=f"${QUERIES[number - 1]}$")
+    plot.colour_bar(list(axes.values()), "weights $a$, $A$: each row sums to 1", location="bottom", aspect=60)
     return axes["1"]

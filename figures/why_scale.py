@@ -1,9 +1,15 @@
 """Why scores are divided by √D_Q: with scores of size 100, the softmax saturates and its gradient vanishes.
 
 Top and middle: 20,000 scores from N(0, 100²) and from N(0, 1), and their softmax. One is a spike, the other is spread.
-Bottom left: the Frobenius norm of the softmax's Jacobian ∂a/∂e = diag(a) − a aᵀ vanishes as the scores grow.
+Bottom left: the Frobenius norm of the softmax's Jacobian ∂a/∂e = diag(a) − a aᵀ. It is largest for scores with a
+deviation of 2 to 3, and its median vanishes beyond 20.
 Bottom middle: the dot product of two vectors of D_Q entries from N(0, 1) has variance D_Q; divided by √D_Q, it has 1.
-Bottom right: the gradient dq of version 2, unscaled, and of version 3, scaled, for a dy of length 1.
+Bottom right: the gradient dq of version 2, unscaled, and of version 3, scaled, for a dy of length 1. Up to D_Q = 64 the
+median without the division is the larger one, since version 3 divides dq too. Near 100 the two are equal. Beyond 128
+the unscaled median vanishes: at 256 it is a fifth of the scaled one, at 1024 a thousandth. And unscaled gradients
+differ widely: at 64, a tenth of them are below 0.003, and a tenth above 3.
+
+`python figures/why_scale.py` prints these gradients in a table.
 """
 
 from __future__ import annotations
@@ -21,9 +27,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 #: The scores of a histogram, the dot products of a variance, the inputs of a query, and the queries of a median.
-SAMPLES, PAIRS, N_X, DRAWS = 20_000, 4_000, 16, 400
+SAMPLES, PAIRS, N_X, DRAWS = 20_000, 4_000, 16, 1000
 WIDTHS = 2 ** np.arange(1, 11)                                # D_Q
 DEVIATIONS = np.logspace(-1, 3, 33)
+VERSIONS = {"scaled, version 3": v3_scaled_dot_product, "unscaled, version 2": v2_dot_product}
 
 
 def draw(theme: plot.Theme = "light") -> Axes:
@@ -84,15 +91,15 @@ def draw_variance(rng: np.random.Generator, ax: Axes) -> None:
 
 def draw_gradient(rng: np.random.Generator, ax: Axes) -> None:
     """Draw the length of dq against the width, for versions 2 and 3."""
-    blue, orange, *_ = plot.palette_of(ax).colours
-    for version, colour, label in (
-        (v3_scaled_dot_product, blue, "scaled, version 3"),
-        (v2_dot_product, orange, "unscaled, version 2"),
-    ):
-        lengths = np.stack([gradient_lengths(version, D, rng) for D in WIDTHS], 1)
-        plot.spread(WIDTHS, lengths, label=label, colour=colour, ax=ax)
+    for (label, version), colour in zip(VERSIONS.items(), plot.palette_of(ax).colours, strict=False):
+        plot.spread(WIDTHS, gradients(version, rng), label=label, colour=colour, ax=ax)
     ax.set(xscale="log", yscale="log", ylim=(1e-6, 30), xlabel="$D_Q$", ylabel="$\\|dq\\|$")
     plot.title(ax, "What reaches the query")
+
+
+def gradients(version: ModuleType, rng: np.random.Generator) -> np.ndarray:
+    """Return ‖dq‖ (DRAWS, WIDTHS)."""
+    return np.stack([gradient_lengths(version, D, rng) for D in WIDTHS], 1)
 
 
 def gradient_lengths(version: ModuleType, D: int, rng: np.random.Generator) -> np.ndarray:
@@ -101,3 +108,18 @@ def gradient_lengths(version: ModuleType, D: int, rng: np.random.Generator) -> n
     _, cache = version.forward(q, X)
     dq, _ = version.backward(dy / np.linalg.norm(dy, axis=-1, keepdims=True), cache)
     return np.linalg.norm(dq, axis=-1)
+
+
+def table() -> str:
+    """Return the median of ‖dq‖, and the 10th and the 90th percentile, for each width, in Markdown."""
+    rng = np.random.default_rng(0)
+    columns = [np.quantile(gradients(version, rng), (0.1, 0.5, 0.9), axis=0).T for version in VERSIONS.values()]
+    names = (f"{name}: {part}" for name in VERSIONS for part in ("10 %", "median", "90 %"))
+    lines = ["| D_Q | " + " | ".join(names) + " |", "|---:|" + "---:|" * 6]
+    for row in zip(WIDTHS, *columns, strict=True):
+        lines.append(f"| {row[0]} | " + " | ".join(f"{length:.2g}" for length in np.concatenate(row[1:])) + " |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    print(table())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 from collections.abc import Iterable, Iterator
 from itertools import islice
@@ -19,18 +20,22 @@ from npattn.cli.terminal import (
     alignment_lines,
     draw_alignments,
     integer_from,
+    legend_line,
     model_name,
     nonempty_path,
+    pad_right,
     print_message,
     save_picture,
+    width,
 )
 from npattn.runs.load import load_model
-from npattn.runs.prediction import check_text, encode, quoted, unknown_symbols
+from npattn.runs.prediction import Step, check_text, encode, quoted, unknown_symbols
 from npattn.runs.trained import CHUNK, UNKNOWN, TrainedModel
 from npattn.tasks import Codec
+from npattn.tasks.vocabulary import EOS, SPECIALS
 
-#: Texts that `--plot` draws, at most.
-MAX_PLOTTED = 12
+#: Texts that `--plot` draws, at most, and other symbols that `--explain` lists for a step.
+MAX_PLOTTED, RUNNERS_UP = 12, 3
 
 EXAMPLES = """\
 The output is one line for each text, in the same order, and with
@@ -41,11 +46,17 @@ standard error, and the status is 1. Files and pipes are in UTF-8.
 With --n-best K, a text gives up to K lines: the text, a target and its score,
 separated by tabs; a picture is of the best. The higher the score, the better.
 With --json each text gives one line: an object with "text", and "target" or
-"targets" or "error".
+"targets" or "error"; --explain adds "log_probability" and "steps".
+
+A map of --show-attention has a row for each symbol that was written, <eos> for
+the end, and a column for each symbol of the source. --explain lists for each
+step the symbol that was written, the likeliest others and <eos>, each with its
+probability: the softmax of the model's logits.
 
 examples:
   %(prog)s g2p knight thorough
   %(prog)s g2p knight --show-attention
+  %(prog)s g2p read --explain
   %(prog)s g2p attention --plot attention.png
   %(prog)s runs/dates "Monday, 28 July 2025"
   %(prog)s runs/g2p --beam 5 < words.txt > phonemes.txt
@@ -72,6 +83,7 @@ def add_parser(commands: argparse._SubParsersAction[Parser], **kwargs: Any) -> N
     add("--beam", metavar="K", type=integer_from(1), help="beam search with K hypotheses (default: greedy)")
     add("--n-best", metavar="K", type=integer_from(1), help="the K best targets of a beam search, with their scores")
     add("--json", action="store_true", help="one JSON object for each text")
+    add("--explain", action="store_true", help="show the probability of each symbol, of the likeliest others and <eos>")
     add("--show-attention", action="store_true", help="show in text which source symbols each target symbol attends to")
     add("--per-head", action="store_true", help="the same for every head instead of the mean of the heads")
     add("--plot", metavar="FILE", type=nonempty_path, help="draw it into a .png, .svg or .pdf (needs npattn[figures])")
@@ -87,18 +99,24 @@ def run(args: argparse.Namespace, console: Console) -> int:
         print_message("type one text on each line; Ctrl-D ends the input")
     status = 0
     texts = numbered_texts(args.texts, model)
+    legend = [legend_line(args.per_head), ""]                 # below the first map
     while chunk := list(islice(texts, 1 if interactive else CHUNK)):
         for text, found in zip(chunk, answers(model, chunk, args), strict=True):
             status = 1 if text.error else status
-            show(text, found, args, console)
+            show(text, found, args, model, console)
             if found is None:
                 continue
             target = found if args.n_best is None else found[0].text
             if args.plot is not None and target:
                 plotted.append((text.source, target))
+            if args.explain and not args.json:
+                console.lines(["", *step_lines(model.probabilities(text.source, target))])
             if args.show_attention or args.per_head:
                 A = alignment(model.transformer, model.codec, text.source, target)
-                console.lines(alignment_lines(A, model.codec, text.source, target, per_head=args.per_head))
+                console.lines(alignment_lines(A, model.codec, text.source, target, per_head=args.per_head) + legend)
+                legend = []
+            elif args.explain and not args.json:
+                console.line()
     if plotted:
         save_picture(draw_alignments(model.transformer, model.codec, plotted, per_head=args.per_head), args.plot)
     return status
@@ -151,15 +169,50 @@ def warn_of_unknown(texts: Iterable[str], codec: Codec) -> None:
         print_message(f"not in the model's vocabulary, read as <unk>: {quoted(unknown)}")
 
 
-def show(text: Text, found: Any, args: argparse.Namespace, console: Console) -> None:
+def show(text: Text, found: Any, args: argparse.Namespace, model: TrainedModel, console: Console) -> None:
     """Print the answer to a text: a target, or with --n-best a list of `Prediction`s."""
     if args.json:
-        many = args.n_best is not None
-        answer = {"targets": [each._asdict() for each in found or []]} if many else {"target": found or ""}
-        answer = {"error": text.error} if text.error else answer
+        answer = {"error": text.error} if text.error else fields(text, found, args, model)
         console.data(json.dumps({"text": text.source, **answer}))   # in ASCII, with escapes for other letters
     elif found and args.n_best is not None:
         for target, _, score in found:
             console.data(f"{' '.join(text.source.split())}\t{target}\t{score:.4f}")
     else:
         console.data(found or "")
+
+
+def fields(text: Text, found: Any, args: argparse.Namespace, model: TrainedModel) -> dict[str, Any]:
+    """Return what `--json` says of the answer to a text."""
+    explained = args.explain and found is not None
+    if args.n_best is None:
+        return {"target": found or ""} | (explanation(model.probabilities(text.source, found)) if explained else {})
+    targets = [each._asdict() for each in found or []]
+    if explained:
+        for each in targets:
+            each["steps"] = explanation(model.probabilities(text.source, each["text"]))["steps"]
+    return {"targets": targets}
+
+
+def explanation(steps: list[Step]) -> dict[str, Any]:
+    """Return log P of the target that was written, in nats, and the probabilities of each step."""
+    chosen = [step.probabilities[step.symbol] for step in steps]
+    told = [{"symbol": s.symbol, "probability": p, "others": others(s)} for s, p in zip(steps, chosen, strict=True)]
+    return {"log_probability": sum(map(math.log, chosen)), "steps": told}
+
+
+def others(step: Step) -> dict[str, float]:
+    """Return the probabilities of the likeliest symbols that a step did not write, and of <eos>.
+
+    <pad> and <bos> have probabilities too, but no search writes them.
+    """
+    rest = [(name, p) for name, p in step.probabilities.items() if name not in (step.symbol, *SPECIALS[:EOS])]
+    return dict(rest[:RUNNERS_UP] + [(name, p) for name, p in rest if name == SPECIALS[EOS]])
+
+
+def step_lines(steps: list[Step]) -> list[str]:
+    """Return the steps as text: the symbol that each wrote, the likeliest others, and the probability of the whole."""
+    rows = [{step.symbol: step.probabilities[step.symbol]} | others(step) for step in steps]
+    margin = max(width(name) for row in rows for name in row) + 1
+    lines = ["  " + "   ".join(f"{pad_right(name, margin)}{p:.4f}" for name, p in row.items()) for row in rows]
+    log_p = explanation(steps)["log_probability"]
+    return [*lines, f"  P = {math.exp(log_p):.4f}, the product of the first column; log P = {log_p:.4f}"]

@@ -14,13 +14,14 @@ figures/ of the repository use this module.
 
 from npattn.plot.canvas import Palette, Theme, check_format, grid, legend, mosaic, palette_of, panels, save, title
 from npattn.plot.curves import learning_curve, position_products, spread
-from npattn.plot.maps import attention_map, heads, positions, signed_map
+from npattn.plot.maps import attention_map, colour_bar, heads, positions, signed_map
 
 __all__ = [
     "Palette",
     "Theme",
     "attention_map",
     "check_format",
+    "colour_bar",
     "grid",
     "heads",
     "learning_curve",

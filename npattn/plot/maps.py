@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -66,7 +66,6 @@ def signed_map(
     *,
     mask: Array | None = None,
     limit: float | None = None,
-    bar: bool = False,
     ax: Axes | None = None,
 ) -> Axes:
     """Draw a matrix of negative and positive numbers, such as dE: blue is negative, the page 0, orange positive.
@@ -75,7 +74,6 @@ def signed_map(
     - queries, inputs: labels of rows and columns; None for none.
     - mask: boolean, broadcast to Z, True = may attend. Where it is False, the cell is crossed out. None hides nothing.
     - limit: the colours end at −limit and limit; None takes the largest absolute value in Z.
-    - bar: True adds a scale of the colours.
     - ax: the Axes to draw into; None makes a new figure.
 
     Raises what `attention_map` raises: ValueError, for numbers that are not finite too, TypeError and
@@ -90,13 +88,32 @@ def signed_map(
     negative, _, positive = palette.negative_to_positive
     top = limit if limit is not None else float(np.abs(Z).max(initial=0)) or 1.0
     cmap = colour_map((negative, palette.page, positive))
-    image = ax.imshow(Z, cmap=cmap, vmin=-top, vmax=top, aspect="auto", interpolation="nearest")
-    if bar:
-        scale = ax.figure.colorbar(image, ax=ax, aspect=30, pad=0.02)
-        scale.ax.tick_params(colors=palette.ink, labelsize=9)
-        scale.outline.set_edgecolor(palette.faint)
+    ax.imshow(Z, cmap=cmap, vmin=-top, vmax=top, aspect="auto", interpolation="nearest")
     _label(ax, Z.shape, queries, inputs, mask)
     return ax
+
+
+def colour_bar(axes: Sequence[Axes], label: str, **options: Any) -> Axes:
+    """Add one bar of colours with numbers beside maps that have the same scale, and return its Axes.
+
+    - axes: the Axes of the maps, all in one figure. The scale is that of the first.
+    - label: what the numbers are.
+    - options: those of matplotlib's `colorbar`.
+
+    Raises ValueError when the first Axes hold no map.
+
+    >>> ax = signed_map(np.array([[0.5, -2.0]]))
+    >>> colour_bar([ax], "gradient $dE$").get_ylabel()
+    'gradient $dE$'
+    """
+    if not axes or not axes[0].get_images():
+        raise ValueError("axes: expected Axes of maps, got none")
+    palette = palette_of(axes[0])
+    bar = axes[0].figure.colorbar(axes[0].get_images()[0], ax=list(axes), **{"aspect": 30, "pad": 0.02, **options})
+    bar.ax.tick_params(colors=palette.ink, labelsize=9, width=0.8)
+    bar.outline.set_edgecolor(palette.faint)
+    bar.set_label(label, color=palette.ink)
+    return bar.ax
 
 
 def heads(
@@ -144,7 +161,8 @@ def positions(P: Array, *, ax: Axes | None = None) -> Axes:
     'position $n$'
     """
     Shapes(P="N D").check(P)
-    ax = signed_map(P, limit=1.0, bar=True, ax=ax or panels(1, 6.0, 3.6)[0])
+    ax = signed_map(P, limit=1.0, ax=ax or panels(1, 6.0, 3.6)[0])
+    colour_bar([ax], "blue negative, orange positive")
     ax.set(xlabel="column $d$", ylabel="position $n$")
     title(ax, "$P[n, d]$")
     return ax

@@ -25,12 +25,12 @@ Nothing here prints.
 from npattn.runs.defaults import new_run
 from npattn.runs.load import load_model, load_run
 from npattn.runs.log import read_log
-from npattn.runs.prediction import Prediction, attention_weights, predict
+from npattn.runs.prediction import Prediction, Step, attention_weights, predict, probabilities
 from npattn.runs.run import Progress, Run
 from npattn.runs.settings import Settings
 from npattn.runs.trained import TrainedModel
 
 __all__ = [
-    "Prediction", "Progress", "Run", "Settings", "TrainedModel", "attention_weights", "load_model", "load_run",
-    "new_run", "predict", "read_log",
+    "Prediction", "Progress", "Run", "Settings", "Step", "TrainedModel", "attention_weights", "load_model",
+    "load_run", "new_run", "predict", "probabilities", "read_log",
 ]  # fmt: skip

@@ -11,8 +11,9 @@ import numpy as np
 from npattn._internal.checks import Array, shown
 from npattn.decoding.beam import beam_search
 from npattn.decoding.greedy import greedy_search
+from npattn.decoding.hypotheses import log_softmax
 from npattn.tasks import Codec, prediction_batches
-from npattn.tasks.vocabulary import BOS, PAD
+from npattn.tasks.vocabulary import PAD
 from npattn.transformer import Transformer
 
 T = TypeVar("T")
@@ -40,6 +41,13 @@ class Prediction(NamedTuple):
     text: str
     log_probability: float
     score: float
+
+
+class Step(NamedTuple):
+    """One step of the decoder: the symbol that it wrote, and the probability of every symbol, the largest first."""
+
+    symbol: str
+    probabilities: dict[str, float]
 
 
 def predict(
@@ -87,8 +95,9 @@ def attention_weights(model: Transformer, codec: Codec, source: str, target: str
     - source: the text that the encoder reads.
     - target: the text that the decoder writes; the model need not prefer it.
 
-    Row i of a decoder's weights is the one with which symbol i of the target is chosen: the decoder has read the
-    symbols before it. So in its self-attention column 0 is ``<bos>``, and column i is symbol i − 1.
+    Row i of a decoder's weights is the one with which symbol i of the target is chosen, and the last row the one with
+    which ``<eos>`` is chosen: the decoder has read the symbols before it. So in its self-attention column 0 is
+    ``<bos>``, and column i is symbol i − 1.
 
     Raises ValueError for a source without symbols or with too many, and for a codec of other sizes than the model;
     TypeError for what is no text.
@@ -96,17 +105,53 @@ def attention_weights(model: Transformer, codec: Codec, source: str, target: str
     >>> from npattn.runs import load_model
     >>> model, codec, _ = load_model("g2p")
     >>> weights = attention_weights(model, codec, "knight", "N AY T")
-    >>> weights["decoder.2.cross_attention"].shape             # (H, N_T, N_S): 4 heads, 3 phonemes, 6 letters
-    (4, 3, 6)
+    >>> weights["decoder.2.cross_attention"].shape     # (H, N_T + 1, N_S): 4 heads, 3 phonemes and <eos>, 6 letters
+    (4, 4, 6)
     """
+    _, _, cache = _read(model, codec, source, target)
+    return {name: A[0] for name, A in cache.attention_weights().items()}
+
+
+def probabilities(model: Transformer, codec: Codec, source: str, target: str) -> list[Step]:
+    """Return for each symbol of a target text, and for ``<eos>`` at its end, the probabilities of all symbols there.
+
+    - model, codec: as `npattn.load_model` returns them.
+    - source: the text that the encoder reads.
+    - target: the text that the decoder writes; the model need not prefer it.
+
+    A step's probabilities are the softmax of the model's logits, after the symbols before it. The sum of
+    log(step.probabilities[step.symbol]) over all steps is log P of the target, as in a `Prediction`.
+
+    Raises what `attention_weights` raises: ValueError for a text that cannot be read and a codec that does not fit,
+    TypeError for what is no text.
+
+    >>> from npattn.runs import load_model
+    >>> model, codec, _ = load_model("g2p")
+    >>> for symbol, found in probabilities(model, codec, "read", "R EH D"):
+    ...     print(symbol, [f"{name} {p:.2f}" for name, p in found.items()][:2])
+    R ['R 0.92', 'UW 0.00']
+    EH ['EH 0.45', 'IY 0.41']
+    D ['D 0.92', 'EH 0.00']
+    <eos> ['<eos> 0.92', 'D 0.00']
+    """
+    ids, logits, _ = _read(model, codec, source, target)
+    names = codec.target_vocabulary.decode(range(len(codec.target_vocabulary)))
+    P = np.exp(log_softmax(logits.astype(np.float64)))        # (N_T + 1, V)
+    return [
+        Step(names[i], {names[j]: float(p[j]) for j in np.argsort(-p, kind="stable")})
+        for i, p in zip(ids, P, strict=True)
+    ]
+
+
+def _read(model: Transformer, codec: Codec, source: str, target: str) -> tuple[list[int], Array, Any]:
+    """Return the ids of the target with ``<eos>``, the logits (N_T + 1, V) that choose them, and the model's cache."""
     check_fit(model, codec)
     src = np.array([encode(model, codec, source, "source")])
     check_text(target, "target")
-    _, *ids, _ = codec.encode_target(target)                  # between <bos> and <eos>
-    check_length(model, len(ids), codec.target_unit, "target")
-    tgt = np.array([[BOS, *ids]])[:, : len(ids)]              # the last symbol is chosen, not read
-    _, cache = model.forward(src, tgt)
-    return {name: A[0] for name, A in cache.attention_weights().items()}
+    bos, *ids = codec.encode_target(target)
+    check_length(model, len(ids) - 1, codec.target_unit, "target")
+    logits, cache = model.forward(src, np.array([[bos, *ids[:-1]]]))   # <eos> is chosen, not read
+    return ids, logits[0], cache
 
 
 def longest_source(model: Transformer) -> int:

@@ -13,11 +13,13 @@ from typing import Any, NamedTuple, TypedDict, Unpack, overload
 from npattn._internal.checks import Array, check_size, shown
 from npattn.runs.prediction import (
     Prediction,
+    Step,
     attention_weights,
     check_fit,
     check_several,
     encode,
     in_batches,
+    probabilities,
     quoted,
     searcher,
     unknown_symbols,
@@ -149,13 +151,30 @@ class TrainedModel(NamedTuple):
         `npattn.runs.attention_weights` says what rows and columns are. Raises what it raises, and what the call of the
         model raises.
         """
-        target = self(source, unknown=UNKNOWN) if target is None else target
-        return attention_weights(self.transformer, self.codec, source, target)
+        return attention_weights(self.transformer, self.codec, source, self._target(source, target))
+
+    def probabilities(self, source: str, target: str | None = None) -> list[Step]:
+        """Return the probabilities of all symbols at each step: where a symbol of the target is chosen, or ``<eos>``.
+
+        - source: the text that the encoder reads.
+        - target: the text that the decoder writes; None takes the one that greedy search finds.
+
+        `npattn.runs.probabilities` says what they are. Raises what it raises, and what the call of the model raises.
+
+        >>> from npattn.runs import load_model
+        >>> first, *_, last = load_model("g2p").probabilities("knight")
+        >>> first.symbol, round(first.probabilities["N"], 2), round(first.probabilities["K"], 2), last.symbol
+        ('N', 0.91, 0.01, '<eos>')
+        """
+        return probabilities(self.transformer, self.codec, source, self._target(source, target))
 
     def __repr__(self) -> str:
         units = f"{self.codec.source_unit} to {self.codec.target_unit}"
         size = self.transformer.params.flat.size
         return f"<TrainedModel of {size:,} parameters: {self.description.get('task', 'text')}, {units}>"
+
+    def _target(self, source: str, target: str | None) -> str:
+        return self(source, unknown=UNKNOWN) if target is None else target
 
     def _answers(
         self, texts: Iterable[str], search: Callable[[Array], list[Any]], unknown: str, name: str

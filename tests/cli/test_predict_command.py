@@ -17,14 +17,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from npattn.cli.predict import RUNNERS_UP
 from npattn.cli.program import main
-from npattn.cli.terminal import alignment
+from npattn.cli.terminal import alignment, draw_alignments, legend_line
 from npattn.cli.terminal.attention_text import shade_lines, side_by_side
 from npattn.cli.terminal.console import width
 from npattn.runs.load import load_run
 from npattn.runs.prediction import predict
 from npattn.runs.trained import TrainedModel
-from npattn.tasks.vocabulary import BOS
+from npattn.tasks.vocabulary import BOS, EOS
 from support.command_line import TINY, Cli, process, write_pairs
 
 
@@ -136,7 +137,7 @@ def in_terminal(encoding: str, *argv: str | Path) -> tuple[int, str]:
 
 def test_a_terminal_without_the_shades_gets_others(run: Cli, folder: Path) -> None:
     status, out = in_terminal("ascii", "predict", folder, "abc", "--show-attention")
-    assert status == 0 and "#" in out and "?" not in out
+    assert status == 0 and "* from 0.4, # from 0.7" in out and "?" not in out
     first, *rows = (line for line in out.splitlines() if line.strip())
     _, utf8, _ = run("predict", folder, "abc", "--show-attention")
     assert [row.translate(str.maketrans("░▒▓█", ".:*#")) for row in utf8.splitlines() if row] == [first, *rows]
@@ -236,11 +237,11 @@ def test_the_alignment_has_the_weights_of_the_search(folder: Path) -> None:
     model, codec, _ = load_run(folder)
     target = predict(model, codec, ["abc"])[0]
     A = alignment(model, codec, "abc", target)
-    assert A.shape == (2, len(target), 3)
+    assert A.shape == (2, len(target) + 1, 3)
     np.testing.assert_allclose(A.sum(-1), 1, rtol=1e-5)
     src = np.array([codec.encode_source("abc")])
     one_by_one = []
-    for i in range(len(target)):
+    for i in range(len(target) + 1):                          # the last step chooses <eos>
         tgt = np.array([[BOS, *codec.target_vocabulary.encode(target[:i])]])
         _, cache = model.forward(src, tgt)
         one_by_one.append(cache.attention_weights()["decoder.0.cross_attention"][0, :, -1])
@@ -250,11 +251,64 @@ def test_the_alignment_has_the_weights_of_the_search(folder: Path) -> None:
 def test_attention_is_printed_below_the_output(run: Cli, folder: Path) -> None:
     target = expected(folder, ["abc"])[0]
     _, out, _ = run("predict", folder, "abc", "--show-attention")
-    first, empty, sources, *rows, last = out.splitlines()
-    assert (first, empty, last, sources.strip()) == (target, "", "", "abc")
-    assert [row.split()[0] for row in rows] == list(target)
+    first, empty, sources, *rows, last, legend, end = out.splitlines()
+    assert (first, empty, last, sources.strip(), end) == (target, "", "", "abc", "")
+    assert [row.split()[0] for row in rows] == [*target, "<eos>"]
+    assert legend == legend_line(per_head=False)
     _, out, _ = run("predict", folder, "abc", "--per-head")
     assert out.splitlines()[2].split() == ["head", "1", "head", "2"]
+    _, out, _ = run("predict", folder, "abc", "cab", "--per-head")
+    assert out.splitlines().count(legend_line(per_head=True)) == 1
+
+
+def test_the_picture_of_attention_has_a_row_for_the_end_and_one_scale(folder: Path) -> None:
+    pytest.importorskip("matplotlib")
+    model, codec, _ = load_run(folder)
+    for per_head in (False, True):
+        figure = draw_alignments(model, codec, [("abc", "cb"), ("ab", "ba")], per_head=per_head).figure
+        *maps, bar = figure.axes
+        assert len(maps) == (4 if per_head else 2) and bar.get_ylim() == (0, 1)
+        for ax, target in zip(maps, ("cb",) * (len(maps) // 2) + ("ba",) * (len(maps) // 2), strict=True):
+            assert [tick.get_text() for tick in ax.get_yticklabels()] == [*target, "<eos>"]
+
+
+def test_a_prediction_is_explained_with_the_probabilities_of_the_model(run: Cli, folder: Path) -> None:
+    model = load_run(folder)
+    target = model("abc")
+    tgt = np.array([model.codec.encode_target(target)])
+    logits, _ = model.transformer.forward(np.array([model.codec.encode_source("abc")]), tgt[:, :-1])
+    p = np.exp(logits[0].astype(float))
+    p /= p.sum(-1, keepdims=True)
+    names = model.codec.target_vocabulary.decode(range(len(model.codec.target_vocabulary)))
+    _, out, _ = run("predict", folder, "abc", "--explain")
+    first, empty, *rows, total, end = out.splitlines()
+    assert (first, empty, end) == (target, "", "")
+    for row, written, probabilities in zip(rows, [*target, "<eos>"], p, strict=True):
+        words = row.split()
+        assert words[0] == written and "<eos>" in words[::2]
+        ranked = [names[j] for j in np.argsort(-probabilities) if names[j] not in (written, "<pad>", "<bos>")]
+        assert words[2::2][:RUNNERS_UP] == ranked[:RUNNERS_UP]
+        shown = [float(word) for word in words[1::2]]
+        np.testing.assert_allclose(shown, [probabilities[names.index(word)] for word in words[::2]], atol=5.1e-5)
+    log_p = np.log(p[np.arange(len(target) + 1), tgt[0, 1:]]).sum()
+    assert total == f"  P = {np.exp(log_p):.4f}, the product of the first column; log P = {log_p:.4f}"
+    _, both, _ = run("predict", folder, "abc", "--explain", "--show-attention")
+    _, attention, _ = run("predict", folder, "abc", "--show-attention")
+    assert both.splitlines() == out.splitlines()[:-1] + attention.splitlines()[1:]
+    _, found, _ = run("predict", folder, "abc", "--explain", "--json")
+    answer = json.loads(found)
+    assert answer["log_probability"] == pytest.approx(log_p, abs=1e-5)
+    for step, written, probabilities in zip(answer["steps"], tgt[0, 1:], p, strict=True):
+        assert step["symbol"] == names[written]
+        assert step["probability"] == pytest.approx(probabilities[written], abs=1e-6)
+        assert ("<eos>" in step["others"]) == (written != EOS)
+    _, found, _ = run("predict", folder, "abc", "", "--explain", "--json", "--n-best", "2")
+    best, none = map(json.loads, found.splitlines())
+    for each in best["targets"]:
+        assert [step["symbol"] for step in each["steps"]] == [*each["text"], "<eos>"]
+        logs = [np.log(step["probability"]) for step in each["steps"]]
+        assert sum(logs) == pytest.approx(each["log_probability"], abs=1e-4)
+    assert none == {"text": "", "targets": []}
 
 
 words = st.lists(st.text("ab七c\u0301", min_size=1, max_size=6), min_size=1, max_size=30)
@@ -271,11 +325,12 @@ def test_the_shades_fit_the_width_and_every_symbol_is_shown(sources: list[str], 
 
 
 def test_the_darkest_shade_stands_below_its_symbol() -> None:
-    A = np.array([[0.05, 0.9, 0.05], [0.05, 0.05, 0.9]])
+    A = np.array([[0.04, 0.92, 0.04], [0.04, 0.04, 0.92]])
     head, first, second = shade_lines(A, ["二", "月", "x"], ["A", "B"])
     assert head == "    二月x"
     assert first == "  A   ██" and second == "  B     █"
-    assert shade_lines(np.array([[0.1, 0.2, 0.2]]), "abc", "A") == ["    abc", "  A ▒██"]  # 0.2 is the row's largest
+    steps = np.array([[0.049, 0.05, 0.2, 0.4, 0.7], [0.2] * 5])    # the scale is the same in every row
+    assert shade_lines(steps, "abcde", "AB") == ["    abcde", "  A  ░▒▓█", "  B ▒▒▒▒▒"]
     head, first, second = shade_lines(A, ["one", "two", "three"], ["A", "B"])
     assert head == "    one two three"
     assert first.index("█") == head.index("two") and second.index("█") == head.index("three")

@@ -53,14 +53,15 @@ def matrices(line: str) -> list[Matrix]:
 
 
 def products(line: str) -> list[tuple[Matrix, Matrix]]:
-    """Return the matrices that are multiplied: those side by side, without an operator between them."""
-    return [(a, b) for a, b in pairwise(read_formula(line)) if isinstance(a, Matrix) and isinstance(b, Matrix)]
+    """Return the matrices that are multiplied: those side by side, without an operator between them but a dot."""
+    parts = [part for part in read_formula(line) if part[0] != "·"]
+    return [(a, b) for a, b in pairwise(parts) if isinstance(a, Matrix) and isinstance(b, Matrix)]
 
 
 def test_every_product_in_the_ladder_fits(ladder: ModuleType) -> None:
     assert len(ladder.FORMULAS) == len(VERSIONS)
     pairs = [pair for lines in ladder.FORMULAS for line in lines for pair in products(line)]
-    assert len(pairs) > 15
+    assert len(pairs) == 23
     for left, right in pairs:
         assert left.columns == right.rows, (left, right)
 
@@ -78,10 +79,22 @@ def test_the_ladder_names_the_arguments_of_each_version_and_their_shapes(ladder:
         assert [axis for axis in module.SHAPES.axes[name] if axis != "…"] == axes
 
 
-def test_every_version_has_something_new(ladder: ModuleType) -> None:
-    for number, lines in enumerate(ladder.FORMULAS, 1):
-        assert any(matrix.new for line in lines for matrix in matrices(line)) or number == 3
+def test_new_are_the_letters_and_operations_that_the_version_before_does_not_have(ladder: ModuleType) -> None:
+    before: set[str] = set()
+    for lines in ladder.FORMULAS:
+        parts = [part for line in lines for part in read_formula(line) if part[0].strip() not in ("", "=", ")")]
+        names = [part[0].removesuffix("ᵀ") for part in parts]
+        news = [name not in before for name in names]
+        assert any(news) and [part.new for part in parts] == news
+        before = {*names}
     assert Operator("/√D_Q", True) in read_formula(ladder.FORMULAS[2][0])
+
+
+def test_the_weights_are_in_every_formula_and_no_formula_is_wider_than_the_picture(ladder: ModuleType) -> None:
+    for number, lines in enumerate(ladder.FORMULAS, 1):
+        assert {"a", "A", "A_h"} & {matrix.name for line in lines for matrix in matrices(line)}, number
+        ax = matrix_formulas(lines, ladder.SIZES)
+        assert ax.get_xlim()[1] <= ladder.CELLS, number
 
 
 configs = st.builds(

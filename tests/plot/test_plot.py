@@ -46,6 +46,21 @@ def test_negative_and_positive_numbers_have_different_colours() -> None:
     np.testing.assert_allclose(image.cmap(0.5)[:3], page, atol=0.02)
 
 
+@pytest.mark.parametrize("theme", get_args(plot.Theme))
+def test_a_colour_bar_has_the_scale_and_the_ink_of_its_maps(theme: plot.Theme) -> None:
+    axes = plot.heads(np.full((2, 3, 4), 0.25), theme=theme)
+    bar = plot.colour_bar(axes, "weights $A$")
+    assert bar.get_ylim() == (0, 1) and bar.get_label() == "<colorbar>"
+    ink = plot.palette_of(axes[0]).ink
+    texts = [bar.yaxis.label, *bar.get_yticklabels()]
+    assert {matplotlib.colors.to_hex(text.get_color()) for text in texts} == {ink}
+    axes[0].figure.draw_without_rendering()
+    assert bar.get_position().x0 > max(ax.get_position().x1 for ax in axes)
+    assert plot.colour_bar(axes, "A", location="bottom").get_xlabel() == "A"
+    with pytest.raises(ValueError, match=r"^axes: expected Axes of maps, got none$"):
+        plot.colour_bar(plot.panels(1), "")
+
+
 def test_every_head_has_a_map() -> None:
     A = np.random.default_rng(0).dirichlet(np.ones(5), (2, 3))
     axes = plot.heads(A, list("xyz"), list("abcde"))

@@ -13,6 +13,7 @@ import pytest
 
 import npattn
 from npattn import beam_search
+from npattn.layers import softmax
 from npattn.runs import attention_weights, predict
 from npattn.runs.trained import CHUNK
 from npattn.tasks import Codec, Vocabulary
@@ -171,6 +172,28 @@ def test_attention_weights(model: npattn.TrainedModel) -> None:
     assert all((given[name] == A).all() and (found[name] == A).all() for name, A in wanted.items())
     with pytest.raises(TypeError, match=r"^target: expected a text, got 7"):
         model.attention_weights("abc", 7)  # type: ignore[arg-type]
+
+
+def test_probabilities(model: npattn.TrainedModel) -> None:
+    """They are the softmax of the model's own logits, and their logarithms add up to log P of the search."""
+    for found in model("abcde", n_best=3):
+        steps = model.probabilities("abcde", found.text)
+        assert [step.symbol for step in steps] == [*found.text.split(), "<eos>"]
+        tgt = np.array([CODEC.encode_target(found.text)])
+        logits, _ = model.transformer.forward(np.array([CODEC.encode_source("abcde")]), tgt[:, :-1])
+        wanted = softmax(logits[0])
+        names = CODEC.target_vocabulary.decode(range(7))
+        got = np.array([[step.probabilities[name] for name in names] for step in steps])
+        np.testing.assert_allclose(got, wanted, rtol=1e-12)
+        assert all(list(step.probabilities.values()) == sorted(step.probabilities.values())[::-1] for step in steps)
+        total = sum(np.log(step.probabilities[step.symbol]) for step in steps)
+        assert total == pytest.approx(found.log_probability, rel=1e-6)
+    assert model.probabilities("abc") == model.probabilities("abc", model("abc"))
+    assert [step.symbol for step in model.probabilities("abc", "P ? ")] == ["P", "<unk>", "<eos>"]
+    (only,) = model.probabilities("abc", "")
+    assert only.symbol == "<eos>" and sum(only.probabilities.values()) == pytest.approx(1)
+    with pytest.raises(TypeError, match=r"^target: expected a text, got 7"):
+        model.probabilities("abc", 7)  # type: ignore[arg-type]
 
 
 def test_the_value(model: npattn.TrainedModel) -> None:

@@ -13,7 +13,14 @@ from npattn.cli.terminal.arguments import (
     nonempty_path,
     number_between,
 )
-from npattn.cli.terminal.attention_text import alignment, alignment_lines, draw_alignments
+from npattn.cli.terminal.attention_text import (
+    LEGEND,
+    alignment,
+    alignment_lines,
+    draw_alignments,
+    legend_line,
+    shade,
+)
 from npattn.cli.terminal.console import (
     WIDTH,
     Console,
@@ -24,6 +31,7 @@ from npattn.cli.terminal.console import (
     printable,
     shortened,
     two_columns,
+    width,
 )
 from npattn.cli.terminal.errors import FAILURE, INTERRUPTED, error_message, print_error, print_message
 from npattn.cli.terminal.pictures import save_picture
@@ -32,6 +40,7 @@ from npattn.cli.terminal.suggestions import command_line, program
 __all__ = [
     "FAILURE",
     "INTERRUPTED",
+    "LEGEND",
     "MODEL_HELP",
     "WIDTH",
     "Console",
@@ -45,6 +54,7 @@ __all__ = [
     "duration",
     "error_message",
     "integer_from",
+    "legend_line",
     "model_name",
     "nonempty_path",
     "number_between",
@@ -55,6 +65,8 @@ __all__ = [
     "printable",
     "program",
     "save_picture",
+    "shade",
     "shortened",
     "two_columns",
+    "width",
 ]

@@ -10,6 +10,7 @@ from npattn._internal.checks import Array
 from npattn.cli.terminal.console import WIDTH, pad_right, shortened, width
 from npattn.runs.prediction import attention_weights
 from npattn.tasks import Codec
+from npattn.tasks.vocabulary import EOS, SPECIALS
 from npattn.transformer import Transformer
 
 if TYPE_CHECKING:
@@ -18,13 +19,14 @@ if TYPE_CHECKING:
 #: Maps of different texts in a row of the picture, at most.
 MAPS_IN_A_ROW = 3
 
-#: Shades of a weight, by its share of the largest weight in its row: below 1/10, below 3/10, …
+#: Shades of a weight from 0 to 1: below 0.05, below 0.2, … The scale is the same in every map.
 SHADES = " ░▒▓█"
-LIMITS = (0.1, 0.3, 0.55, 0.8)
+LIMITS = (0.05, 0.2, 0.4, 0.7)
+LEGEND = ", ".join(f"{shade} from {limit}" for shade, limit in zip(SHADES[1:], LIMITS, strict=True))
 
 
 def alignment(model: Transformer, codec: Codec, source: str, target: str) -> Array:
-    """Return the weights (H, N_T, N_S) of the last layer's cross-attention, a row for each symbol of `target`.
+    """Return the weights (H, N_T + 1, N_S) of the last layer's cross-attention: a row for each symbol, and for <eos>.
 
     Row i holds the weights of the decoder's step that chose symbol i, after it had read the symbols before i.
     """
@@ -44,17 +46,22 @@ def draw_alignments(
     axes = plot.panels(sum(map(len, rows)), *size, columns=columns)
     remaining = iter(axes)
     for (source, target), heads in zip(pairs, rows, strict=True):
-        symbols, letters = codec.tokenize_target(target), codec.tokenize(source)
         for h, A in enumerate(heads, 1):
-            ax = plot.attention_map(A, symbols, letters, ax=next(remaining))
+            ax = plot.attention_map(A, written(codec, target), codec.tokenize(source), ax=next(remaining))
             ax.set(xlabel="source", ylabel="target")
             plot.title(ax, f"head {h}" if per_head else "mean of the heads")
+    plot.colour_bar(axes, "weights $A$")
     return axes[0]
 
 
+def written(codec: Codec, target: str) -> list[str]:
+    """Return the symbols of a target text that the decoder chose, with <eos>: they name the rows of its weights."""
+    return [*codec.tokenize_target(target), SPECIALS[EOS]]
+
+
 def alignment_lines(A: Array, codec: Codec, source: str, target: str, *, per_head: bool = False) -> list[str]:
-    """Return weights (H, N_T, N_S) as text: source across, target down, for the mean of the heads or for every head."""
-    sources, targets = codec.tokenize(source), codec.tokenize_target(target)
+    """Return weights (H, N_T + 1, N_S) as text: source across, target down, the mean of the heads or every head."""
+    sources, targets = codec.tokenize(source), written(codec, target)
     if not per_head:
         return ["", *shade_lines(A.mean(0), sources, targets), ""]
     heads = [[f"  head {h}", *shade_lines(weights, sources, targets)] for h, weights in enumerate(A, 1)]
@@ -76,9 +83,18 @@ def shade_lines(A: Array, sources: Sequence[str], targets: Sequence[str], column
     for part in _parts(sources, columns - margin, gap):
         lines.append(" " * margin + "".join(shortened(sources[n], columns - margin) + " " * gap for n in part))
         for symbol, row in zip(targets, A, strict=True):
-            shades = "".join(_shade(row[n] / row.max()) * width(sources[n]) + " " * gap for n in part)
+            shades = "".join(shade(row[n]) * width(sources[n]) + " " * gap for n in part)
             lines.append("  " + pad_right(symbol, margin - 2) + shades[: columns - margin])
     return [line.rstrip() for line in lines]
+
+
+def legend_line(per_head: bool) -> str:
+    """Return what the shades of `alignment_lines` mean.
+
+    >>> legend_line(per_head=False)
+    '  weights A, the mean of the heads: ░ from 0.05, ▒ from 0.2, ▓ from 0.4, █ from 0.7'
+    """
+    return f"  weights A, {'every head' if per_head else 'the mean of the heads'}: {LEGEND}"
 
 
 def side_by_side(texts: Sequence[list[str]], columns: int = WIDTH) -> list[str]:
@@ -96,8 +112,9 @@ def side_by_side(texts: Sequence[list[str]], columns: int = WIDTH) -> list[str]:
     return lines
 
 
-def _shade(share: float) -> str:
-    return SHADES[sum(share >= limit for limit in LIMITS)]
+def shade(a: float) -> str:
+    """Return the shade of a weight, see `LEGEND`."""
+    return SHADES[sum(a >= limit for limit in LIMITS)]
 
 
 def _parts(sources: Sequence[str], columns: int, gap: bool) -> Iterator[list[int]]:

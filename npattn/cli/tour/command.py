@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from npattn.cli.terminal import (
+    LEGEND,
     Console,
     Parser,
     alignment,
     alignment_lines,
     command_line,
     integer_from,
+    legend_line,
     nonempty_path,
     pad_right,
     percent,
@@ -80,7 +82,8 @@ def show_versions(console: Console) -> None:
         "weights, and the output is the weighted sum of the inputs. Seven small steps lead from the plainest form to "
         f"the attention of the Transformer. All versions read the same sentence, “{' '.join(WORDS)}”. X has a row for "
         "each word and a column for each of four features. Nothing is trained here: the features and the queries are "
-        "set by hand, so that you can see whether the weights are reasonable."
+        "set by hand, so that you can see whether the weights are reasonable. Only the small network of version 1 has "
+        f"random weights. Shades repeat the numbers: {LEGEND}."
     )
     console.lines(("", " " * 19 + "".join(f"{name:>10}" for name in FEATURES)))
     for word, row in zip(WORDS, X, strict=True):
@@ -161,11 +164,11 @@ def show_alignment(
     sharpest = max(range(len(fitting)), key=lambda i: weights[i].mean(0).max(-1).mean())
     console.heading("IV  What the model attends to")
     console.paragraph(
-        "Each row is a symbol of the target, each column a symbol of the source. The shade is a weight of the last "
-        "layer's cross-attention (mean of the heads): the darkest shade is the largest weight of the row. The "
-        "training data has pairs of dates only, and does not say which symbols belong together."
+        "Each row is a symbol of the target, the last row its end, <eos>; each column is a symbol of the source. The "
+        "shade is a weight of the last layer's cross-attention. The training data has pairs of dates only, and does "
+        "not say which symbols belong together."
     )
-    console.lines(alignment_lines(weights[sharpest], codec, *fitting[sharpest]))
+    console.lines((*alignment_lines(weights[sharpest], codec, *fitting[sharpest]), legend_line(per_head=False)))
 
 
 def suggest(kept: Path | None, console: Console) -> None:
@@ -178,8 +181,8 @@ def suggest(kept: Path | None, console: Console) -> None:
             ("explain", "v4", "v5"),
         ],
         "Check every gradient of the package": [("check",)],
-        "Turn a word into phonemes with the model in the package, and show its attention": [
-            ("predict", "g2p", "knight", "--show-attention"),
+        "Turn a word into phonemes, and show the attention and the probabilities": [
+            ("predict", "g2p", "read", "--show-attention", "--explain"),
         ],
         "Draw that attention and the learning curve (needs npattn[figures])": [("figures", "g2p", "--text", "knight")],
         "Use the model of this tour" if kept else "Train on dates again, keep the model in runs/dates, and use it": (

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from npattn import check_gradients
 from npattn._internal.checks import Array
-from npattn.cli.terminal import WIDTH, Console, pad_right
+from npattn.cli.terminal import WIDTH, Console, pad_right, shade
 from npattn.cli.tour.example import WORDS, Example
 
-#: Bars of a weight from 0 to 1, in eighths.
-LEVELS = " ▁▂▃▄▅▆▇█"
 #: Columns of the margin, which holds the name of an entry.
 MARGIN = 13
 
@@ -26,7 +24,7 @@ def show_version(number: int, example: Example, console: Console) -> float:
     entry("new", [version.changed], console)
     shapes = [f"{name} {shape(array)}" for name, array in arrays.items()]
     entry("shapes", filled([*shapes, f"→ {output} {shape(y)}"], "  "), console)
-    entry("weights", weight_lines(cache.A, queries), console)
+    entry("weights a" if y.ndim == 1 else "weights A", weight_lines(cache.A, queries), console)
     gradients = " ".join(f"d{argument.name}" for argument in report.arguments)
     entry("backward", [f"{gradients}   largest error {report.max_error:.1e}"], console)
     return report.max_error
@@ -51,7 +49,7 @@ def weight_lines(A: Array, queries: tuple[str, ...]) -> list[str]:
         rows = (head[i] for head in heads)
         lines.append(pad_right(query, margin) + "  ".join("".join(f"{a:>{columns}.2f}" for a in row) for row in rows))
         if len(heads) == 1:
-            lines[-1] += "   " + "".join(LEVELS[round(8 * a)] for a in heads[0, i])
+            lines[-1] += "   " + "".join(map(shade, heads[0, i]))
     return lines
 
 
