@@ -12,10 +12,14 @@
 >>> report.ok, report.max_error < 1e-14, report["w"].method
 (True, True, 'complex-step')
 
-A check runs through these files: `pair` calls the functions, `contract` finds out whether they write into their inputs,
-`numeric` measures slopes, `probes` chooses directions, `trial` compares, `noise` distinguishes rounding from an error,
-`diagnosis` and `hints` explain it, `report` prints. `precision` recognises float32, `layer` makes a pair of a layer
-object, `foreign` converts arrays of other packages. README.md tells how to read a report.
+From an argument to the report, a check runs through these files, and `check` has its steps:
+
+- `pair` holds the functions and the arguments, `trees` takes nested arguments apart, `slots` matches gradients with
+  them; `layer` makes a pair of a layer object, `foreign` converts arrays of other packages;
+- `contract` finds out whether the functions write into their inputs or keep state, with `memory`;
+- `probes` chooses directions, `numeric` measures the slope along each, `points` has the other points to measure at;
+- `trial` compares the slopes for a verdict, `precision` recognises float32, `noise` tells rounding from an error;
+- `diagnosis` and `hints` say what is wrong, `report` prints it. README.md tells how to read a report.
 """
 
 from __future__ import annotations
@@ -163,7 +167,7 @@ def check_layer(
     names = [*argument_names(getattr(layer, "forward", layer), len(inputs)), *functions.names]
     args = (*inputs, *functions.params)
     pair = PairUnderTest(functions.forward, functions.backward, args, may_write=True, names=names)
-    pair.title = type(layer).__qualname__
+    pair.title, pair.left_over = type(layer).__qualname__, functions.left_over
     return _report(pair, method, rtol, rng, functions.notes)
 
 

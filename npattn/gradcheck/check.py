@@ -13,11 +13,13 @@ from npattn._internal.checks import Array
 from npattn.gradcheck import precision
 from npattn.gradcheck.contract import NOT_LINEAR, Contract
 from npattn.gradcheck.diagnosis import mismatch_row, row
-from npattn.gradcheck.numeric import SINGLE, Loss, NotComplexSafe, perturbed, quiet, redrawn
+from npattn.gradcheck.numeric import SINGLE, Loss, NotComplexSafe
 from npattn.gradcheck.pair import PairUnderTest
+from npattn.gradcheck.points import perturbed, redrawn
+from npattn.gradcheck.quiet import quiet
 from npattn.gradcheck.report import PASSING, ArgumentReport, GradientReport, Method, listed
 from npattn.gradcheck.slots import Misaligned
-from npattn.gradcheck.trial import Finding, OnKink, Trial
+from npattn.gradcheck.trial import MAX_WORST, Finding, InSingle, OnKink, Trial
 
 Choice: TypeAlias = Literal["auto", "complex-step", "central-difference"]
 
@@ -29,8 +31,8 @@ ZERO = "every gradient is zero here, so the check proves little"
 EMPTY = "there is no number to compare, so the check proves nothing"
 BRANCH = "is forward meant for them, or do these arguments never take some branch?"
 LINEARITY, LINEARITY_SINGLE = 1e-9, 1e-4  # deviation that rounding may cause in a well-conditioned gradient
-NOISE = 1e-9  # more noise may come from float32
-MAX_WORST = 4  # gradients that are measured again before they are called wrong, and searched for their wrong entry
+FAR = "zero at these arguments, wrong at normal random numbers"
+NEAR = "right at these arguments, wrong beside them for another cotangent"
 
 
 class Check:
@@ -54,7 +56,7 @@ class Check:
         """Check all. Stop before the numbers if forward changes its input or a gradient is missing."""
         problems, rows = self.contract.problems, list[ArgumentReport]()
         try:
-            if not problems or self.pair.may_write:
+            if self.contract.goes_on:
                 self.contract.check_backward()
                 rows = self._check_numbers()
         except Misaligned as error:
@@ -62,7 +64,7 @@ class Check:
         notes = [*self.notes, *self._notes(rows)] if rows else []
         if self.pair.may_write:                               # broken promises are notes, except those about numbers
             notes += [problem for problem in problems if not problem.endswith(NOT_LINEAR)]
-            problems[:] = [problem for problem in problems if problem.endswith(NOT_LINEAR) or not rows]
+            problems = [problem for problem in problems if problem.endswith(NOT_LINEAR) or not rows]
         return GradientReport(self.pair.title, self.method, self.rtol, tuple(rows), tuple(problems), tuple(notes))
 
     def _check_numbers(self) -> list[ArgumentReport]:
@@ -70,48 +72,33 @@ class Check:
         misshapen = [i for i, (verdict, _) in mismatches.items() if verdict == "shape"]
         with quiet():
             trial, findings = self._compare([i for i in range(len(self.pair.leaves)) if i not in misshapen])
-            if not self.contract.problems or self.pair.may_write:
+            if self.contract.goes_on:
                 tolerance = _linearity_tolerance(findings, self.pair.eps)
                 self.contract.check_linearity(trial.loss.values, tolerance, (trial.loss.y, trial.loss.cache))
             wrong = [f.leaf for f in findings if f.verdict == "wrong"][:MAX_WORST]
             rows = {f.leaf: row(trial, f, f.leaf in self.kinks, f.leaf in wrong) for f in findings}
-            if (not self.contract.problems or self.pair.may_write) and all(f.verdict in PASSING for f in findings):
+            if self.contract.goes_on and all(f.verdict in PASSING for f in findings):
                 rows |= self._look_elsewhere(trial, rows)
         rows |= {i: mismatch_row(trial, i, *what, rows.get(i)) for i, what in mismatches.items()}
         return [rows[i] for i in sorted(rows)]
 
     def _compare(self, leaves: Sequence[int]) -> tuple[Trial, list[Finding]]:
-        """Try the complex step at the arguments. Use central differences if it fails, and a point beside a kink."""
+        """Compare at the arguments. Change the method, the precision or the point if it does not suit forward."""
         values, gradients = self.values, self._own_gradients()
-        self._try_float64()
+        if gradients is None:
+            self._try_float64()
         while True:
             loss = Loss(self.pair, values, self.contract.cotangent, self.contract.size_elsewhere)
             trial = Trial(loss, gradients, self.method, self.rtol, self.rng)
-            by_complex_step = self.method == "complex-step"
-            is_double = self.pair.eps < SINGLE
-            if is_double and (
-                precision.is_single(trial.gradients)
-                or (not by_complex_step and precision.output_is_single(loss, self.rng))
-            ):
-                self.pair.eps = SINGLE
-                continue
             try:
-                if by_complex_step:
-                    trial.compare_methods(leaves, check_kinks=not self.kinks)
-                findings = trial.findings(leaves)
-                bad = sorted((f for f in findings if f.verdict in ("wrong", "noisy")), key=lambda f: -f.error)
-                is_noisy = bad or any(finding.noise > NOISE for finding in findings)
-                if is_noisy and is_double and not by_complex_step and precision.rounds_like_single(loss, self.rng):
-                    self.pair.eps = SINGLE
-                    continue
-                for finding in bad[:MAX_WORST]:
-                    trial.confirm(finding, check_kinks=not self.kinks, check_method=by_complex_step)
-                return trial, findings
+                return trial, trial.compare(leaves, check_kinks=not self.kinks)
+            except NotComplexSafe as reason:
+                self._use_central_differences(reason)
+            except InSingle:
+                self.pair.eps = SINGLE
             except OnKink as kink:
                 self.kinks = kink.leaves
                 values, gradients = perturbed(values, BESIDE_KINK, self.rng, like_zero=1e-6), None
-            except NotComplexSafe as reason:
-                self._use_central_differences(reason)
 
     def _look_elsewhere(self, trial: Trial, rows: Mapping[int, ArgumentReport]) -> dict[int, ArgumentReport]:
         """Compare at other points, for another cotangent. Return a row for each gradient that is wrong there.
@@ -123,37 +110,33 @@ class Check:
         is_zero = all(r.verdict == "zero" for i, r in rows.items() if trial.gradients[i].size)
         leaves = [i for i, r in rows.items() if trial.gradients[i].size and (is_zero or not _is_noise(r))]
         size = 1.0 if is_zero else np.inf                     # a softmax of large scores is zero at other large ones
-        far = self._search(trial, redrawn(self.values, size, self.rng), leaves, far=True)
+        far, wrong_far = self._search(trial, leaves, redrawn(self.values, size, self.rng), FAR)
         if is_zero:
-            compared = [] if far is None else far[0].findings(leaves)
+            compared = far.findings(leaves) if far else []
             nothing = ZERO if trial.loss.terms.size else EMPTY
             self.vacuous = None if any(f.verdict == "ok" for f in compared) else nothing
-        if far is not None and not far[1]:
+        if far and not wrong_far:
             return {}
-        near = self._search(trial, perturbed(self.values, BESIDE_ARGUMENTS, self.rng), leaves, far=False)
-        found = _rows(near, "right at these arguments, wrong beside them for another cotangent")
-        if far is not None:
-            of_far = _rows(far, "zero at these arguments, wrong at normal random numbers")
-            found = {i: r for i, r in of_far.items() if rows[i].verdict == "zero"} | found
-            rest = [self.pair.names[i] for i in of_far if i not in found]
-            if rest:
-                self.notes.append(f"right here, wrong at normal random numbers: {listed(rest)} ({BRANCH})")
-        return found
+        _, wrong = self._search(trial, leaves, perturbed(self.values, BESIDE_ARGUMENTS, self.rng), NEAR)
+        wrong = {i: r for i, r in wrong_far.items() if rows[i].verdict == "zero"} | wrong
+        rest = [self.pair.names[i] for i in wrong_far if i not in wrong]
+        if rest:
+            self.notes.append(f"right here, wrong at normal random numbers: {listed(rest)} ({BRANCH})")
+        return wrong
 
     def _search(
-        self, trial: Trial, values: list[Array], leaves: Sequence[int], far: bool
-    ) -> tuple[Trial, list[Finding]] | None:
-        """Search for wrong gradients at `values`, for a new cotangent. Return None if forward is not usable there."""
+        self, trial: Trial, leaves: Sequence[int], values: list[Array], place: str
+    ) -> tuple[Trial | None, dict[int, ArgumentReport]]:
+        """Compare at `values`, for a new cotangent. Return the rows of wrong gradients; no trial if forward fails."""
+        other, found = None, list[Finding]()
         with suppress(Exception):                             # forward may refuse these values; so may the method
             cotangent = self.rng.standard_normal(trial.loss.cotangent.size)
             loss = Loss(self.pair, values, cotangent, trial.loss.size)
-            other = Trial(loss, None, self.method, self.rtol, self.rng)
+            made = Trial(loss, None, self.method, self.rtol, self.rng)
             if np.isfinite(loss.size):
-                found = other.search(leaves, far)
-                for finding in found[:MAX_WORST]:
-                    other.confirm(finding, check_kinks=True, check_method=self.method == "complex-step")
-                return other, found
-        return None
+                other, found = made, made.search(leaves, far=place == FAR)
+        rows = {f.leaf: row(other, f, beside_kink=False, locate=True) for f in found} if other else {}
+        return other, {i: replace(r, hint=f"{place}: {r.hint}" if r.hint else place) for i, r in rows.items()}
 
     def _use_central_differences(self, reason: NotComplexSafe) -> None:
         if self.choice == "complex-step":
@@ -164,13 +147,10 @@ class Check:
 
     def _try_float64(self) -> None:
         """Find out whether forward takes float64. If not, check it in the dtype of its arguments."""
-        if self._own_gradients() is not None:
-            return
         try:
             self.pair.at(self.values)
         except Exception as reason:                           # any error of the user's forward
-            self.pair.takes_float64 = False
-            self.pair.eps = SINGLE
+            self.pair.takes_float64, self.pair.eps = False, SINGLE
             self._use_central_differences(NotComplexSafe(f"{type(reason).__name__} on float64 input: {reason}"))
 
     def _own_gradients(self) -> list[Array] | None:
@@ -183,12 +163,11 @@ class Check:
     def _notes(self, rows: Sequence[ArgumentReport]) -> list[str]:
         notes = []
         other = [r for r in rows if r.dtype != "float64"]
-        if other:
-            dtypes = " and ".join(sorted({r.dtype for r in other}))
-            if self.pair.eps < SINGLE:
-                notes.append(f"{dtypes} is checked in float64: {listed([r.name for r in other])}")
         if self.pair.eps == SINGLE:
             notes.append(f"computes in float32: checked in that precision, with a tolerance of {self.rtol:.0e}")
+        elif other:
+            dtypes = " and ".join(sorted({r.dtype for r in other}))
+            notes.append(f"{dtypes} is checked in float64: {listed([r.name for r in other])}")
         if self.pair.not_differentiated():
             notes.append(f"not differentiated: {listed(self.pair.not_differentiated())}")
         if self.kinks:
@@ -207,13 +186,6 @@ class Check:
 
 def _is_noise(found: ArgumentReport) -> bool:
     return found.verdict == "zero" and found.error > 0
-
-
-def _rows(found: tuple[Trial, list[Finding]] | None, place: str) -> dict[int, ArgumentReport]:
-    """Return a row for each finding of a search, with the place in its hint."""
-    trial, findings = found or (None, [])
-    rows = {f.leaf: row(trial, f, beside_kink=False, locate=True) for f in findings} if trial else {}
-    return {i: replace(r, hint=f"{place}: {r.hint}" if r.hint else place) for i, r in rows.items()}
 
 
 def _linearity_tolerance(findings: Sequence[Finding], eps: float) -> dict[int, float]:

@@ -13,8 +13,9 @@ import numpy as np
 
 from npattn._internal.checks import Array
 from npattn.gradcheck.memory import bits_of, changes, fingerprint, overlaps, walk
-from npattn.gradcheck.numeric import norm, perturbed, quiet, size_of
 from npattn.gradcheck.pair import PairUnderTest, check_output
+from npattn.gradcheck.points import norm, perturbed, size_of
+from npattn.gradcheck.quiet import quiet
 from npattn.gradcheck.report import Verdict
 from npattn.gradcheck.slots import Gradient, align
 from npattn.gradcheck.trees import Tree, ravel, unravel
@@ -34,10 +35,15 @@ class Contract:
         self.cotangent = rng.standard_normal(ravel(self.y).size)
         self.size_elsewhere = 0.0  # of the loss, at another point
 
+    @property
+    def goes_on(self) -> bool:
+        """Whether more can be checked: a broken promise would only be reported again."""
+        return not self.problems or self.pair.may_write
+
     def check_backward(self) -> None:
         """Run every check but linearity. Raise Misaligned if gradients lack the structure of the arguments."""
         returned = self._first_call()
-        if not self.problems or self.pair.may_write:  # a changed cache or cotangent would only be reported again
+        if self.goes_on:
             self._second_call(returned)
             self._call_after_another_forward()
             self._zero_cotangent()
@@ -86,7 +92,7 @@ class Contract:
         dy = unravel(self.y, self.cotangent)
         held = {**self.given, "the cotangent": dy, "cache": self.cache, "the output": self.y}
         before = fingerprint(held)
-        returned = align(self.pair.named, self.pair.backward(dy, self.cache))
+        returned = align(self.pair.structure, self.pair.backward(dy, self.cache))
         self.problems += [f"backward: changed {name}" for name in changes(before, held)]
         self.problems += self._shared_memory(returned, held)
         self.gradients = [None if g is None else g.copy() for g in returned]  # a later call may overwrite them
@@ -94,7 +100,8 @@ class Contract:
 
     def _shared_memory(self, gradients: Sequence[Gradient], held: Mapping[str, Tree]) -> list[str]:
         """Return a problem for each gradient that overlaps another array."""
-        arrays = [leaf for key, tree in held.items() for leaf in walk(tree, key)]
+        leaves = (leaf for key, tree in held.items() for leaf in walk(tree, key))
+        arrays: list[tuple[str, Tree]] = [leaf for leaf in leaves if isinstance(leaf[1], np.ndarray)]
         problems: list[str] = []
         for name, gradient in zip(self.pair.names, gradients, strict=True):
             shared = [other for other, array in arrays if overlaps(gradient, array)]

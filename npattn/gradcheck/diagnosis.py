@@ -10,7 +10,7 @@ import numpy as np
 from npattn.gradcheck.hints import Known, shape_hint, value_hint
 from npattn.gradcheck.probes import Probe
 from npattn.gradcheck.report import ArgumentReport, Verdict
-from npattn.gradcheck.trees import Tree, branches, numbers, ravel
+from npattn.gradcheck.trees import Tree, leaves, numbers, ravel
 from npattn.gradcheck.trial import ENTRYWISE, Finding, Trial
 
 Block: TypeAlias = tuple[Any, ...]  # an index into a gradient
@@ -18,14 +18,15 @@ Block: TypeAlias = tuple[Any, ...]  # an index into a gradient
 
 def row(trial: Trial, finding: Finding, beside_kink: bool, locate: bool) -> ArgumentReport:
     """Return the row of one finding. `locate` searches a large wrong gradient for its wrong entry, which takes time."""
-    verdict: Verdict = "kink" if beside_kink and finding.verdict == "ok" else finding.verdict
     hint = None
-    if verdict == "wrong":
+    if beside_kink and finding.verdict == "ok":
+        finding = replace(finding, verdict="kink")
+    if finding.verdict == "wrong":
         finding, block = _located(trial, finding) if locate else (finding, None)
         hint = _value_hint(trial, finding, block)
-    elif verdict == "noisy":
+    elif finding.verdict == "noisy":
         hint = f"cannot be judged: rounding in forward hides {finding.noise:.0e} of it"
-    return _row(trial, finding, verdict, hint)
+    return _row(trial, finding, hint)
 
 
 def mismatch_row(trial: Trial, leaf: int, verdict: Verdict, text: str, found: ArgumentReport | None) -> ArgumentReport:
@@ -34,14 +35,14 @@ def mismatch_row(trial: Trial, leaf: int, verdict: Verdict, text: str, found: Ar
         return replace(found, verdict=verdict, hint=text)
     hint = shape_hint(trial.gradients[leaf].shape, trial.loss.pair.leaves[leaf].shape)
     unknown = Finding(leaf, verdict, error=np.inf, coverage="nothing")
-    return _row(trial, unknown, verdict, f"{text}; {hint}" if hint else text)
+    return _row(trial, unknown, f"{text}; {hint}" if hint else text)
 
 
-def _row(trial: Trial, finding: Finding, verdict: Verdict, hint: str | None) -> ArgumentReport:
+def _row(trial: Trial, finding: Finding, hint: str | None) -> ArgumentReport:
     array, name, worst = trial.loss.pair.leaves[finding.leaf], trial.loss.pair.names[finding.leaf], finding.worst
     is_alone = worst is not None and len(worst.direction) == 1  # its direction moves no other argument
     slopes = (worst.index, worst.analytic, worst.numeric.value) if worst and is_alone else (None, None, None)
-    found = (finding.coverage, finding.error, *slopes, verdict, hint, finding.noise)
+    found = (finding.coverage, finding.error, *slopes, finding.verdict, hint, finding.noise)
     return ArgumentReport(name, array.shape, str(array.dtype), trial.method, *found)
 
 
@@ -72,7 +73,8 @@ def _value_hint(trial: Trial, finding: Finding, block: Block | None) -> str | No
         return value_hint(np.array([probe.analytic for probe in finding.probes]), numeric, [], axes, Known(False))
     part = gradient[block]
     others = [(names[i], g[block]) for i, g in enumerate(trial.gradients) if i != leaf and g.shape == gradient.shape]
-    cotangent = loss.cotangent.reshape(gradient.shape) if np.shape(loss.y) == gradient.shape else None
+    has_its_shape = isinstance(loss.y, np.ndarray) and loss.y.shape == gradient.shape
+    cotangent = loss.cotangent.reshape(gradient.shape) if has_its_shape else None
     is_whole = part.shape == gradient.shape
     known = Known(
         is_whole,
@@ -81,6 +83,7 @@ def _value_hint(trial: Trial, finding: Finding, block: Block | None) -> str | No
         cotangent=None if cotangent is None else cotangent[block],
         output=None if cotangent is None or not is_whole else np.asarray(loss.y),
         arguments=list(zip(names, loss.values, strict=True)) if is_whole else (),
+        left_over=loss.pair.left_over[names[leaf]][block] if names[leaf] in loss.pair.left_over else None,
     )
     hint = value_hint(part, numeric.reshape(part.shape), others, axes, known)
     wrong = [probe for probe in finding.probes if probe.error > trial.rtol]
@@ -104,6 +107,4 @@ def _is_diagonal(trial: Trial, leaf: int, worst: Probe) -> bool:
 
 
 def _has_integers(tree: Tree) -> bool:
-    if isinstance(tree, np.ndarray):
-        return tree.dtype.kind in "iu"
-    return any(_has_integers(child) for _, child in branches(tree))
+    return any(isinstance(leaf, np.ndarray) and leaf.dtype.kind in "iu" for _, leaf in leaves(tree))

@@ -10,6 +10,7 @@ import numpy as np
 
 from npattn._internal.checks import Array
 
+LEFT_OVER = "the gradient on the layer is the right one plus what was there before"
 DIAGONAL = "each number depends on its own cotangent only: is the Jacobian more than its diagonal?"
 
 
@@ -21,6 +22,7 @@ class Known(NamedTuple):
     - is_diagonal: whether backward multiplies the cotangent by number, and forward mixes numbers.
     - cotangent, output: if they have the shape of the gradient.
     - arguments: the matrices among the arguments, by name.
+    - left_over: what a layer held in the place of the gradient before backward.
     """
 
     is_whole: bool = True
@@ -29,6 +31,7 @@ class Known(NamedTuple):
     cotangent: Array | None = None
     output: Array | None = None
     arguments: Sequence[tuple[str, Array]] = ()
+    left_over: Array | None = None
 
 
 def value_hint(
@@ -53,6 +56,8 @@ def value_hint(
     if not analytic.any():
         return "zero, but the loss depends on this argument"
     tolerance = 1e-3 * float(np.max(abs(analytic - numeric)))
+    if known.left_over is not None and np.max(abs(analytic - known.left_over - numeric)) <= tolerance:
+        return LEFT_OVER
     hints = (
         _swapped(numeric, others, tolerance),
         _factor(analytic, numeric, axes, tolerance),

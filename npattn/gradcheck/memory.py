@@ -58,7 +58,7 @@ def bits_of(leaf: Tree) -> Hashable:
 
 def overlaps(one: Tree, other: Tree) -> bool:
     """Whether two arrays share a number in memory; False when the search takes more than 10,000 steps."""
-    if isinstance(one, np.ndarray) and isinstance(other, np.ndarray):
+    if isinstance(one, np.ndarray) and isinstance(other, np.ndarray) and np.may_share_memory(one, other):
         with suppress(np.exceptions.TooHardError):
             return np.shares_memory(one, other, max_work=10_000)  # type: ignore[arg-type]  # any integer is allowed
     return False

@@ -45,7 +45,8 @@ from typing import NamedTuple
 import numpy as np
 
 from npattn._internal.checks import Array
-from npattn.gradcheck.numeric import SINGLE, Loss, largest_finite, norm, perturbed
+from npattn.gradcheck.numeric import SINGLE, Loss
+from npattn.gradcheck.points import largest_finite, norm, perturbed
 from npattn.gradcheck.probes import Measure, Probe, analytic_slope
 from npattn.gradcheck.report import Verdict
 

@@ -21,17 +21,16 @@ Source: Ridders (1982), doi:10.1016/S0141-1195(82)80057-0, for extrapolation wit
 
 from __future__ import annotations
 
-import math
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from threading import Lock
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
 from npattn._internal.checks import Array
 from npattn.gradcheck.pair import PairUnderTest
+from npattn.gradcheck.points import LIKE_ZERO, norm
+from npattn.gradcheck.points import size_of as size_of
 from npattn.gradcheck.trees import numbers, ravel
 
 Direction: TypeAlias = Mapping[int, Array]  # position of the leaf → displacement
@@ -45,7 +44,6 @@ KINK_STEPS = (1e-5, 2.5e-6)
 COARSE = 1e3  # times longer steps to find a kink in float32
 SINGLE = float(np.finfo(np.float32).eps)
 SHORTEST = 1e-300  # shorter steps vanish
-LIKE_ZERO, ZERO_SIZE = 1e-18, 1e-200  # numbers so much smaller than their array, and arrays so small, count as zero
 
 
 class NotComplexSafe(Exception):
@@ -74,13 +72,16 @@ class Loss:
         sizes: Sequence[float] | None = None,
     ) -> None:
         self.pair, self.values, self.cotangent = pair, list(values), cotangent
-        self.complex_values = [value.astype(np.complex128) for value in values]
         self.sizes = [size_of(value) for value in values] if sizes is None else list(sizes)
         self.y, self.cache = pair.at(self.values)
         self.terms = cotangent * ravel(self.y)
         self.size = max(norm(self.terms), usual_size)
         self.rounding = max(pair.eps, *(float(np.finfo(np.asarray(y).dtype).eps) for y in numbers(self.y))) * self.size
         self.is_output_real = False  # of the last complex step
+
+    @cached_property
+    def complex_values(self) -> list[Array]:
+        return [value.astype(np.complex128) for value in self.values]
 
     def gradients(self) -> list[Array]:
         """Return the gradients from backward, with zeros for None."""
@@ -180,86 +181,3 @@ class Loss:
 def _moved(values: Sequence[Array], direction: Direction, t: complex) -> list[Array]:
     """Return values + t·direction."""
     return [np.asarray(v + t * direction[i]) if i in direction else v for i, v in enumerate(values)]
-
-
-def largest_finite(values: Array | float) -> float:
-    """Return the largest finite magnitude in `values`, or 0 if there is none. abs is safe: no forward runs here."""
-    magnitudes = np.abs(values)
-    return float(np.max(magnitudes, where=np.isfinite(magnitudes), initial=0.0))
-
-
-def size_of(value: Array) -> float:
-    """Return the largest finite magnitude in `value`, or 1 if all is zero or below 1e-200."""
-    largest = largest_finite(value)
-    return largest if largest > ZERO_SIZE else 1.0
-
-
-def norm(values: Array | Sequence[float]) -> float:
-    """Return ‖values‖ without squares that overflow or vanish; inf or nan if a value is.
-
-    >>> norm([3e-200, 4e-200]), norm([0.0, 3e200])
-    (5e-200, 3e+200)
-    """
-    size = float(np.max(np.abs(values), initial=0.0))  # abs and norm are safe here: slopes are real
-    return size * float(np.linalg.norm(np.asarray(values) / size)) if 0 < size < np.inf else size
-
-
-def perturbed(
-    values: Sequence[Array], amount: float, rng: np.random.Generator, like_zero: float = LIKE_ZERO
-) -> list[Array]:
-    """Move every number up or down by ½ to 1 `amount` of itself, and a zero by that part of the size of its array.
-
-    A number below `like_zero` of that size counts as zero.
-    """
-    moved = []
-    for value in values:
-        size = size_of(value)
-        sizes = np.where(np.abs(value) < like_zero * size, size, np.where(np.isfinite(value), value, 0))
-        steps = up_or_down(0.5, 1.0, value.shape, rng)
-        moved.append(np.asarray(value + amount * sizes * steps, value.dtype))
-    return moved
-
-
-def up_or_down(low: float, high: float, shape: tuple[int, ...], rng: np.random.Generator) -> Array:
-    """Return random numbers of both signs whose magnitudes are between `low` and `high`."""
-    steps = rng.uniform(low - high, high - low, shape)
-    return np.asarray(steps + np.copysign(low, steps))
-
-
-def redrawn(values: Sequence[Array], largest: float, rng: np.random.Generator) -> list[Array]:
-    """Return normal random numbers for each array, of its root mean square, or of 1 if that is 0, up to `largest`."""
-    finite = [value[np.isfinite(value)] for value in values]
-    sizes = [min(norm(kept) / math.sqrt(max(kept.size, 1)) or 1.0, largest) for kept in finite]
-    return [np.asarray(size * rng.standard_normal(value.shape)) for size, value in zip(sizes, values, strict=True)]
-
-
-class _WarningFilters:
-    """The process has one list of warning filters. The first of several threads changes it, the last restores it."""
-
-    def __init__(self) -> None:
-        self.lock, self.users, self.saved = Lock(), 0, warnings.catch_warnings()
-
-    def __enter__(self) -> None:
-        with self.lock:
-            if not self.users:
-                self.saved = warnings.catch_warnings()
-                self.saved.__enter__()
-                warnings.simplefilter("ignore")
-                warnings.simplefilter("error", np.exceptions.ComplexWarning)
-            self.users += 1
-
-    def __exit__(self, *error: object) -> None:
-        with self.lock:
-            self.users -= 1
-            if not self.users:
-                self.saved.__exit__(None, None, None)
-
-
-_filters = _WarningFilters()
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Silence warnings away from the user's own arguments, but make a dropped imaginary part an error."""
-    with _filters, np.errstate(all="ignore"):
-        yield

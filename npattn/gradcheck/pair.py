@@ -12,13 +12,14 @@ import numpy as np
 
 from npattn._internal.checks import Array, is_array, shown
 from npattn.gradcheck import foreign
-from npattn.gradcheck.slots import Gradient, Named, align
+from npattn.gradcheck.slots import Gradient, align, argument
 from npattn.gradcheck.trees import (
     Tree,
-    branches,
-    fill,
+    convert_floating,
     floating_leaves,
     holds_unreached_numbers,
+    is_floating,
+    leaves,
     numbers,
     ravel,
     unravel,
@@ -50,20 +51,21 @@ class PairUnderTest:
         self.may_write = may_write                            # then forward gets copies of its arguments
         args, self.kwargs = tuple(args), dict(kwargs or {})
         self.forward, self.backward = forward, backward
-        if any(foreign.holds_foreign(tree) for tree in (*args, *self.kwargs.values())):
+        if foreign.holds_foreign([args, self.kwargs]):
             self.forward, self.backward = foreign.wrapped(forward, backward, args, self.kwargs)
-            args = tuple(map(foreign.to_numpy, args))
-            self.kwargs = {key: foreign.to_numpy(tree) for key, tree in self.kwargs.items()}
+            args, self.kwargs = foreign.to_numpy((args, self.kwargs))
         self.args = args
-        self.named: list[Named] = list(zip(names or argument_names(forward, len(args)), args, strict=True))
+        self.named = list(zip(names or argument_names(forward, len(args)), args, strict=True))
         _refuse_complex_and_masked(self.named)
-        leaves = [leaf for name, tree in self.named for leaf in floating_leaves(tree, name)]
-        if not leaves:
+        self.structure = [argument(name, tree) for name, tree in self.named]
+        floating = [leaf for name, tree in self.named for leaf in floating_leaves(tree, name)]
+        if not floating:
             raise ValueError("args: expected at least one floating array to differentiate, got none")
-        self.names = [name for name, _ in leaves]
-        self.leaves = [array for _, array in leaves]
+        self.names, self.leaves = [name for name, _ in floating], [array for _, array in floating]
+        self.floating_kwargs = {key: tree for key, tree in self.kwargs.items() if any(floating_leaves(tree))}
         self.eps = float(np.finfo(np.float64).eps)            # of the numbers that the functions compute with
         self.takes_float64 = True
+        self.left_over: Mapping[str, Array] = {}              # what a layer held before backward, by names of leaves
         name = getattr(forward, "__qualname__", type(forward).__name__)
         self.title = f"{getattr(forward, '__module__', None) or 'builtins'}.{name}"
 
@@ -74,7 +76,7 @@ class PairUnderTest:
         keywords = {key: _copy_generator(tree) for key, tree in (kwargs or self.kwargs).items()}
         given = list(map(_copy_generator, args or self.args))
         if self.may_write:
-            given = [fill(tree, (leaf.copy() for _, leaf in floating_leaves(tree))) for tree in given]
+            given = [convert_floating(tree, np.copy) for tree in given]
         result = self.forward(*given, **keywords)
         if not isinstance(result, tuple) or len(result) != 2:
             got = f"{len(result)} things" if isinstance(result, tuple) else type(result).__name__
@@ -86,16 +88,15 @@ class PairUnderTest:
         if not self.takes_float64:
             values = [value.astype(leaf.dtype) for value, leaf in zip(values, self.leaves, strict=True)]
         dtype = values[0].dtype
-        kwargs = {
-            key: fill(tree, (array.astype(dtype) for _, array in floating_leaves(tree)))
-            for key, tree in self.kwargs.items()
+        cast = {
+            key: convert_floating(tree, lambda array: array.astype(dtype)) for key, tree in self.floating_kwargs.items()
         }
-        return self.run(self.filled(values), kwargs)
+        return self.run(self.filled(values), self.kwargs | cast)
 
     def filled(self, values: Sequence[Array]) -> list[Tree]:
         """Return the arguments with other leaves."""
         arrays = iter(values)
-        return [fill(tree, arrays) for tree in self.args]
+        return [next(arrays) if is_floating(t) else convert_floating(t, lambda _: next(arrays)) for t in self.args]
 
     def output(self, values: Sequence[Array]) -> Array:
         """Return all numbers of y in one vector."""
@@ -106,13 +107,12 @@ class PairUnderTest:
         if self.may_write:
             with suppress(Exception):                         # what cannot be copied is passed as it is
                 cache = copy.deepcopy(cache)
-        return align(self.named, self.backward(unravel(y, cotangent), cache))
+        return align(self.structure, self.backward(unravel(y, cotangent), cache))
 
     def not_differentiated(self) -> list[str]:
         """Return the names of real numbers that are not differentiated: keyword arguments, scalars, inside objects."""
-        keywords = [name for key, tree in self.kwargs.items() for name, _ in floating_leaves(tree, key)]
+        keywords = [name for key, tree in self.floating_kwargs.items() for name, _ in floating_leaves(tree, key)]
         return keywords + [name for name, tree in self.named if holds_unreached_numbers(tree)]
-
 
 
 def check_output(y: Tree) -> None:
@@ -136,14 +136,13 @@ def argument_names(forward: Callable[..., Any], n: int) -> list[str]:
     return [*positional[:n], *(f"{rest}[{i}]" for i in range(n - len(positional)))]
 
 
-def _refuse_complex_and_masked(named: Sequence[Named]) -> None:
+def _refuse_complex_and_masked(named: Sequence[tuple[str, Tree]]) -> None:
     """Raise TypeError for complex numbers, and for masked arrays, whose hidden numbers would be differentiated."""
-    for name, tree in named:
-        if isinstance(tree, (np.ndarray, np.generic)) and tree.dtype.kind == "c":
-            raise TypeError(f"{name}: expected real numbers, got {tree.dtype}")
-        if isinstance(tree, np.ndarray) and not is_array(tree):
-            raise TypeError(f"{name}: expected a NumPy array, got {type(tree).__name__}")
-        _refuse_complex_and_masked([(name + suffix, child) for suffix, child in branches(tree)])
+    for name, leaf in (found for of, tree in named for found in leaves(tree, of)):
+        if isinstance(leaf, (np.ndarray, np.generic)) and leaf.dtype.kind == "c":
+            raise TypeError(f"{name}: expected real numbers, got {leaf.dtype}")
+        if isinstance(leaf, np.ndarray) and not is_array(leaf):
+            raise TypeError(f"{name}: expected a NumPy array, got {type(leaf).__name__}")
 
 
 def _copy_generator(tree: Tree) -> Tree:

@@ -15,7 +15,8 @@ from collections.abc import Iterable
 import numpy as np
 
 from npattn._internal.checks import Array
-from npattn.gradcheck.numeric import Loss, largest_finite, perturbed
+from npattn.gradcheck.numeric import Loss
+from npattn.gradcheck.points import largest_finite, perturbed
 from npattn.gradcheck.report import Method
 
 TOLERANCE: dict[Method, float] = {"complex-step": 1e-5, "central-difference": 2e-3}

@@ -11,12 +11,14 @@ import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
 
 from npattn._internal.checks import Array
-from npattn.gradcheck.numeric import Direction, Loss, Slope, largest_finite, norm, up_or_down
+from npattn.gradcheck.numeric import Direction, Loss, Slope
+from npattn.gradcheck.points import largest_finite, norm, up_or_down
 
 DIRECTIONS = 3
 BLOCK, ROWS = 200, 14  # entries compared of a large wrong gradient, to find out what is wrong with it
@@ -63,6 +65,10 @@ class Prober:
     gradients: Sequence[Array]
     rng: np.random.Generator
 
+    @cached_property
+    def lengths(self) -> list[float]:
+        return [norm(gradient) for gradient in self.gradients]
+
     def every_entry(self, leaf: int) -> list[Probe]:
         """Compare all entries of one gradient, relative to the largest of them."""
         largest = largest_finite(self.gradients[leaf])
@@ -70,9 +76,10 @@ class Prober:
         scale = max(probe.scale for probe in probes)
         return [replace(probe, scale=scale) for probe in probes]
 
-    def samples(self, group: Sequence[int]) -> Iterator[Probe]:
-        """Compare a group of gradients along random directions, and two entries of one of them."""
-        for _ in range(DIRECTIONS):
+    def samples(self, group: Sequence[int], known: Sequence[Probe] = ()) -> Iterator[Probe]:
+        """Compare a group of gradients along random directions, some `known`, and two entries of one of them."""
+        yield from known
+        for _ in range(DIRECTIONS - len(known)):
             yield self.along(group)
         leaf = int(self.rng.choice(group))
         gradient = np.abs(self.gradients[leaf])
@@ -81,7 +88,7 @@ class Prober:
 
     def along(self, group: Sequence[int]) -> Probe:
         """Compare a group of gradients along one random direction."""
-        size = float(any(_can_divide(norm(self.gradients[i])) for i in group))  # 1, or 0 if the gradient is zero
+        size = float(any(_can_divide(self.lengths[i]) for i in group))  # 1, or 0 if the gradient is zero
         direction = self.direction(group)
         slope = self.measure(self.loss, direction, size)
         scale = max(size, largest_finite(slope.value))
@@ -99,7 +106,7 @@ class Prober:
 
     def direction(self, group: Sequence[int]) -> Direction:
         """Move each array by 1/‖gradient‖, or in proportion to its own size where the gradient is zero."""
-        lengths = {i: norm(self.gradients[i]) for i in group}
+        lengths = {i: self.lengths[i] for i in group}
         steps = {i: 1 / length if _can_divide(length) else self.loss.sizes[i] for i, length in lengths.items()}
         return {i: step * self._random(self.gradients[i].shape) for i, step in steps.items()}
 
@@ -109,14 +116,14 @@ class Prober:
         Of a square matrix the block is square, with the same rows and columns.
         """
         shape = self.gradients[leaf].shape
-        limits = [BLOCK if len(shape) == 1 else 1] * len(shape)
-        if len(shape) > 1:
-            limits[-2:] = (ROWS, ROWS) if shape[-1] == shape[-2] else (ROWS // 2, 2 * ROWS)
+        is_square = len(shape) > 1 and shape[-1] == shape[-2]
+        limits: tuple[int, ...] = (ROWS, ROWS) if is_square else (ROWS // 2, 2 * ROWS) if len(shape) > 1 else (BLOCK,)
+        limits = (0,) * (len(shape) - 2) + limits             # of the other axes, only the index itself
         chosen = [
             np.unique([*np.linspace(0, n - 1, min(n, limit)).astype(int), i])
             for n, limit, i in zip(shape, limits, index, strict=True)
         ]
-        if len(shape) > 1 and shape[-1] == shape[-2]:
+        if is_square:
             chosen[-2:] = [np.union1d(*chosen[-2:])] * 2
         return [self.entry(leaf, tuple(map(int, i))) for i in itertools.product(*chosen)], np.ix_(*chosen)
 

@@ -12,8 +12,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from npattn._internal.checks import Array
+from npattn.gradcheck import precision
 from npattn.gradcheck.noise import Replicas
-from npattn.gradcheck.numeric import SINGLE, Direction, Loss, NotComplexSafe, Slope, largest_finite, norm
+from npattn.gradcheck.numeric import SINGLE, Direction, Loss, NotComplexSafe, Slope
+from npattn.gradcheck.points import largest_finite, norm
 from npattn.gradcheck.probes import DIRECTIONS, Probe, Prober
 from npattn.gradcheck.report import Method, Verdict, listed
 
@@ -23,6 +25,8 @@ METHOD_GROUPS = 4  # groups for the comparison of methods, which only has to dis
 AGREEMENT = 1e-6
 NEAR: dict[Method, float] = {"complex-step": 1e-7, "central-difference": 1e-5}  # distance of replicas
 NEAR_SINGLE = 1e-3  # in float32
+NOISE = 1e-9  # more noise may come from float32
+MAX_WORST = 4  # gradients that are measured again before they are called wrong, and searched for their wrong entry
 MAX_FAILING = 4  # probes with the largest errors, which are compared with rounding noise
 SHARED_NOISE = 1e-10  # more noise in a shared direction could come from one array and hide an error in another
 
@@ -33,6 +37,10 @@ class OnKink(Exception):
     def __init__(self, leaves: Sequence[int]) -> None:
         super().__init__(leaves)
         self.leaves = set(leaves)
+
+
+class InSingle(Exception):
+    """The functions compute in float32."""
 
 
 @dataclass(frozen=True)
@@ -70,9 +78,32 @@ class Trial:
         self.prober = Prober(loss, self._measure, self.gradients, rng)
         near = NEAR[method] if loss.pair.eps < SINGLE else NEAR_SINGLE
         self.replicas = Replicas(loss, self._measure, self.gradients, near, rng)
+        self.measured: dict[tuple[int, ...], list[Probe]] = {}  # of groups, when the methods are compared
         self.entrywise = sum(value.size for value in loss.values) <= ENTRYWISE
         effects = [largest_finite(g) * size for g, size in zip(self.gradients, loss.sizes, strict=True)]
         self.effect = max(loss.size, *effects)
+
+    def compare(self, leaves: Sequence[int], check_kinks: bool) -> list[Finding]:
+        """Return a finding for each of these gradients.
+
+        Raise NotComplexSafe, InSingle or OnKink if the method, the precision or the point does not suit forward.
+        """
+        in_double, point = self.loss.pair.eps < SINGLE, (self.loss, self.prober.rng)
+        may_be_single = in_double and self.method != "complex-step"  # which gives way in float32
+        if in_double and precision.is_single(self.gradients):
+            raise InSingle
+        if may_be_single and precision.output_is_single(*point):
+            raise InSingle
+        if self.method == "complex-step":
+            self.compare_methods(leaves, check_kinks)
+        findings = self.findings(leaves)
+        bad = sorted((f for f in findings if f.verdict in ("wrong", "noisy")), key=lambda f: -f.error)
+        is_noisy = bad or any(finding.noise > NOISE for finding in findings)
+        if is_noisy and may_be_single and precision.rounds_like_single(*point):
+            raise InSingle
+        for finding in bad[:MAX_WORST]:
+            self.confirm(finding, check_kinks)
+        return findings
 
     def findings(self, leaves: Sequence[int]) -> list[Finding]:
         """Return a finding for each of these gradients."""
@@ -90,14 +121,18 @@ class Trial:
         if not leaves or (far and rough.along(leaves).error <= AGREEMENT):
             return []
         suspects = [i for i in leaves if self.prober.along([i]).error > self.rtol]
-        return [finding for finding in self.findings(suspects) if finding.verdict == "wrong"]
+        wrong = [finding for finding in self.findings(suspects) if finding.verdict == "wrong"]
+        for finding in wrong[:MAX_WORST]:
+            self.confirm(finding, check_kinks=True)
+        return wrong
 
     def compare_methods(self, leaves: Sequence[int], check_kinks: bool) -> None:
         """Raise NotComplexSafe if complex step and central differences disagree, or OnKink if a kink is the reason."""
         kinks: list[int] = []
         for group in self._groups(leaves, METHOD_GROUPS):
-            direction = self.prober.direction(group)
-            slope = self.loss.complex_slope(direction)
+            probe = self.prober.along(group)
+            self.measured[tuple(group)] = [probe]
+            slope, direction = probe.numeric, probe.direction
             if _agree(slope, self.loss.rough_slope(direction)):
                 continue
             at_kink = [i for i in group if check_kinks and self.loss.has_kink({i: direction[i]})]
@@ -107,14 +142,14 @@ class Trial:
         if kinks:
             raise OnKink(kinks)
 
-    def confirm(self, finding: Finding, check_kinks: bool, check_method: bool) -> None:
+    def confirm(self, finding: Finding, check_kinks: bool) -> None:
         """Raise OnKink or NotComplexSafe if that, and not backward, is the reason for a wrong or noisy gradient."""
         probe = finding.worst
         if probe is None or not np.isfinite(probe.analytic):
             return
         if check_kinks and any(self.loss.has_kink(probe.direction, nearby) for nearby in (False, True)):
             raise OnKink([finding.leaf])
-        if check_method:
+        if self.method == "complex-step":
             central = self.loss.central_slope(probe.direction, probe.scale)
             if not _agree(probe.numeric, central, probe.scale):
                 raise self._disagreement([finding.leaf])
@@ -140,7 +175,8 @@ class Trial:
         if self.entrywise:
             probes, coverage = self.prober.every_entry(group[0]), f"{self.gradients[group[0]].size} entries"
         else:
-            probes, coverage = list(self.prober.samples(group)), f"{DIRECTIONS} directions, 2 entries"
+            probes = list(self.prober.samples(group, self.measured.get(tuple(group), ())))
+            coverage = f"{DIRECTIONS} directions, 2 entries"
         verdict, noise = self._verdict(probes)
         if len(group) > 1:
             coverage = f"{DIRECTIONS} directions of {len(group)} arguments"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from npattn.gradcheck.numeric import norm, perturbed, size_of
+from npattn.gradcheck.points import norm, perturbed, size_of
 
 
 def test_size_of_an_array():

@@ -11,7 +11,7 @@ from npattn.gradcheck import ArgumentReport, check_gradients
 from npattn.gradcheck.check import ZERO, Check, _linearity_tolerance
 from npattn.gradcheck.numeric import NotComplexSafe
 from npattn.gradcheck.pair import PairUnderTest
-from npattn.gradcheck.trial import Finding
+from npattn.gradcheck.trial import Finding, InSingle, OnKink
 from support import gradcheck_pairs as pairs
 from support.gradcheck_pairs import failing_report
 
@@ -133,30 +133,31 @@ def test_the_fallback_notes_its_reason(check, rng):
 # ---- measured again -------------------------------------------------------------------------------------------
 
 
-def test_the_four_worst_wrong_or_noisy_gradients_are_measured_again(check, monkeypatch):
-    verdicts = [("wrong", 0.1), ("noisy", 0.4), ("ok", 0.9), ("wrong", np.inf), ("wrong", 0.2), ("noisy", 0.3)]
-    found, confirmed, compared = [Finding(i, *verdict) for i, verdict in enumerate(verdicts)], [], []
+def test_a_comparison_is_repeated_with_another_method_precision_or_point(check, monkeypatch):
+    raised = [NotComplexSafe("no"), InSingle(), OnKink([1]), None]
+    seen = []
 
     class Scripted:
-        def __init__(self, *of):
-            self.findings, self.gradients = lambda leaves: found, []
+        def __init__(self, loss, gradients, method, rtol, rng):
+            seen.append((loss.pair.eps, gradients is None, method, rtol, np.array_equal(loss.values[2], np.zeros(2))))
 
-        def compare_methods(self, leaves, check_kinks):
-            compared.append((leaves, check_kinks))
-
-        def confirm(self, finding, check_kinks, check_method):
-            confirmed.append((finding.leaf, check_kinks, check_method))
+        def compare(self, leaves, check_kinks):
+            seen[-1] += (leaves, check_kinks)
+            error = raised.pop(0)
+            if error:
+                raise error
+            return "found"
 
     monkeypatch.setattr("npattn.gradcheck.check.Trial", Scripted)
     check.contract.gradients = [None, None, None]
-    assert check._compare([0, 2])[1] is found
-    assert confirmed == [(leaf, True, True) for leaf in (3, 1, 5, 4)] and compared == [([0, 2], True)]
-    check.kinks = {1}
-    check._compare([0, 2])
-    assert confirmed[4:] == [(leaf, False, True) for leaf in (3, 1, 5, 4)] and compared[1:] == [([0, 2], False)]
-    check.method = "central-difference"
-    check._compare([0, 2])
-    assert confirmed[8:] == [(leaf, False, False) for leaf in (3, 1, 5, 4)] and len(compared) == 2
+    assert check._compare([0, 2])[1] == "found" and check.kinks == {1} and len(check.notes) == 1
+    double, single = 2.0**-52, 2.0**-23
+    assert seen == [
+        (double, False, "complex-step", 1e-12, True, [0, 2], True),
+        (double, False, "central-difference", 1e-7, True, [0, 2], True),
+        (single, False, "central-difference", 2e-3, True, [0, 2], True),
+        (single, True, "central-difference", 2e-3, False, [0, 2], False),
+    ]
 
 
 def test_four_wrong_gradients_are_searched(rng):
@@ -172,6 +173,31 @@ def test_four_wrong_gradients_are_searched(rng):
     report = failing_report(forward, transposed, (params,))
     assert [argument.hint for argument in report.arguments] == ["transposed"] * 4 + [None] * 2
     assert [argument.verdict for argument in report.arguments] == ["wrong"] * 6
+
+
+def test_a_factor_shows_along_directions_too(rng):
+    """The first four gradients are searched; of the fifth, three directions and two entries are known."""
+    params = {name: rng.standard_normal((20, 25)) for name in "abcde"}
+
+    def forward(params):
+        return {name: array**3 for name, array in params.items()}, params
+
+    def summed(dy, params):
+        return {name: 3 * dy[name] * array**2 * 25 for name, array in params.items()}
+
+    report = failing_report(forward, summed, (params,))
+    hint = "off by a factor of 25 = 25; 25 is the length of axis 1 of params['a']"
+    assert [argument.hint for argument in report.arguments] == [hint] * 5
+
+
+def test_a_gradient_that_is_mostly_wrong_has_no_count(rng):
+    X, slips = rng.standard_normal((60, 60)), rng.standard_normal((60, 60))
+    slips[:, ::3] = 1
+    report = failing_report(lambda X: (X**3, X), lambda dY, X: 3 * X**2 * dY * slips, (X,))
+    assert report["X"].hint is None and report["X"].verdict == "wrong"
+    slips[:, 1::3] = 1
+    report = failing_report(lambda X: (X**3, X), lambda dY, X: 3 * X**2 * dY * slips, (X,))
+    assert report["X"].hint.startswith("wrong in ")
 
 
 def test_kinks_of_two_arguments_are_found(rng):

@@ -53,3 +53,23 @@ def test_casts_that_leave_no_trace_in_the_output():
         assert check_gradients(lambda x: (narrow(x), x), backward, (x,)).ok
         with pytest.raises(GradientError):
             check_gradients(lambda x: (narrow(x), x), lambda dy, x: 1.01 * backward(dy, x), (x,))
+
+
+def test_a_forward_that_takes_float32_alone():
+    def forward(x):
+        if x.dtype != np.float32:
+            raise TypeError("expected float32")
+        return np.tanh(x), x
+
+    x = np.random.default_rng(0).standard_normal((3, 4)).astype(np.float32)
+    backward = lambda dy, x: dy * (1 - np.tanh(x) ** 2)  # noqa: E731
+    report = check_gradients(forward, backward, (x,))
+    assert report.rtol == 2e-3 and report.notes == (
+        "central differences, because forward is not complex-safe (abs, var, a float buffer?): "
+        "TypeError on float64 input: expected float32",
+        "computes in float32: checked in that precision, with a tolerance of 2e-03",
+    )
+    with pytest.raises(ValueError, match="complex step does not suit forward: TypeError on float64 input: expected"):
+        check_gradients(forward, backward, (x,), method="complex-step")
+    with pytest.raises(GradientError):
+        check_gradients(forward, lambda dy, x: np.float32(1.01) * backward(dy, x), (x,))

@@ -134,3 +134,35 @@ def test_the_first_nan_or_inf_is_found_without_halving():
     gradient[[1234, 1900]] = np.nan, np.inf
     prober = prober_of([gradient], [np.ones(2000)])
     assert prober.worst_entry(0).index == (1234,) and len(prober.measure.calls) == 1
+
+
+# ---- a block --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("shape", "index", "lengths"),
+    [
+        ((3000,), (1234,), (201,)),
+        ((3000,), (0,), (200,)),
+        ((150,), (7,), (150,)),
+        ((50, 60), (1, 1), (8, 29)),
+        ((5, 900), (4, 899), (5, 28)),
+        ((900, 5), (450, 2), (8, 5)),
+        ((60, 60), (59, 0), (14, 14)),
+        ((60, 60), (5, 7), (16, 16)),
+        ((3, 4, 60, 60), (2, 1, 5, 7), (1, 1, 16, 16)),
+        ((4, 50, 60), (3, 1, 1), (1, 8, 29)),
+    ],
+)
+def test_a_block_holds_the_index_and_the_corners(shape, index, lengths):
+    right = np.arange(float(np.prod(shape))).reshape(shape)
+    prober = prober_of([right + 1], [right])
+    probes, block = prober.block(0, index)
+    assert right[block].shape == lengths and len(probes) == right[block].size
+    assert [probe.analytic for probe in probes] == (right[block] + 1).ravel().tolist()
+    assert [probe.numeric.value for probe in probes] == right[block].ravel().tolist()
+    assert index in [probe.index for probe in probes]
+    for n, chosen, i in zip(shape, block, index, strict=True):
+        assert chosen.min() in (0, i) and chosen.max() in (n - 1, i)
+    if len(shape) > 1 and shape[-1] == shape[-2]:
+        assert block[-1].ravel().tolist() == block[-2].ravel().tolist()

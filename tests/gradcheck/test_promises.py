@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from npattn.gradcheck.contract import Contract
-from npattn.gradcheck.numeric import norm
 from npattn.gradcheck.pair import PairUnderTest
+from npattn.gradcheck.points import norm
 
 X = np.array([[2.0, -0.5, 0.25], [1.0, 0.75, -4.0]])
 

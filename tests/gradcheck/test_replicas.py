@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from npattn.gradcheck.noise import Replicas
-from npattn.gradcheck.numeric import Loss, Slope, norm
+from npattn.gradcheck.numeric import Loss, Slope
 from npattn.gradcheck.pair import PairUnderTest
+from npattn.gradcheck.points import norm
 from npattn.gradcheck.probes import Probe
 from support.gradcheck_pairs import loss_of
 
@@ -24,6 +25,15 @@ def replicas():
 
 def probe(error=0.0, scale=1.0, leaf=0, uncertainty=0.0, step=0.0, displacement=(1.0,)):
     return Probe({leaf: np.array(displacement)}, error * scale, Slope(0.0, uncertainty, step), scale)
+
+
+@pytest.mark.parametrize(
+    ("eps", "much_noise", "tiny", "faint"), [(2.0**-52, 1e-4, 1e-9, 1e-6), (2.0**-23, 1e-2, 1e-2, 1e-2)]
+)
+def test_limits_follow_the_precision(replicas, eps, much_noise, tiny, faint):
+    replicas.loss.pair.eps = eps
+    made = Replicas(replicas.loss, None, [], 1e-7, None)
+    assert made.limits == (much_noise, tiny, faint) and (made.invisible, made.blurred) == (16 * eps, 4 * eps)
 
 
 # ---- the verdict ----------------------------------------------------------------------------------------------

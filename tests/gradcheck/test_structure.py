@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from npattn.gradcheck import GradientError, GradientWarning, check_gradients
-from npattn.gradcheck.slots import align
-from npattn.gradcheck.trees import floating_leaves
+from npattn.gradcheck.slots import align, argument
+from npattn.gradcheck.trees import floating_leaves, leaves
 from support import gradcheck_pairs as pairs
 
 
@@ -72,7 +72,8 @@ def test_slots_before_and_between(X, rng):
 def test_only_spare_nones_are_slots_of_arguments_without_floating_arrays():
     """There are three slots for two gradients. The first argument takes the spare None; the next None is dX."""
     ds = np.ones(3)
-    dX, other = align([("flag", True), ("n", 2), ("X", np.ones(2)), ("s", np.ones(3))], (None, None, ds))
+    given = [("flag", True), ("n", 2), ("X", np.ones(2)), ("s", np.ones(3))]
+    dX, other = align([argument(*each) for each in given], (None, None, ds))
     assert dX is None and other is ds
 
 
@@ -365,3 +366,54 @@ def test_minus_infinity_in_an_argument(X):
     forward = lambda E, bias: (pairs.softmax(E + bias)[0],) * 2  # noqa: E731
     backward = lambda dA, A: (pairs.softmax_backward(dA, A), pairs.softmax_backward(dA, A))  # noqa: E731
     assert check_gradients(forward, backward, (X, bias)).method == "complex-step"
+
+
+# ---- depth ----------------------------------------------------------------------------------------------------
+
+
+def chain(link, end, levels=1000):
+    """Return `end` below many levels of a container."""
+    for _ in range(levels):
+        end = link(end)
+    return end
+
+
+class Link(NamedTuple):
+    next: object
+    flag: bool | None = None
+
+
+LINKS = [lambda x: [x], lambda x: (None, x), lambda x: {"next": x, "n": None}, Link]
+
+
+def end(tree):
+    """Return the array below many levels."""
+    while not isinstance(tree, np.ndarray):
+        tree = tree["next"] if isinstance(tree, dict) else tree[-1] if tree[0] is None else tree[0]
+    return tree
+
+
+@pytest.mark.parametrize("link", LINKS)
+def test_a_thousand_levels(X, link):
+    X = X[0, :2]
+    def forward(tree):
+        return chain(link, end(tree) ** 2, 300), tree
+
+    def backward(dy, tree):
+        return chain(link, 2 * end(tree) * end(dy))
+
+    report = check_gradients(forward, lambda dy, tree: (backward(dy, tree),), (chain(link, X),))
+    assert report.max_error < 1e-14 and report.arguments[0].name.startswith("tree")
+    with pytest.raises(GradientError, match="the sign is wrong"):
+        check_gradients(forward, lambda dy, tree: (chain(link, -end(backward(dy, tree))),), (chain(link, X),))
+
+
+def test_a_container_that_holds_itself(X):
+    tree = [X]
+    tree.append(tree)
+    with pytest.raises(ValueError, match=r"^expected at most 10,000 levels of containers: does one hold itself\?$"):
+        check_gradients(lambda tree: (tree[0] * 1, None), lambda dy, _: dy, (tree,))
+    deep = chain(lambda x: [x], 1.0, 9_999)
+    assert [leaf for _, leaf in leaves(deep)] == [1.0]
+    with pytest.raises(ValueError, match="levels"):
+        list(leaves([deep]))

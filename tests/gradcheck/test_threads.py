@@ -11,7 +11,7 @@ import pytest
 
 from npattn.gradcheck import GradientError, check_gradients
 from npattn.gradcheck.memory import fingerprint, walk
-from npattn.gradcheck.numeric import quiet
+from npattn.gradcheck.quiet import quiet
 from support import gradcheck_pairs as pairs
 
 

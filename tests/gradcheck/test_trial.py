@@ -7,7 +7,7 @@ import pytest
 
 from npattn.gradcheck.numeric import NotComplexSafe, Slope
 from npattn.gradcheck.probes import Probe
-from npattn.gradcheck.trial import Finding, OnKink, Trial, _agree
+from npattn.gradcheck.trial import Finding, InSingle, OnKink, Trial, _agree
 from support.gradcheck_pairs import loss_of
 
 
@@ -33,6 +33,9 @@ def test_parts_of_a_trial():
     assert trial.prober.rng is trial.replicas.rng and trial.replicas.rng.random() == np.random.default_rng(0).random()
     assert trial.prober.measure == trial.replicas.measure == trial._measure
     assert trial.replicas.near == 1e-5 and trial_of([[1.0]]).replicas.near == 1e-7
+    trial.loss.pair.eps = 2.0**-23
+    assert Trial(trial.loss, None, "central-difference", 1e-5, trial.prober.rng).replicas.near == 1e-3
+    trial.loss.pair.eps = 2.0**-52
     unknown = Trial(trial.loss, None, "complex-step", 1e-12, trial.prober.rng)
     assert [g.tolist() for g in unknown.gradients] == [[0.0, 0.0], [0.0]]
 
@@ -117,7 +120,7 @@ def judged():
         trial = trial_of([np.ones(600), np.ones(601)])
         shared = Probe({0: np.ones(600), 1: np.ones(601)}, 0.0, Slope(0.0), 1.0)
         probes = {(0, 1): [shared, probe(0.25, leaf=1)], (0,): [probe(0.5)], (1,): [probe(0.75, leaf=1)]}
-        trial.prober = type("", (), {"samples": lambda self, group: iter(probes[tuple(group)])})()
+        trial.prober = type("", (), {"samples": lambda self, group, known: iter(probes[tuple(group)])})()
         script = {tuple(probes[key]): verdict for key, verdict in verdicts.items()}
         trial._verdict = lambda found: script[tuple(found)]
         trial._error = lambda found, verdict: (len(found), verdict)
@@ -230,25 +233,96 @@ def test_compare_methods_on_groups(trial_with_slopes):
     )
 
 
+def test_directions_of_the_comparison_of_methods_are_not_measured_again():
+    trial = trial_of([np.ones(600), np.ones(601)])
+    calls, complex_slope = [], trial.loss.complex_slope
+    trial.loss.complex_slope = lambda direction: calls.append(direction) or complex_slope(direction)
+    trial.compare_methods([0, 1], check_kinks=True)
+    assert len(calls) == 2
+    found = trial.findings([0, 1])
+    assert len(calls) == 2 * 5 and [f.coverage for f in found] == [ALONE] * 2
+    for finding, direction in zip(found, calls, strict=False):
+        assert len(finding.probes) == 5 and finding.probes[0].direction is direction
+    assert len({id(probe.direction) for finding in found for probe in finding.probes}) == 10
+
+
 def test_confirm(trial_with_slopes):
     trial = trial_with_slopes([1], [1], [5.0], kinks=[0])
     finding = Finding(2, "wrong", probes=(probe(0.5), Probe({0: np.ones(1)}, 3.0, Slope(1.0), 2.0)))
     with pytest.raises(OnKink) as error:
-        trial.confirm(finding, check_kinks=True, check_method=True)
+        trial.confirm(finding, check_kinks=True)
     assert error.value.leaves == {2}
     with pytest.raises(NotComplexSafe, match=r"along xs\[2\]$"):
-        trial.confirm(finding, check_kinks=False, check_method=True)
-    trial.confirm(finding, check_kinks=False, check_method=False)
+        trial.confirm(finding, check_kinks=False)
+    trial.method = "central-difference"
+    trial.confirm(finding, check_kinks=False)
     trial.loss.has_kink = lambda direction, nearby: False
-    trial.confirm(finding, check_kinks=True, check_method=False)
-    scales = []
+    trial.confirm(finding, check_kinks=True)
+    trial.method, scales = "complex-step", []
     trial.loss.central_slope = lambda direction, scale: scales.append(scale) or Slope(1 + 1.9e-6)
-    trial.confirm(finding, check_kinks=True, check_method=True)  # the gap is below 1e-6 of the scale
+    trial.confirm(finding, check_kinks=True)  # the gap is below 1e-6 of the scale
     assert scales == [2.0]
     trial.loss.has_kink = trial.loss.central_slope = None  # must not be called
-    trial.confirm(Finding(2, "ok"), check_kinks=True, check_method=True)
+    trial.confirm(Finding(2, "ok"), check_kinks=True)
     broken = Finding(2, "wrong", probes=(probe(np.inf),))
-    trial.confirm(broken, check_kinks=True, check_method=True)
+    trial.confirm(broken, check_kinks=True)
+
+
+# ---- comparing all --------------------------------------------------------------------------------------------
+
+
+def scripted(verdicts, method="complex-step"):
+    """Return a trial with given findings, and the calls of its steps."""
+    trial, calls = trial_of([[1.0]], method=method), []
+    trial.findings = lambda leaves: [Finding(i, *verdict) for i, verdict in enumerate(verdicts)]
+    trial.confirm = lambda finding, check_kinks: calls.append((finding.leaf, check_kinks))
+    trial.compare_methods = lambda leaves, check_kinks: calls.append((leaves, check_kinks))
+    return trial, calls
+
+
+VERDICTS = [("wrong", 0.1), ("noisy", 0.4), ("ok", 0.9), ("wrong", np.inf), ("wrong", 0.2), ("noisy", 0.3)]
+
+
+@pytest.mark.parametrize("check_kinks", [True, False])
+def test_the_four_worst_wrong_or_noisy_gradients_are_measured_again(check_kinks):
+    trial, calls = scripted(VERDICTS)
+    assert [f.leaf for f in trial.compare([0, 2], check_kinks)] == [0, 1, 2, 3, 4, 5]
+    assert calls == [([0, 2], check_kinks), *((leaf, check_kinks) for leaf in (3, 1, 5, 4))]
+    trial, calls = scripted(VERDICTS, "central-difference")
+    trial.compare([0, 2], check_kinks)
+    assert calls == [(leaf, check_kinks) for leaf in (3, 1, 5, 4)]
+
+
+def test_single_precision_is_recognised_before_and_after_the_comparison(monkeypatch):
+    narrow = {"is_single": False, "output_is_single": False, "rounds_like_single": False}
+    for name in narrow:
+        monkeypatch.setattr(f"npattn.gradcheck.precision.{name}", lambda *_, name=name: narrow[name])
+    quiet, noisy = [("ok", 0.0, 1e-9)], [("ok", 0.0, 1.1e-9)]
+    cases = [  # what is narrow, the findings, and the methods by which it is found
+        ("is_single", quiet, {"complex-step", "central-difference"}),
+        ("output_is_single", quiet, {"central-difference"}),
+        ("rounds_like_single", quiet, set()),
+        ("rounds_like_single", noisy, {"central-difference"}),
+        ("rounds_like_single", [("wrong", 1.0)], {"central-difference"}),
+    ]
+    for name, verdicts, methods in cases:
+        narrow[name] = True
+        for method in ("complex-step", "central-difference"):
+            for eps in (2.0**-52, 2.0**-23):
+                trial, _ = scripted(verdicts, method)
+                trial.loss.pair.eps = eps
+                if method in methods and eps < 1e-10:
+                    with pytest.raises(InSingle):
+                        trial.compare([0], check_kinks=True)
+                else:
+                    assert len(trial.compare([0], check_kinks=True)) == 1
+        narrow[name] = False
+
+
+def test_a_search_confirms_the_four_worst():
+    trial, calls = scripted([("wrong", 0.1)] * 6)
+    trial.gradients[0][0] = 2.0
+    assert len(trial.search([0], far=True)) == 6 and calls == [(leaf, True) for leaf in range(4)]
 
 
 def test_slopes_agree_to_a_millionth_or_within_the_uncertainty():
