@@ -20,7 +20,7 @@ import numpy as np
 from npattn._internal.checks import Array, Params
 from npattn.attention.masks import padding_mask
 from npattn.layers import gelu
-from npattn.layers.kernels import drop_negligible
+from npattn.layers.kernels import drop_negligible, greatest
 from npattn.layers.positions import sinusoidal_positions
 from npattn.transformer.config import TransformerConfig
 from npattn.transformer.parameters import Nested, nested
@@ -30,7 +30,11 @@ FEW = 1 << 13
 
 
 class Norm:
-    """`npattn.layers.layer_norm` for X (rows, D)."""
+    """`npattn.layers.layer_norm` for X (rows, D), without its second subtraction for rows far from 0.
+
+    In float32 a row with |μ| = 100σ has errors up to 1e-5 therefore, where others have 5e-7. The subtraction would take
+    5 % of a step of one token.
+    """
 
     def __init__(self, p: Nested, config: TransformerConfig) -> None:
         D = len(p["gamma"])
@@ -140,7 +144,7 @@ def attend(Q: Array, K: Array, V: Array, mask: Array | None) -> Array:
     E = Q @ K.mT                                              # (B, H, k, N)
     if mask is not None:
         E += mask
-    E -= E.max(-1, keepdims=True)
+    E -= greatest(E)
     if E.size > FEW:
         drop_negligible(E, E.min())
     np.exp(E, out=E)

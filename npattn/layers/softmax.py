@@ -12,11 +12,15 @@ of 0, so the output of attention and the gradient are 0 too, where a plain softm
 A weight below 10⁻¹⁹ of the largest in its row (10⁻¹⁵⁴ in float64) counts as 0. It can't change an output, but products
 of such numbers take up to 100 times as long, see `drop_negligible` of npattn.layers.kernels.
 
-**Backward**  L is the loss, dA means ∂L/∂A; δ_jk is 1 for j = k, else 0. From ∂A_ij/∂E_ik = A_ij (δ_jk − A_ik):
+**Backward**  L is the loss, dA means ∂L/∂A; δ_jk is 1 for j = k, else 0. With s_i = Σ_k exp E_ik, the quotient rule for
+A_ij = exp E_ij / s_i and the chain rule over all j give
 
+    ∂A_ij/∂E_ik = (δ_jk exp E_ij s_i − exp E_ij exp E_ik) / s_i² = A_ij (δ_jk − A_ik)
     dE_ik = Σ_j dA_ij A_ij (δ_jk − A_ik) = A_ik (dA_ik − Σ_j A_ij dA_ij)
 
-The sum is one number a row, rowsum(A ⊙ dA). It is there because the weights of a row share a total of 1.
+The sum is one number a row, rowsum(A ⊙ dA). It is there because the weights of a row share a total of 1. A masked or
+dead entry has A_ik = 0, so its dE_ik is 0: a mask needs no line of its own. `npattn explain foundations` takes the same
+steps one by one (foundations F9).
 
 **Raises**  TypeError for a mask that is not boolean, ValueError for one that does not broadcast to E.
 NaN or +∞ in a visible score makes its whole row NaN; masked scores are not read.

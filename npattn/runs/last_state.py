@@ -1,14 +1,49 @@
-"""The arrays of `last.npz`: parameters and Adam's state of a trainer; and how a trainer continues from them."""
+"""`last.npz`, the last checkpoint of a run: parameters and Adam's state, and how a trainer continues from them."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from npattn._internal.checks import Array, check_number, shown
-from npattn._internal.files import CheckpointError, load_arrays
+from npattn._internal.files import CheckpointError, load_arrays, save_arrays
 from npattn.training.trainer import Trainer
+
+
+class LastState:
+    """`last.npz` in a folder, and whether it is still the file that this process read or wrote."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "last.npz"
+        self._known: tuple[int, int] | None = None            # None for no file
+
+    def read(self, trainer: Trainer, last_step: int) -> dict[str, Any] | None:
+        """Return what `restore` returns, or None if there is no file yet."""
+        metadata = restore(self.path, trainer, last_step) if self.path.exists() else None
+        self._known = self._found()
+        return metadata
+
+    def write(self, trainer: Trainer, metadata: Mapping[str, Any]) -> None:
+        """Replace the file as a whole. Raises RuntimeError as `check_known` does, OSError if it cannot be written."""
+        self.check_known()
+        try:
+            save_arrays(self.path, checkpoint_arrays(trainer), metadata)
+        finally:                                              # the file may be there, and an error come after it
+            self._known = self._found()
+
+    def remove(self) -> None:
+        self.path.unlink(missing_ok=True)
+
+    def check_known(self) -> None:
+        """Raise RuntimeError unless the file is the one that this process read or wrote."""
+        if self._found() != self._known:
+            raise RuntimeError(f"{self.path.parent}: another training has gone on with this run: resume it again")
+
+    def _found(self) -> tuple[int, int] | None:
+        """Return what tells one file from another."""
+        return (self.path.stat().st_ino, self.path.stat().st_mtime_ns) if self.path.exists() else None
 
 
 def checkpoint_arrays(trainer: Trainer) -> dict[str, Array]:

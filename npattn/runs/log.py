@@ -29,7 +29,7 @@ def append_to_log(
     values = "\t".join(f"{score:.4f}" for score in scores)
     path = folder / NAME
     try:
-        with open(path, "a", encoding="utf-8") as log:
+        with open(path, "a", encoding="utf-8", newline="\n") as log:   # Windows would write \r\n
             log.write(f"{step}\t{seconds / 60:.2f}\t{loss:.4f}\t{rate:.3e}\t{values}\n")
             log.flush()
             os.fsync(log.fileno())  # the line must be on the disk before the checkpoint of this step

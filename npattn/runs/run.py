@@ -29,14 +29,14 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from npattn._internal.checks import Params
-from npattn._internal.files import CheckpointError, FolderLock, save_arrays
+from npattn._internal.files import CheckpointError, FolderLock
 from npattn._internal.system.blas_threads import one_blas_thread
 from npattn.optim import Adam, linear_rate
 from npattn.optim.clipping import largest
-from npattn.runs.last_state import checkpoint_arrays, restore
+from npattn.runs.last_state import LastState
 from npattn.runs.log import append_to_log, rewind_log, start_log
 from npattn.runs.prediction import predict
 from npattn.runs.settings import Settings, config_and_settings, read_description, write_description
@@ -117,7 +117,7 @@ class Run:
         self.losses: deque[float] = deque(maxlen=WINDOW)      # of the last steps
         self.saved: int | None = None         # the step of last.npz
         self._lock = FolderLock(self.folder)
-        self._checkpoint: tuple[int, int] | None = None       # on rank 0: the last.npz that this run read or wrote
+        self._last = LastState(self.folder)                   # rank 0 alone uses it
         self._in_step: int | None = None      # the step that has begun and not ended
 
     @classmethod
@@ -176,14 +176,12 @@ class Run:
         if settings.ranks != ranks.size:
             settings = dataclasses.replace(settings, ranks=ranks.size, workers=workers)
         run = cls(folder, task, config, settings, comm)
-        last = run.folder / "last.npz"
         with run._locked():
-            metadata = ranks.from_first(lambda: restore(last, run.trainer, settings.steps) if last.exists() else None)
+            metadata = ranks.from_first(lambda: run._last.read(run.trainer, settings.steps))
             if metadata is not None:
                 run.trainer.synchronize()
                 run.seconds, run.best, run.saved = metadata["seconds"], metadata["best"], run.trainer.steps
                 run.losses.extend(metadata["losses"])
-            run._checkpoint = ranks.from_first(run._find_checkpoint)
             ranks.from_first(lambda: rewind_log(run.folder, task.score_names, run.trainer.steps))
         return run
 
@@ -195,7 +193,7 @@ class Run:
         BlockingIOError as `save` does. The old `last.npz` stays. The folder is locked until the iterator ends.
         """
         with self._locked():
-            self.ranks.from_first(self._check_latest)
+            self.ranks.from_first(self._last.check_known)
             yield from self._steps()
 
     def _steps(self) -> Iterator[Progress]:
@@ -262,7 +260,7 @@ class Run:
             "losses": list(self.losses),
         }  # fmt: skip
         with self._locked():
-            self.ranks.from_first(partial(self._write_checkpoint, metadata))
+            self.ranks.from_first(partial(self._last.write, self.trainer, metadata))
         self.saved = self.trainer.steps
 
     @contextlib.contextmanager
@@ -275,26 +273,9 @@ class Run:
             if self.ranks.rank == 0:
                 self._lock.release()
 
-    def _find_checkpoint(self) -> tuple[int, int] | None:
-        """Return what tells one `last.npz` from another; None if there is none."""
-        path = self.folder / "last.npz"
-        return (path.stat().st_ino, path.stat().st_mtime_ns) if path.exists() else None
-
-    def _check_latest(self) -> None:
-        """Raise unless `last.npz` is the file that this run read or wrote."""
-        if self._find_checkpoint() != self._checkpoint:
-            raise RuntimeError(f"{self.folder}: another training has gone on with this run: resume it again")
-
-    def _write_checkpoint(self, metadata: Mapping[str, Any]) -> None:
-        self._check_latest()
-        try:
-            save_arrays(self.folder / "last.npz", checkpoint_arrays(self.trainer), metadata)
-        finally:                                              # the file may be there, and an error come after it
-            self._checkpoint = self._find_checkpoint()
-
     def _write_first_files(self) -> None:
         _check_new(self.folder)                               # again: another process may have begun a run meanwhile
-        (self.folder / "last.npz").unlink(missing_ok=True)    # of a run whose run.json was deleted
+        self._last.remove()                                   # of a run whose run.json was deleted
         start_log(self.folder, self.task.score_names)
         write_description(self.folder, self.task, self.config, self.settings)
 

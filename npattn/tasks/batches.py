@@ -3,6 +3,9 @@
 A batch is as wide as its longest row, so rows of different lengths cost work on pads. Sorting all data by length would
 need the fewest pads, but would give the same batches in every epoch. `BucketedBatches` shuffles the data, cuts it into
 pools of some dozens of batches, sorts each pool by length, and then shuffles the batches.
+
+Attention to N symbols holds N² scores for each row. So one long pair would make a batch of many rows fill the memory.
+Pairs that are too long for a batch of the usual size share smaller batches with each other, the same in every epoch.
 """
 
 from __future__ import annotations
@@ -17,6 +20,10 @@ from npattn.tasks.vocabulary import PAD
 
 #: Batches in a pool. More batches mean fewer pads; fewer batches mean that the epochs differ more.
 POOL = 64
+
+#: The most scores, B · N² with N the longest row of either side, that each head of an attention holds for a batch. In
+#: float32 they take 32 MiB. Batches of 64 pairs reach this at 362 symbols.
+SCORES = 2**23
 
 
 class Pair(NamedTuple):
@@ -53,10 +60,11 @@ class BucketedBatches:
 
     ``batches[step]`` is the batch of a step; steps count from 0 through all epochs. A run that stopped after `step`
     steps continues with ``batches[step]``, and so trains on the same batches as a run that did not stop.
-    ``len(batches)`` batches make one epoch, in which every pair comes exactly once.
+    ``len(batches)`` batches make one epoch, in which every pair comes exactly once. Long pairs make smaller batches, of
+    at most 2²³ scores B · N².
 
     - pairs: the training examples, a sequence of `Pair`.
-    - batch_size: pairs in a batch. In each epoch one batch may have fewer.
+    - batch_size: pairs in a batch. In each epoch one batch may have fewer, beside those of long pairs.
     - seed: an integer from 0; it decides which pairs share a batch, and the order of the batches.
     - pool: the number of batches whose pairs are sorted by length together.
 
@@ -82,10 +90,13 @@ class BucketedBatches:
         self.pool = check_size("pool", pool, least=1)
         # Two rows: source lengths, target lengths. lexsort sorts by its last row first.
         self._lengths: Array = np.array([(len(p.source), len(p.target)) for p in pairs], dtype=np.int64).T
+        longest = self._lengths.max(0)                        # (n,)
+        is_long = self.batch_size * longest**2 > SCORES
+        self._short, self._long = np.flatnonzero(~is_long), group(longest, np.flatnonzero(is_long))
         self._planned: tuple[int, list[Array]] = (0, self.plan(0))
 
     def __len__(self) -> int:
-        return -(-len(self.pairs) // self.batch_size)
+        return -(-len(self._short) // self.batch_size) + len(self._long)
 
     def __getitem__(self, step: int) -> Batch:
         if step < 0:
@@ -108,13 +119,23 @@ class BucketedBatches:
         - epoch: its number, from 0.
         """
         rng = np.random.default_rng([self.seed, epoch])
-        order = rng.permutation(len(self.pairs))
-        batches = []
+        order = self._short[rng.permutation(len(self._short))]
+        batches = list(self._long)
         for start in range(0, len(order), self.pool * self.batch_size):
             pool = order[start : start + self.pool * self.batch_size]
             pool = pool[np.lexsort(self._lengths[:, pool])]   # by target length, then by source length
             batches += [pool[i : i + self.batch_size] for i in range(0, len(pool), self.batch_size)]
         return [batches[i] for i in rng.permutation(len(batches))]
+
+
+def group(lengths: Array, members: Array) -> list[Array]:
+    """Return the members, shortest first, in batches of at most `SCORES` scores; a member with more is alone."""
+    batches: list[list[int]] = []
+    for i in members[np.argsort(lengths[members], kind="stable")].tolist():
+        if not batches or (len(batches[-1]) + 1) * lengths[i] ** 2 > SCORES:
+            batches.append([])
+        batches[-1].append(i)
+    return [np.array(batch) for batch in batches]
 
 
 def prediction_batches(sources: Sequence[Sequence[int]], batch_size: int) -> Iterator[tuple[Array, Array]]:

@@ -22,6 +22,10 @@ from npattn.tasks.task import Item, Task
 
 LINE = "source, one tab, target"
 
+#: The most symbols of a source or a target. At 4,000 symbols each attention holds 64 MiB of scores for each head, and a
+#: step keeps those of all layers; at 20,000 symbols it is 25 times as much.
+LONGEST = 4_000
+
 DEFAULTS: dict[str, Any] = {
     "d_model": 128, "n_heads": 4, "d_ff": 512, "n_encoder_layers": 2, "n_decoder_layers": 2,
     "dropout": 0.1, "norm": "pre", "tie": "output",
@@ -38,7 +42,8 @@ def load_tsv(path: str | Path, *, unit: Unit = "characters", target_unit: Unit |
 
     Raises: FileNotFoundError when there is no such file; ValueError for an unknown unit; ValueError, with the file and
     the number of the line, when the file is not UTF-8, a line is not source⇥target, a word is one that npattn adds
-    itself (``<pad>``, ``<bos>``, ``<eos>``), or there are fewer than two different sources.
+    itself (``<pad>``, ``<bos>``, ``<eos>``), a text has more than 4,000 symbols, or there are fewer than two different
+    sources.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -91,7 +96,10 @@ def read_pairs(path: str | Path, units: tuple[Unit, Unit] = ("characters", "char
             raise ValueError(f"{path}, line {number}: expected {LINE}, got {_describe(fields)}")
         try:
             for field, unit in zip(fields, units, strict=True):
-                check_ordinary(tokenize(field, unit))
+                symbols = tokenize(field, unit)
+                check_ordinary(symbols)
+                if len(symbols) > LONGEST:
+                    raise ValueError(f"expected at most {LONGEST:,} {unit} on a side, got {len(symbols):,}")
         except ValueError as error:
             raise ValueError(f"{path}, line {number}: {error}") from None
         pairs.append((fields[0], fields[1]))

@@ -9,13 +9,18 @@ up to rounding. Each shard multiplies its loss by n_i/n before its backward, so 
 
 from __future__ import annotations
 
+import contextvars
+import queue
 import threading
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Executor, Future
 
 import numpy as np
 
 from npattn._internal.checks import Array
+from npattn._internal.system.underflow import ignore_underflow
+from npattn.transformer.fast.gradient import Gradient
 
 
 def deal(tokens: Array, n: int) -> list[Array]:
@@ -68,3 +73,45 @@ class GradientSum:
                 del self._queue[name, number]
                 number = self._next[name] = number + 1
                 waiting = self._queue.get((name, number))
+
+
+def write_gradients(
+    gradients: Iterable[tuple[str, Gradient]], blocks: Mapping[str, Array], helper: Executor | None
+) -> None:
+    """Write the gradients of a single shard to `blocks`; gradients under one name are added.
+
+    A thread of `helper` computes gradients that come as functions, while this thread goes on with the backward. In the
+    end both compute what is left. Each product is that of one thread, whole, so the bits are those without a helper.
+    """
+    written: set[str] = set()
+    waiting: queue.SimpleQueue[tuple[Callable[..., Array], Array]] = queue.SimpleQueue()
+    tasks: list[Future[None]] = []
+
+    def compute() -> None:
+        while not waiting.empty():
+            try:
+                gradient, block = waiting.get_nowait()
+            except queue.Empty:                               # the other thread has taken it
+                return
+            gradient(out=block)
+
+    try:
+        for name, gradient in gradients:
+            if callable(gradient):                            # of a matrix that is used once
+                waiting.put((gradient, blocks[name]))
+                if helper is None:
+                    compute()
+                elif not tasks or tasks[-1].done():
+                    tasks.append(helper.submit(contextvars.copy_context().run, compute))
+            elif name in written:
+                blocks[name][...] += gradient
+            else:
+                blocks[name][...] = gradient
+                written.add(name)
+        compute()
+    finally:
+        for task in tasks:                                    # none may write to `blocks` after an error
+            task.result()
+
+
+write_gradients = ignore_underflow(write_gradients)

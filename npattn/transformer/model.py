@@ -14,6 +14,7 @@ from npattn._internal.files import CheckpointError, load_arrays, save_arrays
 from npattn.transformer.batch import check_pairs
 from npattn.transformer.config import TransformerConfig
 from npattn.transformer.fast import transformer as fast
+from npattn.transformer.fast.gradient import computed
 from npattn.transformer.fast.transformer import TransformerCache
 from npattn.transformer.parameters import Parameters
 
@@ -115,7 +116,7 @@ class Transformer:
         grads = self.params.like()
         loss, gradients = fast.loss_and_gradients(self.params, src, tgt, self.config, smoothing, rng)
         for name, gradient in gradients:
-            grads.blocks[name] += gradient
+            grads.blocks[name] += computed(gradient)
         return loss, grads
 
     def save(self, path: str | PathLike[str]) -> None:

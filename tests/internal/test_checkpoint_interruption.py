@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from npattn._internal.files import load_arrays, save_arrays, write_text
+from npattn._internal.files import load_arrays, save_arrays, whole, write_text
 from support.named_arrays import same
 
 ARRAYS = {"W_K": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.array([0.5, -1.0]), "t": np.array(3)}
@@ -55,6 +55,27 @@ class TestInterruption:
 
         monkeypatch.setattr(os, "fsync", interrupt)
         self.intact(path, lambda: save_arrays(path, {}, {}), KeyboardInterrupt, "^$")
+
+    @pytest.mark.parametrize(("times", "fails"), [(2, False), (3, True)])
+    def test_a_virus_scanner(self, path: Path, times: int, fails: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+        """On Windows a program that holds the file makes the move fail, mostly for less than a second."""
+        replace, calls, pauses = os.replace, [0], list[float]()
+
+        def held(old: Path, new: Path) -> None:
+            calls[0] += 1
+            if calls[0] <= times:
+                raise PermissionError(errno.EACCES, "Access is denied")
+            replace(old, new)
+
+        monkeypatch.setattr(os, "replace", held)
+        monkeypatch.setattr(time, "sleep", pauses.append)
+        monkeypatch.setattr(whole, "PAUSES", (0.5, 0.25))
+        if fails:
+            self.intact(path, lambda: save_arrays(path, {}, {}), PermissionError, "cannot write: Access is denied: ")
+        else:
+            save_arrays(path, {}, {})
+            assert load_arrays(path)[0] == {} and os.listdir(path.parent) == [path.name]
+        assert pauses == [0.5, 0.25]
 
     def test_a_missing_folder(self, tmp_path: Path) -> None:
         with pytest.raises(FileNotFoundError, match=r"cannot write: .*model\.npz"):

@@ -9,10 +9,12 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from npattn._internal.files import FolderLock
+from npattn._internal.files import lock as module
 from npattn._internal.files.lock import NAME
 
 HOLD = """if True:
@@ -137,3 +139,65 @@ def test_a_folder_that_cannot_be_written_needs_no_lock(tmp_path: Path, monkeypat
         else:
             lock.acquire()
             lock.release()
+
+
+class TestWindows:
+    """msvcrt locks a range of bytes for all other handles, and Windows removes no open file. Both are simulated."""
+
+    @pytest.fixture
+    def locked(self, monkeypatch: pytest.MonkeyPatch) -> set[tuple[int, int]]:
+        ranges: set[tuple[int, int]] = set()                  # of the files by their numbers, since the last close
+
+        def locking(file: int, mode: int, n: int) -> None:
+            place = os.fstat(file).st_ino, os.lseek(file, 0, os.SEEK_CUR)
+            assert (mode, n) == (2, 1) and place[1] > 1000    # nobody could read the bytes of a range that is locked
+            if place in ranges:
+                raise PermissionError(errno.EACCES, "Permission denied")
+            ranges.add(place)
+
+        def close(file: int) -> None:
+            if opened.get(file) == "w":
+                ranges.clear()
+            real_close(file)
+
+        def unlink(*_: object, **__: object) -> None:
+            raise PermissionError(errno.EACCES, "the file is open")
+
+        real_close, real_truncate, opened = os.close, os.ftruncate, dict[int, str]()
+
+        def truncate(file: int, n: int) -> None:
+            opened[file] = "w"                                # only the process that has the lock writes
+            real_truncate(file, n)
+
+        monkeypatch.setattr(module, "msvcrt", SimpleNamespace(locking=locking, LK_NBLCK=2), raising=False)
+        monkeypatch.setattr(module, "sys", SimpleNamespace(platform="win32"))
+        monkeypatch.setattr(os, "close", close)
+        monkeypatch.setattr(os, "ftruncate", truncate)
+        monkeypatch.setattr(Path, "unlink", unlink)
+        return ranges
+
+    def test_one_process_at_a_time(self, tmp_path: Path, locked: set[tuple[int, int]]) -> None:
+        lock = FolderLock(tmp_path)
+        lock.acquire()
+        owner = f"process {os.getpid()} on {platform.node()}"
+        assert refusal(tmp_path).endswith(f"found that of {owner} (if it has ended, remove {tmp_path / NAME})")
+        lock.release()
+        assert not locked and (tmp_path / NAME).exists()
+        again = FolderLock(tmp_path)
+        again.acquire()
+        assert f"that of {owner}" in refusal(tmp_path)
+        again.release()
+
+    def test_a_file_system_without_locks(
+        self, tmp_path: Path, locked: set[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Windows cannot tell whether a process is alive, so the file that names one is an obstacle."""
+
+        def locking(*_: object) -> None:
+            raise OSError(errno.EINVAL, "Invalid argument")
+
+        monkeypatch.setattr(module.msvcrt, "locking", locking)  # type: ignore[attr-defined]
+        (tmp_path / NAME).write_text(f"{2**22 + 5} on {platform.node()}")
+        assert f"if it has ended, remove {tmp_path / NAME}" in refusal(tmp_path)
+        (tmp_path / NAME).write_text("")
+        FolderLock(tmp_path).acquire()

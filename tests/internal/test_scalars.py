@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable
+from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +42,18 @@ REFUSED: dict[str, Callable[[], Any]] = {
     "TypeError: p: expected a number, got True": lambda: check_number("p", True),
     "TypeError: p: expected a number, got False": lambda: check_number("p", np.False_),
     "TypeError: p: expected a number, got None": lambda: check_number("p", None),
+    "TypeError: n: expected an integer, got np.timedelta64(5,'ns')":
+        lambda: check_size("n", np.timedelta64(5, "ns")),  # type: ignore[arg-type]
+    "TypeError: p: expected a number, got np.timedelta64(5)": lambda: check_number("p", np.timedelta64(5)),
+    "TypeError: p: expected a number, got np.datetime64('2026-11-28T00:00:00.000000000')":
+        lambda: check_number("p", np.datetime64("2026-11-28", "ns")),
+    "TypeError: rng: expected a numpy.random.Generator or an integer seed, got np.timedelta64(3,'s')":
+        lambda: check_generator("rng", np.timedelta64(3, "s")),  # type: ignore[arg-type]
+    "TypeError: p: expected a number, got an array of object ()": lambda: check_number("p", np.array(1, object)),
+    "TypeError: p: expected a number, got Fraction(1, 2)": lambda: check_number("p", Fraction(1, 2)),
+    "TypeError: p: expected a number, got Decimal('0.5')": lambda: check_number("p", Decimal("0.5")),
+    "TypeError: p: expected a number, got 1j": lambda: check_number("p", np.complex64(1j)),
+    "TypeError: n: expected an integer, got Fraction(3, 1)": lambda: check_integer("n", Fraction(3)),  # type: ignore[arg-type]
     "ValueError: p: expected -inf ≤ p < inf, got inf": lambda: check_number("p", math.inf),
     "ValueError: p: expected -inf ≤ p < inf, got nan": lambda: check_number("p", np.float32("nan")),
     "ValueError: p: expected 0 ≤ p < 1, got -0.5": lambda: check_number("p", -0.5, 0, 1),

@@ -142,7 +142,8 @@ def test_every_argument_is_checked(name: str, i: int) -> None:
         culprit = symbol_of(pair, i if i > min(others) else min(others))
         with pytest.raises(TypeError, match=f"^{culprit}: expected float(32|64) like .*, got float(32|64)$"):
             replaced(array.astype(np.float32))
-    if name.rpartition(".")[2] not in ("relu", "gelu", "dropout") and symbol != "bias":
+    of_any_shape = name.rpartition(".")[2] in ("relu", "gelu", "silu", "soft_cap", "dropout")
+    if not of_any_shape and symbol not in ("bias", "sinks"):
         with pytest.raises(ValueError, match=rf"^{symbol}: expected \(.+\), got \(\)$"):
             replaced(np.asarray(array.flat[0]))
     if i > 0:  # only the first array may have new batch axes
@@ -200,7 +201,7 @@ def test_a_check_does_not_change_later_checks() -> None:
     shapes = Shapes(X="… H·D", mask="… H", n_heads="H, an integer")
     for n_heads in (2, 3):
         sizes = shapes.check(ones(5, 6), n_heads=n_heads, mask=np.ones((5, n_heads), bool))
-        assert sizes == {"…": (5,), "H·D": 6, "H": n_heads}
+        assert sizes == {"…": (5,), "H·D": 6, "H": n_heads, "D": 6 // n_heads}
     assert shapes.check(ones(5, 6)) == {"…": (5,), "H·D": 6}
 
 
@@ -248,13 +249,44 @@ def test_other_values_have_a_function_that_checks_them() -> None:
 def test_an_integer_divides_its_multiples() -> None:
     shapes = Shapes(X="… HD", W="HD H·M", b="H·K or None", U="H·K D", n_heads="H, an integer")
     arrays = ones(2, 5), ones(5, 6), None, ones(4, 3)         # HD = 5 is no multiple of H
-    assert shapes.check(*arrays, n_heads=2) == {"…": (2,), "HD": 5, "H·M": 6, "H·K": 4, "D": 3, "H": 2}
+    wanted = {"…": (2,), "HD": 5, "H·M": 6, "H·K": 4, "D": 3, "H": 2, "M": 3, "K": 2}
+    assert shapes.check(*arrays, n_heads=2) == wanted
     assert shapes.check(*arrays, n_heads=np.int8(1))["H"] == 1
-    assert shapes.check(*arrays[:2], n_heads=3) == {"…": (2,), "HD": 5, "H·M": 6, "H": 3}
+    assert shapes.check(*arrays[:2], n_heads=3) == {"…": (2,), "HD": 5, "H·M": 6, "H": 3, "M": 2}
     refused(ValueError, "W: expected H·M divisible by n_heads=4, got 6", shapes.check, *arrays, n_heads=4)
-    refused(ValueError, "b: expected H·K divisible by n_heads=3, got 4", shapes.check, *arrays, n_heads=3)
+    refused(ValueError, "U: expected H·K divisible by n_heads=3, got 4", shapes.check, *arrays, n_heads=3)
+    assert "M" not in shapes.check(*arrays)                   # without the integer nothing is known of it
     refused(ValueError, "n_heads: expected 1 or more, got 0", shapes.check, *arrays, n_heads=0)
     refused(TypeError, "n_heads: expected an integer, got 2.0", shapes.check, *arrays, n_heads=2.0)
+
+
+def test_the_quotients_of_two_integers_agree() -> None:
+    """H·D and G·D with H and G known: both have the same D, and so has an array with the axes G and D."""
+    shapes = Shapes(W="M H·D", U="M G·D", past="… G P D or None", H="H, an integer", G="G, an integer")
+    W, U, past = ones(2, 12), ones(2, 8), ones(5, 2, 7, 4)
+    wanted = {"M": 2, "H": 3, "G": 2, "H·D": 12, "G·D": 8, "D": 4, "P": 7, "…": (5,)}
+    assert shapes.check(W, U, past, H=3, G=2) == wanted
+    refused(ValueError, "U: expected (M=2, G·D=12), got (2, 8)", shapes.check, W, U, past, H=3, G=3)
+    refused(ValueError, "past: expected (…, G=2, P, D=4), got (2, 7, 5)", shapes.check, W, U, ones(2, 7, 5), H=3, G=2)
+    refused(ValueError, "past: expected (…, G=2, P, D=4), got (3, 7, 4)", shapes.check, W, U, ones(3, 7, 4), H=3, G=2)
+    refused(ValueError, "W: expected H·D divisible by H=5, got 12", shapes.check, W, U, past, H=5, G=2)
+
+
+def test_a_product_of_known_axes_is_known() -> None:
+    shapes = Shapes(a="D", b="H·D", H="H, an integer")
+    assert shapes.check(ones(4), ones(12), H=3) == {"H": 3, "D": 4, "H·D": 12}
+    refused(ValueError, "b: expected (H·D=12,), got (9,)", shapes.check, ones(4), ones(9), H=3)
+
+
+@pytest.mark.parametrize("P", [None, 0, 3])
+def test_an_axis_of_a_mask_may_be_a_sum(P: int | None) -> None:
+    shapes = Shapes(X="… N D", past="… P D or None", mask="… N P+N")
+    past = None if P is None else ones(2, P, 5)
+    keys = 4 + (P or 0)
+    for mask in (ones(2, 4, keys), ones(4, 1), ones(keys)):
+        shapes.check(ones(2, 4, 5), past, mask=mask > 0)
+    text = f"mask: expected a shape that broadcasts to the scores (…, N, P+N) = (2, 4, {keys}), got (4, 9)"
+    refused(ValueError, text, shapes.check, ones(2, 4, 5), past, mask=ones(4, 9) > 0)
 
 
 def test_ids_beside_arrays_with_batch_axes_have_their_shape() -> None:

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from npattn.layers.kernels import drop_negligible, sqrt_width
+from npattn.layers.kernels import drop_negligible, greatest, project, rows, sqrt_width, weight_gradient
 
 
 @pytest.mark.parametrize(("width", "root"), [(0, 1.0), (1, 1.0), (2, math.sqrt(2)), (64, 8.0)])
@@ -20,3 +20,32 @@ def test_no_rows_have_no_negligible_scores() -> None:
     E = np.zeros((0, 3))
     drop_negligible(E, np.inf, np.zeros((0, 1)))
     assert E.shape == (0, 3)
+
+
+@pytest.mark.parametrize("width", [1, 5, 64])
+def test_the_greatest_of_each_row(width: int) -> None:
+    X = np.random.default_rng(width).normal(size=(3, 4, width)).astype(np.float32)
+    X[0, 1, width // 2], X[1, 0], X[2, 1, -1] = np.inf, -np.inf, np.nan
+    for given in (X, X[:, ::2], X[:0], np.asfortranarray(X)):
+        got = greatest(given)
+        np.testing.assert_array_equal(got, given.max(-1, keepdims=True))
+        assert got.dtype == np.float32 and not np.shares_memory(got, X)
+
+
+def test_no_numbers_have_the_greatest_minus_infinity() -> None:
+    assert greatest(np.zeros((2, 0))).tolist() == [[-np.inf], [-np.inf]]
+
+
+def test_two_axes_are_not_reshaped() -> None:
+    X, W = np.ones((3, 2)), np.ones((2, 4))
+    assert rows(X) is X and project(X, W).base is None
+    assert project(X[None], W).shape == (1, 3, 4)
+
+
+def test_a_weight_gradient_is_written_where_it_is_wanted() -> None:
+    rng, dW = np.random.default_rng(0), np.zeros((2, 9))
+    X, dY = rng.normal(size=(3, 5, 2)), rng.normal(size=(3, 5, 4))
+    found = weight_gradient(X, dY, out=dW[:, 3:7])
+    np.testing.assert_allclose(dW[:, 3:7], np.einsum("bni,bnj->ij", X, dY), rtol=1e-12, atol=1e-12)
+    np.testing.assert_array_equal(found, weight_gradient(X, dY))
+    assert np.shares_memory(found, dW) and not dW[:, :3].any() and not dW[:, 7:].any()

@@ -5,10 +5,12 @@ from __future__ import annotations
 import errno
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from npattn._internal.files import CheckpointError
+from npattn.runs import log as log_module
 from npattn.runs.log import append_to_log, read_log, rewind_log, start_log
 
 
@@ -85,3 +87,15 @@ def test_the_error_of_a_damaged_log_names_the_line(folder: Path, tmp_path: Path)
     path.unlink()
     with pytest.raises(FileNotFoundError, match=r"found no log\.tsv"):
         read_log(folder)
+
+
+def test_all_lines_end_alike_on_windows(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There a text file turns each line feed into two characters unless it is opened with a `newline`."""
+
+    def windows(file: Any, mode: str = "r", *, newline: str | None = None, **options: Any) -> Any:
+        return open(file, mode, newline=newline or "\r\n", **options)
+
+    monkeypatch.setattr(log_module, "open", windows, raising=False)
+    append_to_log(folder, 40, 240, 0.1, 1e-3, (0.5, 0.25))
+    data = (folder / "log.tsv").read_bytes()
+    assert data.endswith(b"40\t4.00\t0.1000\t1.000e-03\t0.5000\t0.2500\n") and b"\r" not in data

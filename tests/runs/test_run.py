@@ -577,7 +577,9 @@ class TestFailures:
             pass
         assert outcome(again) == wanted
 
-    @pytest.mark.parametrize("function", ["npattn.runs.run.save_arrays", "npattn._internal.files.whole._sync_folder"])
+    @pytest.mark.parametrize(
+        "function", ["npattn.runs.last_state.save_arrays", "npattn._internal.files.whole._sync_folder"]
+    )
     def test_a_disk_that_has_space_again(
         self, tmp_path: Path, task: Task, monkeypatch: pytest.MonkeyPatch, function: str
     ) -> None:
@@ -598,7 +600,8 @@ class TestFailures:
         """After Adam's update and before the step is counted, in a checkpoint …: an unfinished step is never saved."""
         wanted = self.undisturbed(tmp_path, task)
         run = start(tmp_path / "run", task)
-        homes = {"clip_gradients": "training.trainer", "step": "optim.Adam", "validate": "runs.Run"}
+        homes = {"clip_gradients": "training.trainer", "step": "optim.Adam", "validate": "runs.Run",
+                 "save_arrays": "runs.last_state"}  # fmt: skip
         target = f"npattn.{homes.get(place, 'runs.run')}.{place}"
         original = pkgutil.resolve_name(target)
 

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from npattn.tasks import batches as module
 from npattn.tasks.batches import BucketedBatches, Pair, pad, prediction_batches
 from npattn.tasks.vocabulary import BOS, EOS, PAD
 
@@ -50,6 +51,30 @@ def test_a_batch_depends_on_its_step_alone(n: int, size: int, seed: int, data: s
     for step in data.draw(st.lists(st.integers(0, len(expected) - 1), max_size=6)):
         for got, wanted in zip(resumed[step], expected[step], strict=True):
             assert np.array_equal(got, wanted)
+
+
+@given(st.integers(1, 60), st.integers(1, 9), st.integers(0, 2**40), st.integers(1, 400))
+def test_no_batch_of_several_pairs_has_too_many_scores(n: int, size: int, seed: int, limit: int) -> None:
+    """All pairs come once, also pairs that are too long for the usual batch: they are with others of the kind."""
+    pairs = random_pairs(n, seed)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "SCORES", limit)
+        batches = BucketedBatches(pairs, size, seed=seed, pool=2)
+        epochs = [[batches[step + epoch * len(batches)] for step in range(len(batches))] for epoch in range(2)]
+    for epoch in epochs:
+        assert sorted(unpad(row) for src, _ in epoch for row in src) == sorted(list(p.source) for p in pairs)
+        for src, tgt in epoch:
+            width = max(src.shape[1], tgt.shape[1])
+            assert len(src) == 1 or (len(src) <= size and len(src) * width**2 <= limit)
+
+
+def test_one_long_pair_leaves_the_other_batches_as_large_as_before() -> None:
+    """It is alone; three a little too long for a batch of four share one."""
+    usual = [Pair([4] * 5, [BOS, 5, EOS])] * 8
+    pairs = [*usual, Pair([6] * 3000, [BOS, EOS]), *[Pair([7], [BOS, *[5] * 1498, EOS])] * 3]
+    sizes = {(len(src), src.shape[1], tgt.shape[1]) for src, tgt in BucketedBatches(pairs, 4)}
+    assert sizes == {(4, 5, 3), (1, 3000, 2), (3, 1, 1500)}
+    assert len(BucketedBatches(usual, 4)) == 2
 
 
 def test_epochs_and_seeds_give_different_batches() -> None:

@@ -65,12 +65,21 @@ def test_byte_order_mark_carriage_returns_and_blank_lines_are_dropped(tmp_path: 
         (b"a\tb\nc\t\xe9\n", "line 2: expected text in UTF-8, got the byte 0xe9 out of place"),
         (b"\xff\xfea\x00\t\x00b\x00", "line 1: expected text in UTF-8, got the byte 0xff out of place"),
         (b"a\tb\na\tc\n", "expected two or more different sources, to train and to validate, got one"),
+        (b"a\tb\n" + b"x" * 4001 + b"\tb\n", "line 2: expected at most 4,000 characters on a side, got 4,001"),
+        (b"a\t" + b"x" * 20_000 + b"\n", "line 1: expected at most 4,000 characters on a side, got 20,000"),
     ],
 )
 def test_an_error_names_the_file_and_the_line(data: bytes, message: str, tmp_path: Path) -> None:
     path = write_file(tmp_path, data)
     with pytest.raises(ValueError, match=re.escape(path) + "[:,] " + re.escape(message) + "$"):
         load_task(path)
+
+
+def test_the_longest_line(tmp_path: Path) -> None:
+    """The limit counts symbols: letters here, words in a file of words."""
+    path = write_file(tmp_path, f"a\tb\n{'x' * 4000}\t{'y' * 4000}\nc\td\n")
+    assert [len(source) for source, _ in read_pairs(path)] == [1, 4000, 1] and load_task(path).train
+    assert len(read_pairs(write_file(tmp_path, f"{'x' * 9000}\t{'y' * 9000}\n"), ("words", "words"))) == 1
 
 
 @pytest.mark.parametrize("name", ["nothing.tsv", "nothing.csv", "folder/nothing", "folder/"])

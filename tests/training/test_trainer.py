@@ -374,6 +374,29 @@ class TestThreads:
         assert not hangs
         assert results.get() == (it.step(SRC, TGT), it.model.params.flat.tobytes())
 
+    def test_a_helper_gives_the_same_bits(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """In a short step a second thread computes gradients of matrices, if the trainer may use two."""
+        pytest.importorskip("threadpoolctl")
+        monkeypatch.setattr(training, "MIN_OPERATIONS", 1e9)
+        helpers, inner = [], training.write_gradients
+
+        def outer(gradients: Any, blocks: Any, helper: Any) -> None:
+            helpers.append(helper is not None)
+            inner(gradients, blocks, helper)
+
+        monkeypatch.setattr(training, "write_gradients", outer)
+        one, two = (trainer(small_model(dtype=np.float32), workers=workers, clip=0.1) for workers in (1, 2))
+        for _ in range(3):
+            assert one.step(SRC, TGT) == two.step(SRC, TGT)
+            assert snapshot(one) == snapshot(two)
+        assert helpers == [False, True] * 3
+        monkeypatch.setattr(training, "LARGE_MATRIX", 0)      # then BLAS has its threads
+        two.step(SRC, TGT)
+        monkeypatch.setattr(training, "can_limit_blas", lambda: False)
+        monkeypatch.setattr(training, "LARGE_MATRIX", 1 << 20)
+        two.step(SRC, TGT)
+        assert helpers[6:] == [False, False]
+
     def test_one_worker_for_each_core(self, monkeypatch: pytest.MonkeyPatch) -> None:
         pytest.importorskip("threadpoolctl")
         monkeypatch.setattr("npattn.training.trainer.cores", lambda: 5)

@@ -13,6 +13,7 @@ from npattn import causal_mask, layers
 from npattn._internal.checks import Array
 from npattn.attention import v7_multi_head
 from npattn.transformer.fast import attention, softmax
+from npattn.transformer.fast.gradient import computed
 from npattn.transformer.fast.packing import Packing
 from npattn.transformer.parameters import Parameters, nested
 
@@ -83,7 +84,8 @@ class TestAgainstVersion7:
     def compare(self, got: Array, expected: Array) -> None:
         assert abs(got - expected).max(initial=0) <= 1e-12 * max(abs(expected).max(initial=0), 1e-300)
 
-    def compare_parameters(self, grads: dict[str, Array], expected: dict[str, Array | None]) -> None:
+    def compare_parameters(self, found: dict[str, Any], expected: dict[str, Array | None]) -> None:
+        grads = {name: computed(gradient) for name, gradient in found.items()}
         split = {f"{kind}_{which}": part for kind in "Wb" if grads[f"{kind}_QKV"] is not None
                  for which, part in zip("QKV", np.split(grads[f"{kind}_QKV"], 3, -1), strict=True)}
         split |= {name: gradient for name, gradient in grads.items() if "QKV" not in name}

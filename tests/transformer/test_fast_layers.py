@@ -11,6 +11,7 @@ from npattn import TransformerConfig, check_gradients
 from npattn._internal.checks import Array
 from npattn.layers import layer_norm
 from npattn.transformer.fast import attention, layers
+from npattn.transformer.fast.gradient import computed
 from npattn.transformer.fast.packing import Packing
 from npattn.transformer.parameters import nested
 from support.transformer_toys import toy_params
@@ -25,12 +26,15 @@ def small_config(**options: Any) -> TransformerConfig:
 
 
 def by_name(backward: Any) -> Any:
-    """Return `backward` with the gradients of W_Q, W_K and W_V under their own names, and without what is None or 0."""
+    """Return `backward` with the gradients of W_Q, W_K and W_V under their own names, and without what is None or 0.
+
+    The gradients of a whole layer come one after another, those of matrices as functions.
+    """
 
     def split(grads: Any) -> Any:
         if not isinstance(grads, dict):
             return grads
-        out = {name: split(gradient) for name, gradient in grads.items() if gradient is not None}
+        out = {name: split(computed(gradient)) for name, gradient in grads.items() if gradient is not None}
         for kind in "Wb":
             if f"{kind}_QKV" in out:
                 parts = np.split(out.pop(f"{kind}_QKV"), 3, -1)
@@ -38,6 +42,23 @@ def by_name(backward: Any) -> Any:
         return out
 
     return lambda dY, cache: tuple(split(each) for each in backward(dY, cache) if not isinstance(each, float))
+
+
+def at_once(layer_backward: Any) -> Any:
+    """Return a backward of a layer that returns dX, dM and all gradients."""
+
+    def backward(dX: Array, cache: Any) -> Any:
+        found: dict[str, Any] = {}
+
+        def run() -> Any:
+            dX_dM = yield from layer_backward(dX, cache, "layer")
+            found["dX, dM"] = dX_dM
+
+        grads = dict(run())
+        assert all(name.startswith("layer.") for name in grads)
+        return *found["dX, dM"], nested({name.removeprefix("layer."): gradient for name, gradient in grads.items()})
+
+    return backward
 
 
 def parts(config: TransformerConfig, seed: int = 1) -> dict[str, Any]:
@@ -102,7 +123,7 @@ class TestSubLayers:
 
         p = parts(config)["encoder"]["0"]
         args = (draw(0, B, N, D), p["feed_forward"], p["norm_2"])
-        check_gradients(forward, backward, args, {"rng": generator(config)}, method=method, rtol=bound)
+        check_gradients(forward, by_name(backward), args, {"rng": generator(config)}, method=method, rtol=bound)
 
 
 class TestLayers:
@@ -125,13 +146,13 @@ class TestLayers:
     def check_encoder_layer(self, config: TransformerConfig, method: Any, bound: float) -> None:
         args = (draw(0, n_M, D), parts(config)["encoder"]["0"])
         kwargs = {"packing": TOKENS_M, "config": config, "rng": generator(config)}
-        backward = by_name(layers.encoder_layer_backward)
+        backward = by_name(at_once(layers.encoder_layer_backward))
         check_gradients(layers.encoder_layer, backward, args, kwargs, method=method, rtol=bound)
 
     def check_decoder_layer(self, config: TransformerConfig, method: Any, bound: float) -> None:
         args = (draw(0, n, D), draw(1, n_M, D), parts(config)["decoder"]["0"])
         kwargs = {"packing": TOKENS, "packing_M": TOKENS_M, "config": config, "rng": generator(config)}
-        backward = by_name(layers.decoder_layer_backward)
+        backward = by_name(at_once(layers.decoder_layer_backward))
         check_gradients(layers.decoder_layer, backward, args, kwargs, method=method, rtol=bound)
 
 
@@ -171,7 +192,7 @@ class TestSubLayer:
 def test_an_encoder_layer_has_no_dM() -> None:
     config = small_config()
     X, cache = layers.encoder_layer(draw(0, n_M, D), parts(config)["encoder"]["0"], TOKENS_M, config)
-    assert layers.encoder_layer_backward(np.ones_like(X), cache)[1] == 0
+    assert at_once(layers.encoder_layer_backward)(np.ones_like(X), cache)[1] == 0
 
 
 def test_a_source_of_pads_alone_is_not_read() -> None:
@@ -185,3 +206,13 @@ def test_a_source_of_pads_alone_is_not_read() -> None:
     dX_Q, dM, _ = attention.cross_attention_backward(draw(2, n, D), cache)
     assert not TOKENS.unpack(dX_Q)[2].any()
     assert dM.all()
+
+
+def test_relu_works_in_place() -> None:
+    U, dH = draw(0, 3, 2, D), draw(1, 3, 2, D)
+    before, given = U.copy(), dH.copy()
+    H, cache = layers.relu(U)
+    dU = layers.relu_backward(dH, cache)
+    assert H is U is cache and dU is dH
+    np.testing.assert_array_equal(H, np.maximum(before, 0))
+    np.testing.assert_array_equal(dU, given * (before > 0))

@@ -13,6 +13,7 @@ from npattn._internal.checks import Array
 from npattn.layers.positions import sinusoidal_positions
 from npattn.transformer.fast import encoder_decoder
 from npattn.transformer.fast import transformer as fast
+from npattn.transformer.fast.gradient import computed
 from npattn.transformer.fast.packing import Packing
 from support.transformer_toys import SRC, TGT, toy_config, toy_model, toy_params
 
@@ -89,8 +90,8 @@ class TestShare:
             fast.loss_and_gradients(params, SRC, tgt, config, 0.1, share=s) for s in (1.0, share)
         )
         assert loss == same
-        expected = [(name, gradient * share) for name, gradient in whole]
-        got = list(part)
+        expected = [(name, computed(gradient) * share) for name, gradient in whole]
+        got = [(name, computed(gradient)) for name, gradient in part]
         assert [name for name, _ in got] == [name for name, _ in expected]
         largest = max(abs(gradient).max() for _, gradient in expected)
         for (_, one), (_, other) in zip(got, expected, strict=True):
@@ -157,3 +158,30 @@ def test_gradients_come_from_the_last_layer_to_the_first() -> None:
     assert order == ["embedding.W_E", "decoder.norm", "decoder.0", "encoder.norm", "encoder.1", "encoder.0"]
     assert [i for i, name in enumerate(names) if name == "embedding.W_E"] == [0, names.index("encoder.norm.gamma") - 1,
                                                                               len(names) - 1]
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_gradients_of_matrices_are_written_where_they_are_wanted(bias: bool) -> None:
+    """All weights of the layers are computed later, and nothing else is."""
+    config = toy_config(bias=bias, n_encoder_layers=1, n_decoder_layers=1)
+    params, tgt = toy_params(config), np.pad(TGT, ((0, 0), (0, 1)))
+    found, again = (list(fast.loss_and_gradients(params, SRC, tgt, config, 0.1)[1]) for _ in range(2))
+    later = {name for name, gradient in found if callable(gradient)}
+    attentions = ["encoder.0.self_attention", "decoder.0.self_attention", "decoder.0.cross_attention"]
+    parts = [f"{attention}.{W}" for attention in attentions for W in ("W_QKV", "W_O")]
+    assert later == {*parts, *(f"{half}coder.0.feed_forward.{W}" for half in ("en", "de") for W in ("W_1", "W_2"))}
+    for (name, gradient), (_, other) in zip(found, again, strict=True):
+        if name in later:
+            out = np.full_like(expected := computed(other), 9)
+            assert gradient(out=out) is out                   # type: ignore[operator]
+            np.testing.assert_array_equal(out, expected)
+
+
+@pytest.mark.parametrize("final_norm", [True, False])
+def test_underflow_does_not_raise(final_norm: bool) -> None:
+    """Gradients below the smallest number, in every part of the backward."""
+    config = toy_config(norm="pre", final_norm=final_norm)
+    params = toy_params(config, 0, np.dtype("float32"))
+    with np.errstate(all="raise"):
+        _, gradients = fast.loss_and_gradients(params, SRC, np.pad(TGT, ((0, 0), (0, 1))), config, 0.1, share=1e-42)
+        assert all(np.isfinite(computed(gradient)).all() for _, gradient in gradients)

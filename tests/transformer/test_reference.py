@@ -21,6 +21,7 @@ from npattn.layers import cross_entropy, cross_entropy_backward
 from npattn.transformer import reference
 from npattn.transformer.fast import attention, encoder_decoder, layers, packing
 from npattn.transformer.fast import transformer as fast
+from npattn.transformer.fast.gradient import computed
 from npattn.transformer.parameters import Blocks
 from support.calls import arrays, cotangent, examples
 from support.layouts import freeze
@@ -93,7 +94,7 @@ def compare(config: TransformerConfig, params: Params, src: Array, tgt: Array, s
     assert fast_loss == pytest.approx(float(loss), rel=1e-12)
     blocks: dict[str, Array] = {}
     for name, gradient in gradients:
-        blocks[name] = blocks.get(name, 0.0) + gradient
+        blocks[name] = blocks.get(name, 0.0) + computed(gradient)
     expected = reference.backward(cross_entropy_backward(1.0, c_loss), cache)
     assert_equal(Blocks(config.shapes(), config.side_by_side(), blocks), expected)
 
@@ -252,7 +253,7 @@ def result(change: Part) -> Callable[[Part], Part]:
 
 
 def every_other_dM(part: Part) -> Part:
-    """Return a `decoder_layer_backward` with dM = 0 in every other call, which is one of two layers."""
+    """Return the backward of a decoder layer or its cross-attention with dM = 0 in every other call."""
     calls = itertools.count()
     return result(lambda dX, dM, grads: (dX, dM * (next(calls) % 2), grads))(part)
 
@@ -291,7 +292,7 @@ BACKWARD: dict[str, Fault] = {
         reference, "linear_backward", result(lambda dX, dW, db: (dX, dW * (dW.shape[1] != 11), db)),
     ),
     "fast: embedding without √D_X": (fast, "embed_backward", without_sqrt_width),
-    "fast: one use of dM": (fast, "decoder_layer_backward", every_other_dM),
+    "fast: one use of dM": (layers, "cross_attention_backward", every_other_dM),
     "fast: no residual sum": (layers, "sub_layer_backward", without_residual_sum),
     "fast: no dropout mask": (encoder_decoder, "dropout_backward", lambda part: lambda dY, cache: dY.copy()),
     "fast: tied embedding without its use as output": (fast, "weight_gradient", lambda part: lambda *a: part(*a) * 0),

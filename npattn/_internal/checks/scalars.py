@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -20,9 +20,19 @@ import numpy as np
 BITS, LETTERS = 128, 60
 
 
+def is_real(value: object) -> TypeGuard[int | float | np.integer[Any] | np.floating[Any]]:
+    """Return whether the value is a number of Python or NumPy. A bool and a time are none.
+
+    NumPy has times among its integers. Other numbers, such as Fraction and Decimal, do not mix with NumPy's arrays: the
+    caller converts them.
+    """
+    is_none = isinstance(value, bool | np.timedelta64)
+    return isinstance(value, int | float | np.integer | np.floating) and not is_none
+
+
 def check_integer(symbol: str, value: int) -> int:
     """Return the value as an int. Raise unless it is an integer of 64 bits, of Python or NumPy; a bool is none."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+    if not is_real(value) or not isinstance(value, int | np.integer):
         raise TypeError(f"{symbol}: expected an integer, got {shown(value)}")
     if not -(2**63) <= value < 2**63:
         raise ValueError(f"{symbol}: expected an integer of 64 bits, got {shown(value)}")
@@ -50,7 +60,7 @@ def check_number(
     Traceback (most recent call last):
     ValueError: max_norm: expected 0 < max_norm ≤ inf, got 0
     """
-    if isinstance(value, bool | np.bool_) or not isinstance(value, int | float | np.integer | np.floating):
+    if not is_real(value):
         raise TypeError(f"{symbol}: expected a number, got {shown(value)}")
     try:
         number = float(value)
@@ -101,7 +111,7 @@ def check_generator(symbol: str, rng: np.random.Generator | int) -> np.random.Ge
     """Return the generator, or a new one that starts from the seed `rng`."""
     if isinstance(rng, np.random.Generator):
         return rng
-    if isinstance(rng, bool) or not isinstance(rng, int | np.integer):
+    if not is_real(rng) or not isinstance(rng, int | np.integer):
         raise TypeError(f"{symbol}: expected a numpy.random.Generator or an integer seed, got {shown(rng)}")
     return np.random.default_rng(check_size(symbol, rng))
 
@@ -148,7 +158,7 @@ def shown(value: object) -> str:
     """
     if isinstance(value, np.ndarray):
         return f"an array of {value.dtype} {value.shape}"
-    if isinstance(value, np.generic):
+    if isinstance(value, np.generic) and not isinstance(value, np.timedelta64 | np.datetime64):   # else an integer
         value = value.item()
     if isinstance(value, int) and value.bit_length() > BITS:
         return f"an integer of {value.bit_length()} bits"

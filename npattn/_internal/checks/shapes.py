@@ -15,8 +15,10 @@ The value of each name says what the argument must be:
                        ones must agree. ``…`` stands for the batch axes, which must be equal in all arrays
 ``"D_V or None"``      the same, but the argument may be None
 ``"… < V"``            an array of integers from 0 to V − 1
-``"H, an integer"``    a positive integer. An axis ``H·D_Q`` of an array must be a multiple of it
-``mask``, ``bias``     only these two names may broadcast to their axes; a mask is boolean, a bias floating
+``"H, an integer"``    a positive integer, the size of the axis H. An axis ``H·D_Q`` is a multiple of it, and D_Q
+                       the quotient
+``mask``, ``bias``,    only these names may broadcast to their axes; a mask is boolean, the others floating. An axis
+``sinks``              ``P+N_Q`` of theirs is a sum, in which P counts as 0 where no array has it
 ``dY``                 a name that begins with d: the gradient that backward takes, with the shape of the output
 `Interval` …           anything but text: a function of name and value. It raises unless the value is right
 =====================  ==============================================================================================
@@ -26,6 +28,7 @@ Nothing else broadcasts: an unintended broadcast gives a wrong answer without an
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, TypeAlias, TypeVar
@@ -46,7 +49,7 @@ from npattn._internal.checks.types import Array
 BATCH, OPTIONAL, BELOW, INTEGER = "…", " or None", " < ", ", an integer"
 
 #: The arguments that may have fewer axes than their declaration, and axes of size 1.
-BROADCAST = ("mask", "bias")
+BROADCAST = ("mask", "bias", "sinks")
 
 #: The size of every axis by its symbol; the entry … is the shape of the batch axes.
 Sizes: TypeAlias = Mapping[str, Any]
@@ -106,7 +109,10 @@ class Shapes:
             if array is not None or name not in self.optional:
                 array = check_floating(name, array)
                 given.append((name, array.shape, array.dtype))
-        sizes = _bind(self, tuple(given))                     # cached: a training step repeats the same shapes
+        counts = tuple(
+            (axis, check_size(name, named[name], least=1)) for name, axis in self.integers.items() if name in named
+        )
+        sizes = _bind(self, tuple(given), counts)             # cached: a training step repeats the same shapes
         return self._check_named(named, sizes, given[0], ignore_id) if named else sizes
 
     def check_backward(self, dY: Array, cache: Cache, kind: type[Cache]) -> Cache:
@@ -123,36 +129,43 @@ class Shapes:
         for name, value in named.items():
             if name in self.scalars:
                 self.scalars[name](name, value)
-            elif name in self.integers:
-                sizes = self._with_integer(name, check_size(name, value, least=1), sizes)
-            elif name not in BROADCAST:
+            elif name not in BROADCAST and name not in self.integers:
                 *axes, limit = self.ids[name]
                 check_ids(name, value, sizes[limit], ignore_id)
                 if BATCH in sizes and value.shape != _shape(axes, sizes):
                     raise ValueError(f"{name}: expected {_shape(axes, sizes)} like {first[0]}, got {value.shape}")
-        for name in BROADCAST:                                # last: an integer may be the size of an axis
+        for name in BROADCAST:
             if named.get(name) is not None:
                 check_broadcast(name, named[name], _shape(self.axes[name], sizes), self.axes[name], first)
         return sizes
 
-    def _with_integer(self, name: str, value: int, sizes: Sizes) -> Sizes:
-        """Add the integer to the sizes. Raise a ValueError unless it divides every axis that is declared a multiple."""
-        multiple = f"{self.integers[name]}·"
-        for symbol, axes in self.axes.items():
-            for axis in axes:
-                if axis.startswith(multiple) and sizes.get(axis, 0) % value:
-                    raise ValueError(f"{symbol}: expected {axis} divisible by {name}={value}, got {sizes[axis]}")
-        return {**sizes, self.integers[name]: value}
+    def _with_quotients(self, symbol: str, sizes: Sizes) -> Sizes:
+        """Add the size of D_Q where those of H·D_Q and H are known. Raise a ValueError unless H divides H·D_Q."""
+        found = dict(sizes)
+        for axis in self.axes[symbol]:
+            count, _, width = axis.partition("·")
+            if width and count in sizes:
+                if sizes[axis] % sizes[count]:
+                    name = next(name for name, integer in self.integers.items() if integer == count)
+                    wanted = f"{axis} divisible by {name}={sizes[count]}"
+                    raise ValueError(f"{symbol}: expected {wanted}, got {sizes[axis]}")
+                found[width] = sizes[axis] // sizes[count]
+        return found
 
 
 @lru_cache(maxsize=4096)
-def _bind(shapes: Shapes, arrays: tuple[Argument, ...]) -> Sizes:
-    """Return the size of every axis, or raise an error that names the first array that does not fit."""
-    sizes: Sizes = {}
+def _bind(shapes: Shapes, arrays: tuple[Argument, ...], counts: tuple[tuple[str, int], ...]) -> Sizes:
+    """Return the size of every axis, or raise an error that names the first array that does not fit.
+
+    `counts` has the axes whose size is an integer among the arguments.
+    """
+    sizes: Sizes = dict(counts)
     for symbol, shape, dtype in arrays:
         if dtype != arrays[0][2]:
             raise TypeError(f"{symbol}: expected {arrays[0][2]} like {arrays[0][0]}, got {dtype}")
         axes = shapes.axes[symbol]
+        factors = {axis: axis.split("·") for axis in axes if "·" in axis and sizes.keys() >= {*axis.split("·")}}
+        sizes = {**sizes, **{axis: math.prod(sizes[f] for f in fs) for axis, fs in factors.items()}}
         lead = len(shape) - len(axes) + 1                     # the number of batch axes
         found = (shape[:lead], *shape[lead:]) if BATCH in axes else shape
         bound = {**sizes, **dict(zip(axes, found, strict=False)), **sizes}     # an axis keeps its first size
@@ -160,13 +173,14 @@ def _bind(shapes: Shapes, arrays: tuple[Argument, ...]) -> Sizes:
             batch = [str(size) for size in sizes.get(BATCH, [BATCH])] if BATCH in axes else []
             own = [f"{axis}={sizes[axis]}" if axis in sizes else axis for axis in axes if axis != BATCH]
             raise ValueError(f"{symbol}: expected {written(batch + own)}, got {shape}")
-        sizes = bound
+        sizes = shapes._with_quotients(symbol, bound)
     return sizes
 
 
 def _shape(axes: Sequence[str], sizes: Sizes) -> tuple[int, ...]:
     """Return the shape that an array with these axes has."""
-    return (*(sizes[BATCH] if BATCH in axes else ()), *(sizes[axis] for axis in axes if axis != BATCH))
+    batch = sizes[BATCH] if BATCH in axes else ()
+    return (*batch, *(sum(sizes.get(term, 0) for term in axis.split("+")) for axis in axes if axis != BATCH))
 
 
 @lru_cache(maxsize=256)
@@ -184,18 +198,19 @@ def _places(shapes: Shapes, kind: type[Any]) -> tuple[str, list[tuple[str, slice
 def check_broadcast(
     name: str, value: Array | None, shape: tuple[int, ...], axes: Sequence[str], first: Argument | None = None
 ) -> None:
-    """Raise unless a mask or a bias is None, or has the right dtype and broadcasts to this shape."""
+    """Raise unless a mask, a bias or sinks are None, or has the right dtype and broadcasts to this shape."""
     if value is None:
         return
     if name == "mask" and (not is_array(value) or value.dtype != np.bool_):
         raise TypeError(f"mask: expected a boolean array, True where a query may attend, got {kind_of(value)}")
-    if name == "bias" and first is not None:
-        check_floating("bias", value)
+    if name != "mask" and first is not None:
+        check_floating(name, value)
         if value.dtype != first[2]:
-            raise TypeError(f"bias: expected {first[2]} like {first[0]}, got {value.dtype}")
+            raise TypeError(f"{name}: expected {first[2]} like {first[0]}, got {value.dtype}")
     lead = len(shape) - value.ndim
     if lead < 0 or any(size not in (1, s) for size, s in zip(value.shape, shape[lead:], strict=True)):
-        wanted = f"a shape that broadcasts to the scores {written(axes)} = {shape}"
+        target = "batch axes" if name == "sinks" else "scores"
+        wanted = f"a shape that broadcasts to the {target} {written(axes)} = {shape}"
         raise ValueError(f"{name}: expected {wanted}, got {value.shape}")
 
 

@@ -7,6 +7,7 @@ import errno
 import glob
 import os
 import stat
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
@@ -14,6 +15,9 @@ from typing import IO
 #: What a file system says that cannot write a folder to the disk (CIFS, folders shared with a virtual machine), or a
 #: folder that may be written but not read. The file itself is complete then.
 NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF, errno.EACCES, errno.EPERM)
+
+#: Seconds between attempts to move a file. On Windows a virus scanner or an indexer may hold it for a moment.
+PAUSES = (0.05, 0.1, 0.2, 0.4, 0.8) if os.name == "nt" else ()
 
 
 @contextlib.contextmanager
@@ -43,7 +47,7 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
             file.flush()
             _keep_permissions(path, file.fileno())
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        _move(temporary, path)
         _sync_folder(path.parent)
     except OSError as error:
         raise OSError(error.errno, f"cannot write: {error.strerror}", str(named)) from error
@@ -68,6 +72,15 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
     """
     with replacing(Path(path)) as file:
         file.write(text.encode())
+
+
+def _move(old: Path, new: Path) -> None:
+    for pause in PAUSES:
+        try:
+            return os.replace(old, new)
+        except PermissionError:
+            time.sleep(pause)
+    return os.replace(old, new)
 
 
 def _keep_permissions(old: Path, descriptor: int) -> None:

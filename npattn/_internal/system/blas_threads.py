@@ -12,6 +12,7 @@ import functools
 import importlib.util
 import os
 import threading
+from collections import Counter
 from typing import Any
 
 
@@ -42,22 +43,43 @@ class _BlasLimit:
 
     The setting belongs to the whole process. If every block restored the setting that it found, the last block could
     restore the single thread of another block, for ever. So the first block sets the limit and the last one lifts it.
+    A forked process has the thread that forked alone, so the blocks of the other threads never end in it.
     """
 
     def __init__(self) -> None:
-        self._lock, self._inside, self._limit = threading.Lock(), 0, contextlib.ExitStack()
+        self._lock, self._limit = threading.Lock(), contextlib.ExitStack()
+        self._inside: Counter[int] = Counter()                # the number of blocks that each thread is in
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._forget_other_threads)
 
     def __enter__(self) -> None:
         with self._lock:
-            if self._inside == 0:
+            if self._inside.total() == 0:
+                _take_control()
                 self._limit.enter_context(_controller().limit(limits=1, user_api="blas"))
-            self._inside += 1
+            self._inside[threading.get_ident()] += 1
 
     def __exit__(self, *_: object) -> None:
         with self._lock:
-            self._inside -= 1
-            if self._inside == 0:
+            self._inside[threading.get_ident()] -= 1
+            if self._inside.total() == 0:
+                self._inside.clear()
+                _take_control()
                 self._limit.close()
+
+    def _forget_other_threads(self) -> None:
+        this, before = threading.get_ident(), self._inside.total()
+        self._lock, self._inside = threading.Lock(), Counter({this: self._inside[this]})
+        if before and self._inside.total() == 0:
+            _take_control()
+            self._limit.close()
+
+
+def _take_control() -> None:
+    """Let this thread set the threads of BLAS. From 3.8 on, threadpoolctl silently ignores all threads but one."""
+    for library in _controller().lib_controllers:
+        if hasattr(library, "clear_controlling_thread"):
+            library.clear_controlling_thread(force=True)
 
 
 _blas_limit = _BlasLimit()

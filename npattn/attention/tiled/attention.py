@@ -23,7 +23,8 @@ A_j is one number a row; it is applied to the rows of dY:
 
     A_j = w P_j,    P_j = exp(E_j + r), w = exp(−λ − r), r = safe_shift(−λ)        r is 0 or −λ, w is exp(−λ) or 1
 
-The softmax's backward needs Σ_n A_n dA_n over all keys. It is known before the first tile, as δ = rowsum(dY ⊙ Y):
+The softmax's backward (foundations F9) needs Σ_n A_n dA_n over all keys. It is known before the first tile, as
+δ = rowsum(dY ⊙ Y):
 
     Σ_n A_n dA_n = Σ_n A_n Σ_d dY_d V_nd = Σ_d dY_d Y_d
 
@@ -88,7 +89,7 @@ from npattn.attention.tiled.tiles import (
     weighted_cotangent,
     with_ones,
 )
-from npattn.layers.kernels import drop_negligible, row_sum, sqrt_width
+from npattn.layers.kernels import drop_negligible, greatest, row_sum, sqrt_width
 
 SHAPES = Shapes(
     Q="… N_Q D_Q",
@@ -198,7 +199,7 @@ def _attend(cache: Cache, scratch: Scratch, part: HeadTiles) -> None:
             if scored is None:
                 continue
             P, low = scored
-            top = np.maximum(top, np.maximum.reduce(P.real, -1, keepdims=True))
+            top = np.maximum(top, greatest(P.real))
             drop_negligible(P, low, top)
             if (raised := safe_shift(top)).any() or m.any():
                 P -= raised

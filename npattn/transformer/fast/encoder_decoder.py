@@ -26,9 +26,10 @@ from npattn.layers import dropout, dropout_backward
 from npattn.layers.embedding import table_gradient
 from npattn.layers.positions import sinusoidal_positions
 from npattn.transformer.config import TransformerConfig
+from npattn.transformer.fast.gradient import Gradient
+from npattn.transformer.fast.layer_norm import normalise, normalise_backward
 from npattn.transformer.fast.packing import Packing
 from npattn.transformer.parameters import Nested, dotted
-from npattn.transformer.reference import normalise, normalise_backward
 
 
 class EmbedCache(NamedTuple):
@@ -82,17 +83,17 @@ def run_layers(
 
 def layers_gradients(
     dX: Array, cache: LayersCache, name: str, layer_backward: Callable[..., Any]
-) -> Generator[tuple[str, Array], None, tuple[Array, Any]]:
+) -> Generator[tuple[str, Gradient], None, tuple[Array, Any]]:
     """Yield name and gradient of every block of parameters, and return dX and dM in the end; dM is 0 without an M."""
     layers, c_norm, dM = list(cache.layers), cache.norm, 0.0
     del cache
-    dX, d_norm = normalise_backward(dX, c_norm)
+    with np.errstate(under="ignore"):                         # not around a yield: it would hold in the caller too
+        dX, d_norm = normalise_backward(dX, c_norm)
     yield from dotted(d_norm, f"{name}.norm")
     while layers:
-        dX, dM_i, d_layer = layer_backward(dX, layers.pop())
+        dX, dM_i = yield from layer_backward(dX, layers.pop(), f"{name}.{len(layers)}")
         dM_i += dM                                            # every decoder layer reads M, so add
         dM = dM_i
-        yield from dotted(d_layer, f"{name}.{len(layers)}")
     return dX, dM
 
 

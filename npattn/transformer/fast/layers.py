@@ -6,9 +6,11 @@ backwards, which are derived there. Tests compare the gradients of the whole mod
 **Changed for speed**
 
 - X and Y are packed rows (n, D_X), M is (n_S, D_X), see `npattn.transformer.fast.packing`.
-- Attention is that of `npattn.transformer.fast.attention`.
+- Attention is that of `npattn.transformer.fast.attention`, the layer norm that of `npattn.transformer.fast.layer_norm`.
+- Gradients of matrices come as functions that compute them, see `npattn.transformer.fast.gradient`.
 - A residual sum is written to the memory of its new term. Dropout without an rng makes no copy.
-- The products of the feed-forward are not checked: the batch has been checked where it enters the model.
+- The feed-forward checks nothing, since the batch has been checked where it enters the model. Its relu works in place:
+  of a step of 8.4 ms, that saves 0.1 ms.
 
 `p` holds the parameters of a layer as nested dicts (`p["self_attention"]["W_Q"]`). Gradients come back under the same
 names, with W_Q, W_K and W_V side by side, and None for a bias that is not there.
@@ -16,14 +18,15 @@ names, with W_Q, W_K and W_V side by side, and None for a bias that is not there
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Generator
+from functools import partial
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 
 from npattn._internal.checks import Array
 from npattn._internal.system.underflow import ignore_underflow
-from npattn.layers import dropout, dropout_backward
+from npattn.layers import dropout, dropout_backward, gelu, gelu_backward
 from npattn.layers.kernels import project, sum_rows, weight_gradient
 from npattn.transformer.config import TransformerConfig
 from npattn.transformer.fast.attention import (
@@ -32,9 +35,15 @@ from npattn.transformer.fast.attention import (
     self_attention,
     self_attention_backward,
 )
+from npattn.transformer.fast.gradient import Gradient
+from npattn.transformer.fast.layer_norm import normalise, normalise_backward
 from npattn.transformer.fast.packing import Packing
-from npattn.transformer.parameters import Nested
-from npattn.transformer.reference import PHI, normalise, normalise_backward
+from npattn.transformer.parameters import Nested, dotted
+
+T = TypeVar("T")
+
+#: Names and gradients, those of a sub-layer as soon as they are known; in the end dX and dM.
+LayerGradients: TypeAlias = Generator[tuple[str, Gradient], None, tuple[Array, T]]
 
 
 class SubLayerCache(NamedTuple):
@@ -63,6 +72,22 @@ class DecoderLayerCache(NamedTuple):
     feed_forward: SubLayerCache
 
 
+def relu(U: Array) -> tuple[Array, Array]:
+    """Return H = max(0, U) in the memory of U, and H again as the cache."""
+    H = np.maximum(U, np.zeros(U.shape[-1], U.dtype), out=U)   # a row of zeros takes half the time of 0
+    return H, H
+
+
+def relu_backward(dH: Array, H: Array) -> Array:
+    """Return dU in the memory of dH."""
+    return np.multiply(dH, H > 0, out=dH)
+
+
+PHI: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
+    "relu": (relu, relu_backward), "gelu": (gelu, gelu_backward),
+}  # fmt: skip
+
+
 def feed_forward(X: Array, p: Nested, activation: str) -> tuple[Array, FeedForwardCache]:
     """F = H W_2 + b_2, H = φ(U), U = X W_1 + b_1."""
     phi, phi_backward = PHI[activation]
@@ -75,7 +100,7 @@ def feed_forward_backward(dF: Array, cache: FeedForwardCache) -> tuple[Array, Ne
     X, H, c_phi, phi_backward, p = cache
     dU = phi_backward(project(dF, p["W_2"].T), c_phi)         # F = H W_2 + b_2, H = φ(U)
     db_1, db_2 = (sum_rows(dU), sum_rows(dF)) if "b_1" in p else (None, None)
-    dW_1, dW_2 = weight_gradient(X, dU), weight_gradient(H, dF)   # U = X W_1 + b_1, F = H W_2 + b_2
+    dW_1, dW_2 = partial(weight_gradient, X, dU), partial(weight_gradient, H, dF)   # U = X W_1 + b_1, F = H W_2 + b_2
     return project(dU, p["W_1"].T), {"W_1": dW_1, "b_1": db_1, "W_2": dW_2, "b_2": db_2}
 
 
@@ -116,11 +141,13 @@ def encoder_layer(
     return X, EncoderLayerCache(c_1, c_2)
 
 
-def encoder_layer_backward(dX: Array, cache: EncoderLayerCache) -> tuple[Array, float, Nested]:
-    """Return dX, dM = 0 since there is no M, and the gradients of the layer's parameters."""
+def encoder_layer_backward(dX: Array, cache: EncoderLayerCache, name: str) -> LayerGradients[float]:
+    """Yield name and gradient of the parameters, and return dX and dM = 0 since there is no M."""
     dX, d_feed_forward, d_2 = sub_layer_backward(dX, cache.feed_forward, feed_forward_backward)
+    yield from dotted({"feed_forward": d_feed_forward, "norm_2": d_2}, name)
     dX, d_self, d_1 = sub_layer_backward(dX, cache.self_attention, self_attention_backward)
-    return dX, 0.0, {"self_attention": d_self, "norm_1": d_1, "feed_forward": d_feed_forward, "norm_2": d_2}
+    yield from dotted({"self_attention": d_self, "norm_1": d_1}, name)
+    return dX, 0.0
 
 
 def decoder_layer(
@@ -140,14 +167,15 @@ def decoder_layer(
     return X, DecoderLayerCache(c_1, c_2, c_3)
 
 
-def decoder_layer_backward(dX: Array, cache: DecoderLayerCache) -> tuple[Array, Array, Nested]:
-    """Return dX, dM and the gradients of the layer's parameters."""
+def decoder_layer_backward(dX: Array, cache: DecoderLayerCache, name: str) -> LayerGradients[Array]:
+    """Yield name and gradient of the parameters, and return dX and dM."""
     dX, d_feed_forward, d_3 = sub_layer_backward(dX, cache.feed_forward, feed_forward_backward)
+    yield from dotted({"feed_forward": d_feed_forward, "norm_3": d_3}, name)
     dX, dM, d_cross, d_2 = sub_layer_backward(dX, cache.cross_attention, cross_attention_backward)
+    yield from dotted({"cross_attention": d_cross, "norm_2": d_2}, name)
     dX, d_self, d_1 = sub_layer_backward(dX, cache.self_attention, self_attention_backward)
-    norms = {"norm_1": d_1, "norm_2": d_2, "norm_3": d_3}
-    return dX, dM, {"self_attention": d_self, "cross_attention": d_cross, "feed_forward": d_feed_forward, **norms}
+    yield from dotted({"self_attention": d_self, "norm_1": d_1}, name)
+    return dX, dM
 
 
-encoder_layer_backward = ignore_underflow(encoder_layer_backward)
-decoder_layer_backward = ignore_underflow(decoder_layer_backward)
+sub_layer_backward = ignore_underflow(sub_layer_backward)

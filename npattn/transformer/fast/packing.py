@@ -52,7 +52,7 @@ class Packing(NamedTuple):
         if causal:
             order = causal_mask(ids.shape[1])
             mask = order[None, None] if mask is None else mask & order
-        bias = None if mask is None else np.where(mask, 0, -np.inf).astype(dtype)
+        bias = None if mask is None else np.where(mask, np.array(0, dtype), np.array(-np.inf, dtype))
         return cls(ids.shape, places, rows_of, mask, bias)
 
     def pack(self, X: Array) -> Array:

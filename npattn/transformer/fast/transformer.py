@@ -42,6 +42,7 @@ from npattn.transformer.fast.encoder_decoder import (
     layers_gradients,
     run_layers,
 )
+from npattn.transformer.fast.gradient import Gradient, computed
 from npattn.transformer.fast.layers import (
     decoder_layer,
     decoder_layer_backward,
@@ -91,7 +92,8 @@ def backward(dlogits: Array, cache: TransformerCache) -> dict[str, Array]:
     shape = (*cache.packing.shape, cache.config.tgt_vocab)
     check_cotangent("dlogits", dlogits, shape, cache.Y.dtype)
     blocks: dict[str, Array] = {}
-    for name, gradient in gradients(cache.packing.pack(dlogits), cache):
+    for name, found in gradients(cache.packing.pack(dlogits), cache):
+        gradient = computed(found)
         blocks[name] = blocks[name] + gradient if name in blocks else gradient
     return dict(Blocks(cache.config.shapes(), cache.config.side_by_side(), blocks))
 
@@ -104,7 +106,7 @@ def loss_and_gradients(
     smoothing: float,
     rng: np.random.Generator | None = None,
     share: float = 1.0,
-) -> tuple[float, Iterator[tuple[str, Array]]]:
+) -> tuple[float, Iterator[tuple[str, Gradient]]]:
     """Return the mean loss over the real tokens of tgt[:, 1:], and `gradients` of `share` times that loss."""
     SMOOTHING("smoothing", smoothing)
     src = src[:, : longest(src, config.pad_id)]
@@ -146,11 +148,12 @@ def forward_rows(
     return project(Y, W), TransformerCache(c_S, c_M, c_T, c_Y, Y, W, packing, config)
 
 
-def gradients(dlogits: Array, cache: TransformerCache) -> Iterator[tuple[str, Array]]:
+def gradients(dlogits: Array, cache: TransformerCache) -> Iterator[tuple[str, Gradient]]:
     """Yield name and gradient of every block of parameters as soon as it is known, from the last layer to the first.
 
-    The blocks are those of `npattn.transformer.parameters`, with W_Q, W_K and W_V side by side. Each array is new. A
-    tied embedding comes once for each of its uses: gradients under one name must be added.
+    The blocks are those of `npattn.transformer.parameters`, with W_Q, W_K and W_V side by side. Each array is new;
+    gradients of matrices in the layers are functions, see `npattn.transformer.fast.gradient`. A tied embedding comes
+    once for each of its uses: gradients under one name must be added.
     """
     c_S, c_M, c_T, c_Y, Y, W, _, config = cache
     with np.errstate(under="ignore"):                         # not around a yield: it would hold in the caller too
