@@ -1,17 +1,25 @@
-"""gelu: y = x Φ(x), with Φ the cumulative function of the normal distribution; exact, not the tanh approximation.
+"""gelu: y = x Φ(x), with Φ the cumulative function of the normal distribution; exact, or approximated by tanh.
 
 **Forward**
 
     y = x Φ(x),    Φ(x) = ½ erfc(−x/√2)
 
-**Backward**  By the product rule, with Φ' = φ, the density:
+**Backward**  By the product rule; Φ is the integral of the density φ, so Φ' = φ. Each x reaches its own y alone
+(foundations F7):
 
-    dy/dx = Φ(x) + x φ(x),    φ(x) = exp(−x²/2)/√(2π)
+    dx = dy (Φ(x) + x φ(x)),    φ(x) = exp(−x²/2)/√(2π)
 
 NumPy has no erfc. For z ≥ 0 we evaluate erfc(z) = t exp(−z² + P(t)), t = 2/(2 + z). P is the Chebyshev series of
 log(erfc(z) exp(z²)/t), the form of Press et al., *Numerical Recipes*, 3rd ed., §6.2.2. The coefficients below were
 computed with 40 digits and 40 nodes; on 0 ≤ z ≤ 6 the result is within 5e-16 of `math.erfc`.
 Every step is analytic, so the complex step can differentiate it.
+
+**Approximation**  `approximate="tanh"` has another Φ, with σ the logistic function:
+
+    Φ(x) = ½ (1 + tanh z) = σ(2z),    z = √(2/π) (x + 0.044715 x³)
+    φ(x) = Φ' = 2 Φ (1 − Φ) √(2/π) (1 + 3 · 0.044715 x²)
+
+y differs by up to 5e-4. GPT-2 ("gelu_new") and Gemma use it, BERT the exact form; torch has both under these words.
 
 **Raises**  TypeError for what is no floating array, and for a dY of another dtype than Y; ValueError for one of another
 shape.
@@ -24,22 +32,32 @@ shape.
 array([-0.158655,  0.      ,  0.841345])
 >>> gelu_backward(np.array([1.0, 1.0, 1.0]), cache).round(6)
 array([-0.083315,  0.5     ,  1.083315])
+>>> gelu(np.array([-1.0, 0.0, 1.0]), approximate="tanh")[0].round(6)
+array([-0.158808,  0.      ,  0.841192])
 """
 
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 
-from npattn._internal.checks import Array, Shapes, document
+from npattn._internal.checks import Array, Shapes, check_choice, document
 from npattn._internal.system.underflow import ignore_underflow
+from npattn.layers.silu import sigmoid
 
-SHAPES = Shapes(X="…", dY="…")
+#: torch's two words.
+check_approximate = partial(check_choice, choices=("none", "tanh"))
+
+SHAPES = Shapes(X="…", dY="…", approximate=check_approximate)
 
 #: From here on Φ is 0 or 1 and φ is 0, in float64 too: what lies beyond, ∞ as well, counts as this.
 FAR = 1e3
+
+#: The numbers of the approximation.
+ROOT, CUBIC = math.sqrt(2 / math.pi), 0.044715
 
 
 class Cache(NamedTuple):
@@ -47,16 +65,18 @@ class Cache(NamedTuple):
 
     X: Array
     Phi: Array  # Φ(X)
+    approximate: str
 
 
-def gelu(X: Array) -> tuple[Array, Cache]:
+def gelu(X: Array, approximate: str = "none") -> tuple[Array, Cache]:
     """Return X Φ(X) and the cache for `gelu_backward`.
 
     - X: numbers; any shape.
+    - approximate: "none" for the exact Φ, "tanh" for the approximation.
     """
-    SHAPES.check(X)
-    Phi = erfc(X * (-1 / math.sqrt(2))) * 0.5
-    return np.maximum(X, -FAR) * Phi, Cache(X, Phi)           # −∞ · 0 would be NaN
+    SHAPES.check(X, approximate=approximate)
+    Phi = cumulative(X, approximate)
+    return np.maximum(X, -FAR) * Phi, Cache(X, Phi, approximate)                    # −∞ · 0 would be NaN
 
 
 def gelu_backward(dY: Array, cache: Cache) -> Array:
@@ -65,10 +85,26 @@ def gelu_backward(dY: Array, cache: Cache) -> Array:
     - dY: the gradient of the loss with respect to Y.
     - cache: what `gelu` returned beside Y.
     """
-    X, Phi = SHAPES.check_backward(dY, cache, Cache)
+    X, Phi, approximate = SHAPES.check_backward(dY, cache, Cache)
+    return dY * gelu_slope(X, Phi, approximate)               # Y = X Φ(X)
+
+
+def cumulative(X: Array, approximate: str) -> Array:
+    """Φ(X), exact or by tanh; X of any shape."""
+    if approximate == "none":
+        return erfc(X * (-1 / math.sqrt(2))) * 0.5
+    x = np.maximum(np.minimum(X, FAR), -FAR)
+    return sigmoid(2 * ROOT * (x + CUBIC * x * x * x))
+
+
+def gelu_slope(X: Array, Phi: Array, approximate: str) -> Array:
+    """The derivative of x Φ(x); X and Phi = Φ(X) of any shape."""
     x = np.clip(X, -FAR, FAR)
-    phi = np.exp(x * x * -0.5) * (1 / math.sqrt(2 * math.pi))
-    return dY * (Phi + x * phi)                               # Y = X Φ(X)
+    if approximate == "none":
+        phi = np.exp(x * x * -0.5) * (1 / math.sqrt(2 * math.pi))
+    else:
+        phi = Phi * (1 - Phi) * (2 * ROOT * (1 + 3 * CUBIC * x * x))
+    return Phi + x * phi
 
 
 def erfc(Z: Array) -> Array:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from npattn import causal_mask, scaled_dot_product_attention, scaled_dot_product_attention_backward
 from npattn._internal.checks import Array
 from npattn.attention import v2_dot_product, v4_multiple_queries
+from npattn.layers import dropout
 from support.calls import Setting, cotangent, examples, floating, settings
 from support.pairs import PAIRS
 
@@ -20,27 +21,34 @@ CORE = PAIRS["npattn.attention.dot_product.scaled_dot_product_attention"]
 
 
 @given(setting=settings(dtype="float64", n_batch=st.integers(0, 1)))
-@examples(10)
+@examples(20)
 def test_definition(setting: Setting) -> None:
-    """softmax(s Q Kᵀ + bias) V with every option, number by number."""
+    """softmax([c tanh(s Q Kᵀ/c) + bias, sinks]) V with every option, number by number."""
     call = CORE.call(setting)
-    Q, K, V, mask, bias = call.args
-    s = call.kwargs["scale"] or 1 / math.sqrt(Q.shape[-1])
+    Q, K, V, mask, bias, *sinks = call.args
+    options = {"offset": 0, "window": None, "softcap": None, "rng": None} | call.kwargs
+    s, c, W = options["scale"] or 1 / math.sqrt(Q.shape[-1]), options["softcap"], options["window"]
     Y, cache = call.run()
     shape = (*Q.shape[:-1], K.shape[-2])
     allowed = np.broadcast_to(True if mask is None else mask, shape)
     added = np.broadcast_to(0.0 if bias is None else bias, shape)
+    sink = np.exp(np.broadcast_to(sinks[0] if sinks else -np.inf, shape[:-2]))
+    M = np.ones(shape)
+    if options["rng"] is not None:
+        M, _ = dropout(M, options["dropout"], np.random.default_rng(setting.seed))
     for *b, i in np.ndindex(Q.shape[:-1]):
-        at = (*b, i)
-        weights = [
-            math.exp(s * (Q[at] @ K[(*b, n)]) + added[(*at, n)])
-            if allowed[(*at, n)] and (n <= i or not call.kwargs["causal"])
-            else 0.0
-            for n in range(shape[-1])
-        ]
-        a = np.array(weights) / (math.fsum(weights) or 1.0)
+        at, last = (*b, i), i + options["offset"]
+        h = (*b[:-1], b[-1] * len(K) // len(Q)) if b else ()   # one batch axis at most
+        first = 0 if W is None else last - W + 1
+        weights = []
+        for n in range(shape[-1]):
+            S = s * (Q[at] @ K[(*h, n)])
+            ordered = first <= n <= last or not (options["causal"] or W)
+            E = S if c is None else c * math.tanh(S / c)
+            weights.append(math.exp(E + added[(*at, n)]) if allowed[(*at, n)] and ordered else 0.0)
+        a = np.array(weights) / (math.fsum([*weights, sink[tuple(b)]]) or 1.0)
         np.testing.assert_allclose(cache.A[at], a, rtol=1e-12, atol=1e-15)
-        np.testing.assert_allclose(Y[at], a @ V[tuple(b)], rtol=1e-11, atol=1e-13)
+        np.testing.assert_allclose(Y[at], (a * M[at]) @ V[h], rtol=1e-11, atol=1e-13)
 
 
 @pytest.mark.parametrize("shape", [(), (7,), (1,), (5, 1), (5, 7), (1, 7), (2, 1, 7), (3, 1, 5, 1), (1, 2, 1, 1)])

@@ -1,4 +1,4 @@
-"""The seven versions as a ladder: each equals its neighbour where the one thing that changed is undone.
+"""The seven versions as a ladder: each equals its neighbour where what changed is undone.
 
 Forwards and backwards, with masks: gradients follow by the chain rule written out here.
 """

@@ -118,5 +118,5 @@ def test_every_exported_backward_belongs_to_a_pair() -> None:
             if name.endswith("_backward"):
                 assert backward in backwards
                 assert callable(getattr(namespace, name.removesuffix("_backward")))
-    for version in attention.VERSIONS:
+    for version in (*attention.VERSIONS, *attention.MODERN_VERSIONS):
         assert PAIRS[f"{version.module.__name__}.forward"].backward is version.module.backward

@@ -16,7 +16,8 @@ from support.pairs import PAIRS, Pair
 
 SIZES = {
     "B": 2, "N": 3, "N_Q": 3, "N_X": 4, "D": 4, "D_Q": 5, "D_X": 6, "D_V": 7, "D_E": 8, "D_XQ": 9, "D_Z": 10,
-    "H": 2, "V": 8, "D_in": 5, "D_out": 6,
+    "H": 2, "V": 8, "D_in": 5, "D_out": 6, "P": 11,
+    "D_LQ": 12, "D_L": 13, "D_C": 14,
 }  # fmt: skip
 
 #: The floating arguments of each forward in their order, then the cotangent of its backward, each with the shape that
@@ -42,6 +43,47 @@ EXPECTED = {
         X: any shape
         dY: (2, 3, 4) like the output
     """,
+    "npattn.layers.rms_norm.rms_norm": """
+        X: (…, D)
+        gamma: (D=4,)
+        dY: (2, 3, 4) like the output
+    """,
+    "npattn.layers.gated_rms_norm.gated_rms_norm": """
+        X: (…, D)
+        Z: (2, 3, D=4)
+        gamma: (D=4,)
+        dY: (2, 3, 4) like the output
+    """,
+    "npattn.layers.l2_norm.l2_norm": """
+        X: (…, D)
+        dY: (2, 3, 4) like the output
+    """,
+    "npattn.layers.causal_convolution.causal_convolution": """
+        X: (…, N, D)
+        W: (C, D=4)
+        X_past: (2, C−1, D=4)
+        dY: (2, 3, 4) like the output
+    """,
+    "npattn.layers.rotary.rotary": """
+        X: (…, N, D)
+        dY: (2, 3, 4) like the output
+    """,
+    "npattn.layers.silu.silu": """
+        X: any shape
+        dY: (2, 3, 4) like the output
+    """,
+    "npattn.layers.soft_cap.soft_cap": """
+        X: any shape
+        dY: (2, 3, 4) like the output
+    """,
+    "npattn.layers.gated_feed_forward.swiglu": """
+        X: (…, 2D)
+        dY: (2, 3, 4) like the output
+    """,
+    "npattn.layers.gated_feed_forward.geglu": """
+        X: (…, 2D)
+        dY: (2, 3, 4) like the output
+    """,
     "npattn.layers.gelu.gelu": """
         X: any shape
         dY: (2, 3, 4) like the output
@@ -62,6 +104,7 @@ EXPECTED = {
         K: (2, N_X, D_Q=5)
         V: (2, N_X=4, D_V)
         bias: any shape
+        sinks: any shape
         dY: (2, 3, 7) like the output
     """,
     "npattn.attention.tiled.attention.tiled_attention": """
@@ -121,6 +164,50 @@ EXPECTED = {
         b_O: (D_Z=10,)
         dZ: (2, 3, 10) like the output
     """,
+    "npattn.attention.v13_latent.forward": """
+        X: (…, N_Q, D_X)
+        W_Q: (D_LQ=12, H·D_C)
+        W_QR: (D_LQ=12, H·D_R)
+        W_DKV: (D_X=6, D_L)
+        W_KR: (D_X=6, D_R=4)
+        W_UK: (D_L=13, H·D_C=28)
+        W_UV: (D_L=13, H·D_V)
+        W_O: (H·D_V=14, D_Z)
+        gamma: (D_L=13,)
+        W_DQ: (D_X=6, D_LQ)
+        gamma_Q: (D_LQ=12,)
+        C_past: (2, P, D_L=13)
+        K_R_past: (2, P=11, D_R=4)
+        dZ: (2, 3, 10) like the output
+    """,
+    "npattn.attention.v14_gated_delta.forward": """
+        Q: (…, H_Q, N, D_Q)
+        K: (2, H_K, N=3, D_Q=5)
+        V: (2, H_V, N=3, D_V)
+        g: (2, H_V=4, N=3)
+        beta: (2, H_V=4, N=3)
+        S_0: (2, H_V=4, D_V=7, D_Q=5)
+        dY: (2, 4, 3, 7) like the output
+    """,
+    **{
+        f"npattn.attention.{name}.forward": f"""
+        X: (…, N_Q, D_X)
+        W_Q: (D_X=6, H·D_Q)
+        W_K: (D_X=6, {group}·D_Q=10)
+        W_V: (D_X=6, {group}·D_V)
+        W_O: (H·D_V={7 * H}, D_Z)
+        K_past: (2, {group}=2, P, D_Q=5)
+        V_past: (2, {group}=2, P=11, D_V=7)
+        {more}dZ: (2, 3, 10) like the output
+    """
+        for name, group, H, more in (
+            ("v8_causal", "H", 2, ""),
+            ("v9_rotary", "H", 2, ""),
+            ("v10_grouped_query", "H_K", 4, ""),
+            ("v11_sliding_window", "H_K", 4, "sinks: (H=4,)\n"),
+            ("v12_normalised", "H_K", 4, "sinks: (H=4,)\ngamma_Q: (D_Q=5,)\ngamma_K: (D_Q=5,)\n"),
+        )
+    },
 }
 
 each_pair = pytest.mark.parametrize(("pair", "expected"), [(PAIRS[name], EXPECTED[name]) for name in PAIRS], ids=PAIRS)
@@ -138,6 +225,12 @@ SCORES = {
     "npattn.attention.v5_cross_attention.forward": "(…, N_Q, N_X) = (2, 3, 4)",
     "npattn.attention.v6_self_attention.forward": "(…, N_X, N_X) = (2, 4, 4)",
     "npattn.attention.v7_multi_head.forward": "(…, H, N_Q, N_X) = (2, 2, 3, 4)",
+    "npattn.attention.v8_causal.forward": "(…, H, N_Q, P+N_Q) = (2, 2, 3, 3)",
+    "npattn.attention.v9_rotary.forward": "(…, H, N_Q, P+N_Q) = (2, 2, 3, 3)",
+    "npattn.attention.v10_grouped_query.forward": "(…, H, N_Q, P+N_Q) = (2, 3, 3, 3)",
+    "npattn.attention.v11_sliding_window.forward": "(…, H, N_Q, P+N_Q) = (2, 3, 3, 3)",
+    "npattn.attention.v12_normalised.forward": "(…, H, N_Q, P+N_Q) = (2, 3, 3, 3)",
+    "npattn.attention.v13_latent.forward": "(…, H, N_Q, P+N_Q) = (2, 2, 3, 3)",
 }
 
 

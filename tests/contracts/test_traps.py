@@ -198,6 +198,39 @@ TRAPS: dict[str, dict[str, tuple[str, ...]]] = {
             "transformer/test_model::TestForward::test_a_padded_batch_equals_its_members",
         ),
     },
+    "attention of today's models": {
+        "rotary positions pair neighbours or halves": (
+            "layers/test_rotary::test_definition",
+            "attention/test_modern_ladder::test_both_pairings_give_the_same_with_columns_in_another_order",
+            "contracts/test_modern_golden::test_a_version",
+        ),
+        "grouped heads repeat, never tile": (
+            "attention/test_modern_ladder::test_v10_is_v9_with_repeated_keys_and_values",
+            "attention/test_modern_ladder::test_groups_are_a_view_of_neighbouring_heads",
+        ),
+        "keys and values of groups are copied for every head": (
+            "attention/test_modern_ladder::test_keys_and_values_are_never_repeated",
+        ),
+        "the causal order of a cache is aligned at the top left": (
+            "attention/test_modern_ladder::test_offset_moves_the_diagonal",
+            "attention/test_modern_ladder::test_pieces_are_the_whole",
+        ),
+        "the pieces of a sequence lose the gradients of the past": (
+            "attention/test_modern_ladder::test_pieces_are_the_whole",
+            "attention/test_modern_ladder::test_without_the_gradients_of_the_past_the_pieces_are_wrong",
+        ),
+        "YaRN's factor is on the scores once, or its ramp is rounded": (
+            "attention/test_modern_ladder::test_a_factor_is_squared_in_the_scores",
+            "layers/test_rotary::test_yarn_by_hand",
+            "contracts/test_modern_golden::test_rotary_frequencies",
+        ),
+        "rotary angles in float32 are wrong far out": (
+            "layers/test_rotary::test_angles_are_exact_at_positions_far_out",
+        ),
+        "ALiBi's slopes for a number of heads that is no power of two": (
+            "layers/test_modern_activations::test_slopes",
+        ),
+    },
     "complex-step differentiation": {
         "silently wrong: abs, var, std, linalg.norm, vdot, conj, sign(z)*z": (
             "gradcheck/test_methods::test_right_derivative_of_an_unsafe_forward_passes",

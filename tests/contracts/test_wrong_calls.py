@@ -39,9 +39,11 @@ WITHOUT = {
     "npattn.TransformerConfig.shapes", "npattn.TransformerConfig.side_by_side",
     "npattn.CheckpointError", "npattn.GradientError", "npattn.GradientReport", "npattn.Hypothesis",
     "npattn.RanksDiffer", "npattn.gradcheck.ArgumentReport", "npattn.tasks.Batch", "npattn.tasks.Item",
-    "npattn.tasks.Pair", "npattn.tasks.Task",
+    "npattn.tasks.Pair", "npattn.tasks.Task", "npattn.layers.RotaryFrequencies",
     # tests/runs tests their arguments.
     "npattn.TrainedModel", "npattn.load_model",
+    # tests/learn tests its arguments.
+    "npattn.trace",
     # tests/gradcheck tests their arguments.
     "npattn.check_layer", "npattn.gradcheck.GradientWarning",
     # They read or write thousands of texts. tests/tasks tests their arguments.
@@ -51,10 +53,14 @@ WITHOUT = {
 }  # fmt: skip
 
 #: Arguments that may be None in every call.
-OPTIONAL = ("mask", "bias", "beta", "b", "b_Q", "b_K", "b_V", "b_O", "kwargs")
+OPTIONAL = (
+    "mask", "bias", "beta", "b", "b_Q", "b_K", "b_V", "b_O", "kwargs", "K_past", "V_past", "dK", "dV", "positions",
+    "S_0", "dS", "X_past", "dX_last", "gamma", "W_DQ", "gamma_Q", "C_past", "K_R_past", "dC", "dK_R",
+    "sinks", "gamma_K",
+)  # fmt: skip
 
 #: Arguments of attention that its scores do not depend on.
-VALUES = ("V", "W_V", "W_O", "b_V", "b_O")
+VALUES = ("V", "W_V", "W_O", "b_V", "b_O", "V_past")
 
 each_function = pytest.mark.parametrize("name", RIGHT)
 
@@ -69,7 +75,7 @@ def public() -> Iterator[tuple[str, Any]]:
             if not isinstance(thing, ModuleType) and callable(thing) and id(thing) not in seen:
                 seen.add(id(thing))
                 yield f"npattn{path}.{name}", thing
-    for version in npattn.attention.VERSIONS:
+    for version in (*npattn.attention.VERSIONS, *npattn.attention.MODERN_VERSIONS):
         for name in ("forward", "backward"):
             yield f"{version.module.__name__}.{name}", getattr(version.module, name)
 
@@ -153,31 +159,40 @@ def assert_ours(right: Right, symbol: str, error: Exception, where: str) -> None
 def fitting(right: Right, symbol: str, spoilt: Array) -> str:
     """Return the verdict on arrays of these shapes, by the axes in `SHAPES`."""
     if not right.shapes:
-        return "refused" if symbol[0] == "d" and "cache" in right.arguments else "either"
-    sizes: dict[str, Any] = {}
+        of_backward = symbol[0] == "d" and "cache" in right.arguments
+        return "refused" if of_backward and spoilt.shape != right.arguments[symbol].shape else "either"
+    counts = {"H": "n_heads", "H_K": "n_kv_heads"}
+    sizes: dict[str, Any] = {axis: right.arguments[name] for axis, name in counts.items() if name in right.arguments}
     for entry in right.shapes.split("; "):
         name, axes = entry.split(": ")
         array = spoilt if name == symbol else right.arguments.get(name)
         if array is not None and not bind(array.shape, axes.split(), sizes):
             return "refused"
-    H = right.arguments.get("n_heads", 1)
-    return "either" if sizes.get("HD_Q", 0) % H or sizes.get("HD_V", 0) % H or "V" in sizes else "answered"
+    unsure = "V" in sizes or "frequencies" in right.arguments or right.arguments.get("grouped")
+    return "either" if unsure else "answered"
 
 
 def bind(shape: tuple[int, ...], axes: list[str], sizes: dict[str, Any]) -> bool:
-    """Whether a shape fits the axes. The first array with an axis determines its size."""
+    """Whether a shape fits the axes. The first array with an axis determines its size; H·D and H determine D."""
     if axes[0] == "~":
         names = [name for name in axes[2:]]
-        whole = (*sizes["..."], *(sizes.get(name) for name in names))
+        whole = (*sizes["..."], *(sum(sizes.get(term, 0) for term in name.split("+")) for name in names))
         lead = len(whole) - len(shape)
-        return lead >= 0 and all(n in (1, m) or m is None for n, m in zip(shape, whole[lead:], strict=True))
+        return lead >= 0 and all(n in (1, m) for n, m in zip(shape, whole[lead:], strict=True))
     names = axes[axes[0] == "..." :]
     lead = len(shape) - len(names)
     if lead < 0 or (lead > 0 and axes[0] != "..."):
         return False
     if axes[0] == "..." and sizes.setdefault("...", shape[:lead]) != shape[:lead]:
         return False
-    return all(sizes.setdefault(name, size) == size for name, size in zip(names, shape[lead:], strict=True))
+    return all(bind_axis(name, size, sizes) for name, size in zip(names, shape[lead:], strict=True))
+
+
+def bind_axis(name: str, size: int, sizes: dict[str, Any]) -> bool:
+    count, _, width = name.rpartition("·")
+    if count:
+        return size % sizes[count] == 0 and bind_axis(width, size // sizes[count], sizes)
+    return bool(sizes.setdefault(name, size) == size)
 
 
 def outcome(result: Any) -> list[Any]:

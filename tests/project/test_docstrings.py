@@ -22,7 +22,9 @@ import pytest
 import npattn
 from npattn._internal.checks import Shapes
 
-VERSIONS = [version.module.__name__ for version in npattn.attention.VERSIONS]
+VERSIONS = [
+    version.module.__name__ for version in (*npattn.attention.VERSIONS, *npattn.attention.MODERN_VERSIONS)
+]
 
 MODULES = (
     "npattn", *VERSIONS, "npattn.attention", "npattn.transformer.reference", "npattn._internal.files.checkpoint",

@@ -91,7 +91,8 @@ def pronounce(model: npattn.TrainedModel, words: set[str]) -> list[str]:
     sounds: list[str] = model(["quick", "brown"], max_length=9)
     found: list[npattn.runs.Prediction] = model("read", n_best=2)
     weights = model.attention_weights("knight")
-    assert weights and found[0].score <= 0
+    steps: list[npattn.runs.Step] = model.probabilities("knight")
+    assert weights and steps[0].probabilities[steps[0].symbol] <= 1 and found[0].score <= 0
     return [sound, *sounds, *model(words, workers=1), *(best[0].text for best in model(words, n_best=1))]
 
 

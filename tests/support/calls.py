@@ -79,7 +79,7 @@ class Maker:
         self.batch = list(batch)[: setting.n_batch]
         symbols = axes.split()
         sizes = (least + self.rng.permutation(len(symbols))).tolist()  # pairwise different
-        self.sizes = {"1": 1, **batch, **dict(zip(symbols, sizes, strict=True)), **setting.sizes}
+        self.sizes = {"1": 1, "2": 2, **batch, **dict(zip(symbols, sizes, strict=True)), **setting.sizes}
         self.optional = setting.optional
 
     def shape(self, pattern: str) -> tuple[int, ...]:

@@ -27,6 +27,12 @@ def read(file: str) -> dict[str, dict[str, dict[str, Any]]]:
     return cases
 
 
+def names_of_modern_cases() -> set[str]:
+    """Return the names of the functions with cases in golden/modern*.npz: versions from 8 on, and their layers."""
+    files = sorted((Path(__file__).parents[1] / "golden").glob("modern*.npz"))
+    return {case.partition(".")[0] for file in files for case in read(file.stem)}
+
+
 def read_transformers() -> dict[str, dict[str, Any]]:
     """Return case → entries of transformer, with `config` and, as name → array, `state` and the gradients."""
     cases: dict[str, dict[str, Any]] = defaultdict(dict)

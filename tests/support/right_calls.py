@@ -20,12 +20,20 @@ SHAPES = {
     "npattn.layers.softmax": "E: ... N_X; mask: ~ ... N_X",
     "npattn.layers.layer_norm": "X: ... D; gamma: D; beta: D",
     "npattn.layers.relu": "X: ...",
+    "npattn.layers.rms_norm": "X: ... D; gamma: D",
+    "npattn.layers.gated_rms_norm": "X: ... D; Z: ... D; gamma: D",
+    "npattn.layers.l2_norm": "X: ... D",
+    "npattn.layers.silu": "X: ...",
+    "npattn.layers.soft_cap": "X: ...",
     "npattn.layers.gelu": "X: ...",
     "npattn.layers.dropout": "X: ...",
     "npattn.layers.embedding": "W_E: V D",
     "npattn.layers.cross_entropy": "logits: ... V; targets: ...",
     "npattn.scaled_dot_product_attention":
-        "Q: ... N_Q D_Q; K: ... N_X D_Q; V: ... N_X D_V; mask: ~ ... N_Q N_X; bias: ~ ... N_Q N_X",
+        "Q: ... N_Q D_Q; K: ... N_X D_Q; V: ... N_X D_V; mask: ~ ... N_Q N_X; bias: ~ ... N_Q N_X; sinks: ~ ...",
+    "npattn.scaled_dot_product_attention, grouped":
+        "Q: ... H N_Q D_Q; K: ... H_K N_X D_Q; V: ... H_K N_X D_V; mask: ~ ... H N_Q N_X; bias: ~ ... H N_Q N_X; "
+        "sinks: ~ ... H",
     "npattn.attention.v1_feed_forward.forward":
         "q: ... D_Q; X: ... N_X D_X; W_Q: D_Q D_E; W_X: D_X D_E; w: D_E; mask: ~ ... N_X",
     "npattn.attention.v2_dot_product.forward": "q: ... D_Q; X: ... N_X D_Q; mask: ~ ... N_X",
@@ -36,8 +44,17 @@ SHAPES = {
     "npattn.attention.v6_self_attention.forward":
         "X: ... N_X D_X; W_Q: D_X D_Q; W_K: D_X D_Q; W_V: D_X D_V; mask: ~ ... N_X N_X",
     "npattn.attention.v7_multi_head.forward":
-        "X_Q: ... N_Q D_XQ; X: ... N_X D_X; W_Q: D_XQ HD_Q; W_K: D_X HD_Q; W_V: D_X HD_V; W_O: HD_V D_Z; "
-        "b_Q: HD_Q; b_K: HD_Q; b_V: HD_V; b_O: D_Z; mask: ~ ... H N_Q N_X",
+        "X_Q: ... N_Q D_XQ; X: ... N_X D_X; W_Q: D_XQ H·D_Q; W_K: D_X H·D_Q; W_V: D_X H·D_V; W_O: H·D_V D_Z; "
+        "b_Q: H·D_Q; b_K: H·D_Q; b_V: H·D_V; b_O: D_Z; mask: ~ ... H N_Q N_X",
+}  # fmt: skip
+SHAPES |= {
+    f"npattn.attention.{name}.forward":
+        f"X: ... N_Q D_X; W_Q: D_X H·D_Q; W_K: D_X {H}·D_Q; W_V: D_X {H}·D_V; W_O: H·D_V D_Z; K_past: ... {H} P D_Q; "
+        f"V_past: ... {H} P D_V; mask: ~ ... H N_Q P+N_Q{more}"
+    for name, H, more in (
+        ("v8_causal", "H", ""), ("v9_rotary", "H", ""), ("v10_grouped_query", "H_K", ""),
+        ("v11_sliding_window", "H_K", "; sinks: H"), ("v12_normalised", "H_K", "; sinks: H"),
+    )
 }  # fmt: skip
 SHAPES["npattn.tiled_attention"] = SHAPES["npattn.scaled_dot_product_attention"]
 
@@ -85,7 +102,8 @@ def forward_of(pair: Pair, name: str) -> Maker:
         call = pair.call(Setting(seed, 1 + seed % 2, dtype, mask=mask, optional=optional))
         parameters = inspect.signature(pair.forward).parameters
         given = dict(zip(parameters, call.args, strict=False)) | call.kwargs
-        return Right(pair.forward, given, SHAPES.get(name, ""), pair=True)
+        shapes = SHAPES.get(f"{name}, grouped" if given.get("grouped") else name, "")
+        return Right(pair.forward, given, shapes, pair=True)
 
     return make
 
@@ -94,8 +112,10 @@ def backward_of(pair: Pair) -> Maker:
     def make(seed: int) -> Right:
         Y, cache = pair.call(Setting(seed, seed % 2, ("float64", "float32")[seed % 2], optional=seed % 16)).run()
         symbols = list(inspect.signature(pair.backward).parameters)
+        grown = (cotangent(getattr(cache, symbol[1:]), i) for i, symbol in enumerate(symbols[2:], 2))
         takes = ("dloss 2.5", "dloss scalar", "dloss as")     # dloss is a number
-        return Right(pair.backward, dict(zip(symbols, (cotangent(Y), cache), strict=True)), takes=takes, pair=True)
+        given = dict(zip(symbols, (cotangent(Y), cache, *grown), strict=True))
+        return Right(pair.backward, given, takes=takes, pair=True)
 
     return make
 

@@ -197,6 +197,12 @@ RIGHT: dict[str, Maker] = pairs() | {
     "npattn.padding_mask of lengths": lambda seed: Right(
         npattn.padding_mask, {"lengths_or_ids": np.array([2, 0, 3]), "N_X": 4}, also={"lengths_or_ids": ("lengths",)}
     ),
+    "npattn.layers.alibi_bias": plain(layers.alibi_bias, n_heads=3, N_Q=2, N_X=4, offset=1),
+    "npattn.layers.rotary_frequencies": lambda seed: Right(
+        layers.rotary_frequencies, takes=("turns None",),
+        arguments={"rotary_width": 8, "base": 100.0, "scaling": "yarn", "s": 4.0, "original_length": 64, "length": 100,
+                   "turns": (1.0, 8.0), "truncate": False, "factor": 1.2},
+    ),
     "npattn.sinusoidal_positions": plain(npattn.sinusoidal_positions, N=3, D=4),
     "npattn.Adam": adam,
     "npattn.Adam.step": adam_step,

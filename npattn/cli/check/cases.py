@@ -15,7 +15,7 @@ import numpy as np
 
 from npattn import layers
 from npattn._internal.checks import Array
-from npattn.attention import VERSIONS, dot_product
+from npattn.attention import MODERN_VERSIONS, VERSIONS, Version, dot_product, v13_latent, v14_gated_delta
 from npattn.attention.tiled import attention as tiled
 from npattn.transformer import TransformerConfig
 from npattn.transformer.fast import transformer
@@ -35,7 +35,9 @@ class Case(NamedTuple):
 def cases() -> list[Case]:
     """Return all cases, in the reading order of the package."""
     draw = _Draw(np.random.default_rng(7))
-    return [*attention_cases(draw), *dot_product_cases(draw), *layer_cases(draw), *transformer_cases(draw)]
+    versions = [*attention_cases(draw), *modern_cases(draw), *windowed_cases(draw)]
+    versions += [*latent_cases(draw), *delta_cases(draw)]
+    return [*versions, *dot_product_cases(draw), *layer_cases(draw), *transformer_cases(draw)]
 
 
 class _Draw:
@@ -88,9 +90,86 @@ def attention_cases(draw: _Draw) -> list[Case]:
     return found
 
 
+def modern_cases(draw: _Draw) -> list[Case]:
+    """Versions 8 to 10: without a past, and after a past, masked, with the grown keys and values as outputs too."""
+    W, frequencies = draw.weight, layers.RotaryFrequencies(np.array([1.1, 0.3]), 1.3)
+    turned = {"frequencies": frequencies, "scale": 0.4}
+    options: list[tuple[int, dict[str, Any], dict[str, Any]]] = [
+        (6, {}, {"scale": 0.4}),
+        (6, {"frequencies": frequencies}, turned | {"pairing": "halves", "positions": np.array([4, 1, 2, 8])}),
+        (2, {"frequencies": frequencies, "n_kv_heads": 2}, turned | {"pairing": "halves", "n_kv_heads": 2}),
+    ]
+    found = []
+    for version, (H_K, plain, past) in zip(MODERN_VERSIONS[: len(options)], options, strict=True):
+        args = (draw(2, 4, 7), W(7, 30), W(7, H_K * 5), W(7, H_K * 3), W(18, 8))
+        pair = _with_outputs_k_and_v(version)
+        after = (*args, draw(2, H_K, 9, 5), draw(2, H_K, 9, 3))
+        mask = {"n_heads": 6, "mask": draw.mask(2, 6, 4, 13)}
+        found += [
+            Case("attention", f"v{version.number} {version.name}", *pair, args, plain | {"n_heads": 6}),
+            Case("attention", f"v{version.number}, past, masked", *pair, after, past | mask),
+        ]
+    return found
+
+
+def windowed_cases(draw: _Draw) -> list[Case]:
+    """Versions 11 and 12 after a past, masked; version 12 capped, and with each norm."""
+    W, (v11, v12) = draw.weight, (_with_outputs_k_and_v(version) for version in MODERN_VERSIONS[3:5])
+    args = (draw(2, 4, 7), W(7, 30), W(7, 10), W(7, 6), W(18, 8), draw(2, 2, 9, 5), draw(2, 2, 9, 3))
+    sinks, narrow, wide = (draw(6),), (1 + draw(5) / 2, 1 + draw(5) / 2), (1 + draw(30) / 2, 1 + draw(10) / 2)
+    frequencies = layers.RotaryFrequencies(np.array([1.1, 0.3]), 1.3)
+    options = {"n_heads": 6, "n_kv_heads": 2, "frequencies": frequencies, "window": 6, "mask": draw.mask(2, 6, 4, 13)}
+    cap = options | {"softcap": 0.7, "scale": 0.9}
+    return [
+        Case("attention", "v11 sliding-window attention", *v11, args, options),
+        Case("attention", "v11, sinks", *v11, (*args, *sinks), options),
+        Case("attention", "v12 capped attention", *v12, (*args, *sinks), cap),
+        Case("attention", "v12, RMS norm of heads", *v12, (*args, *sinks, *narrow), cap | {"norm": "rms"}),
+        Case("attention", "v12, RMS norm of all heads", *v12, (*args, *sinks, *wide), options | {"norm": "wide_rms"}),
+        Case("attention", "v12, layer norm of heads", *v12, (*args, *sinks, *narrow), options | {"norm": "layer"}),
+    ]
+
+
+def latent_cases(draw: _Draw) -> list[Case]:
+    """Version 13, plain and absorbed, with and without norms and past, with the grown C and K_R as outputs too."""
+    W, frequencies = draw.weight, layers.RotaryFrequencies(np.array([1.1, 0.3]), 1.3)
+
+    def weights(D: int) -> tuple[Array, ...]:
+        return W(D, 15), W(D, 12), W(7, 6), W(7, 4), W(6, 15), W(6, 24), W(24, 10)
+
+    X, options = draw(2, 4, 7), {"n_heads": 3, "frequencies": frequencies}
+    plain = (X, *weights(7), None, None, None, None, None)
+    normed = (X, *weights(9), 1 + draw(6) / 2, W(7, 9), 1 + draw(9) / 2, draw(2, 5, 6), draw(2, 5, 4))
+    more = {"absorbed": True, "pairing": "halves", "scale": 0.4, "eps": 0.1, "mask": draw.mask(2, 3, 4, 9)}
+    pair = _latent_with_outputs, _latent_with_outputs_backward
+    return [
+        Case("attention", "v13 latent attention", *pair, plain, options),
+        Case("attention", "v13, norms, past", *pair, normed, options | {"positions": np.array([4, 1, 2, 8])}),
+        Case("attention", "v13, absorbed, norms, past", *pair, normed, options | more),
+    ]
+
+
+def delta_cases(draw: _Draw) -> list[Case]:
+    """Version 14 in both forms and with all ways to share heads, with the last state as an output too."""
+    choices: list[tuple[str, tuple[int, int, int], dict[str, Any]]] = [
+        (" gated delta rule", (2, 2, 2), {}),
+        (", in chunks, fewer key heads", (1, 1, 2), {"chunk": 2}),
+        (", in chunks, more query heads", (4, 1, 2), {"chunk": 3, "normalise": False, "scale": 0.4}),
+    ]
+    found = []
+    for name, (H_Q, H_K, H), options in choices:
+        g, beta = -np.abs(draw(2, H, 7)), 1 / (1 + np.exp(draw(2, H, 7)))
+        args = (draw(2, H_Q, 7, 3), draw(2, H_K, 7, 3), draw(2, H, 7, 5), g, beta, draw(2, H, 5, 3))
+        found.append(Case("attention", f"v14{name}", _delta_with_state, _delta_with_state_backward, args, options))
+    return found
+
+
 def dot_product_cases(draw: _Draw) -> list[Case]:
     """Scaled dot-product attention, whole and in tiles, with its options."""
     QKV, bias, mask = (draw(2, 4, 3), draw(2, 5, 3), draw(2, 5, 6)), draw(4, 5), draw.mask(2, 4, 5)
+    heads, sinks = (draw(2, 4, 4, 3), draw(2, 2, 5, 3), draw(2, 2, 5, 6)), draw(4)
+    windowed = {"window": 2, "offset": 1, "softcap": 0.7, "grouped": True}
+    dropped = {"dropout": 0.4, "rng": np.random.default_rng(1)}
     choices: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = [
         (" attention", QKV, {}),
         (", causal, scale, bias", (*QKV, bias), {"causal": True, "scale": 0.3}),
@@ -99,6 +178,8 @@ def dot_product_cases(draw: _Draw) -> list[Case]:
     whole, in_tiles = dot_product.scaled_dot_product_attention_backward, tiled.tiled_attention_backward
     return [
         *(Case("core", f"dot-product{name}", _attend, whole, args, o) for name, args, o in choices),
+        Case("core", "dot-product, window, sinks, cap", _attend, whole, (*heads, bias, sinks), windowed),
+        Case("core", "dot-product, dropout", _attend, whole, QKV, dropped),
         *(Case("core", f"tiled{name}", _attend_tiled, in_tiles, args, o | {"tile": 2}) for name, args, o in choices),
     ]
 
@@ -106,6 +187,8 @@ def dot_product_cases(draw: _Draw) -> list[Case]:
 def layer_cases(draw: _Draw) -> list[Case]:
     """The other layers."""
     X, ids = draw(2, 5, 4), np.array([[1, 4, 1], [0, 3, 4]])
+    frequencies = layers.RotaryFrequencies(np.array([1.1, 0.3]), 1.3)
+    turned = {"positions": np.array([4, 1, 1, 8, 0]), "pairing": "halves"}
 
     def case(name: str, forward: str, *args: Any, **options: Any) -> Case:
         function = _softmax if forward == "softmax" else getattr(layers, forward)
@@ -118,8 +201,23 @@ def layer_cases(draw: _Draw) -> list[Case]:
         case("softmax, masked", "softmax", X, mask=draw.mask(2, 5, 4)),
         case("layer norm", "layer_norm", X, 1 + draw(4) / 2, draw(4)),
         case("layer norm, no β", "layer_norm", X, 1 + draw(4) / 2),
+        case("RMS norm", "rms_norm", X, 1 + draw(4) / 2),
+        case("RMS norm, 1 + γ", "rms_norm", X, draw(4) / 2, unit_offset=True),
+        case("gated RMS norm", "gated_rms_norm", X, draw(2, 5, 4), 1 + draw(4) / 2),
+        case("ℓ2 norm", "l2_norm", X, eps=0.5),
+        case("causal convolution", "causal_convolution", X, draw(3, 4)),
+        case("causal convolution, past", "causal_convolution", X, draw(3, 4), draw(2, 2, 4)),
+        case("rotary", "rotary", X, frequencies=frequencies),
+        case("rotary, halves, positions", "rotary", draw(2, 5, 6), frequencies=frequencies, **turned),
         case("relu", "relu", X),
         case("gelu", "gelu", X),
+        case("gelu, by tanh", "gelu", X, approximate="tanh"),
+        case("silu", "silu", X),
+        case("swiglu", "swiglu", X),
+        case("swiglu, as gpt-oss", "swiglu", X, gate="even", limit=0.8, slope=1.702, unit_offset=True),
+        case("geglu", "geglu", X),
+        case("geglu, by tanh, second half", "geglu", X, gate="second", approximate="tanh"),
+        case("soft cap", "soft_cap", X, cap=0.7),
         case("dropout", "dropout", X, p=0.4, rng=np.random.default_rng(1)),
         case("embedding", "embedding", ids, draw(6, 4)),
         case("cross-entropy", "cross_entropy", draw(2, 3, 5), ids),
@@ -156,13 +254,57 @@ def transformer_cases(draw: _Draw) -> list[Case]:
     return found
 
 
+def _with_outputs_k_and_v(version: Version) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """Return the pair of a version with a past, with (Z, K, V) in place of Z: later pieces read the grown K and V."""
+    def forward(
+        X: Array, W_Q: Array, W_K: Array, W_V: Array, W_O: Array, K_past: Array | None = None,
+        V_past: Array | None = None, sinks: Array | None = None, gamma_Q: Array | None = None,
+        gamma_K: Array | None = None, **options: Any,
+    ) -> tuple[tuple[Array, Array, Array], Any]:  # fmt: skip
+        more = [parameter for parameter in (sinks, gamma_Q, gamma_K) if parameter is not None]
+        Z, cache = version.module.forward(X, W_Q, W_K, W_V, W_O, K_past, V_past, *more, **options)
+        return (Z, cache.K, cache.V), cache
+
+    def backward(cotangents: tuple[Array, Array, Array], cache: Any) -> Any:
+        dZ, dK, dV = cotangents
+        return tuple(gradient for gradient in version.module.backward(dZ, cache, dK, dV) if gradient is not None)
+
+    return forward, backward
+
+
+def _latent_with_outputs(
+    *args: Array | None, **options: Any
+) -> tuple[tuple[Array, Array, Array], v13_latent.Cache]:
+    """Version 13 with (Z, C, K_R) in place of Z: later pieces read the grown C and K_R."""
+    Z, cache = v13_latent.forward(*args, **options)           # type: ignore[arg-type]
+    return (Z, cache.C, cache.K_R), cache
+
+
+def _latent_with_outputs_backward(cotangents: tuple[Array, Array, Array], cache: v13_latent.Cache) -> Any:
+    dZ, dC, dK_R = cotangents
+    return v13_latent.backward(dZ, cache, dC, dK_R)
+
+
+def _delta_with_state(*args: Array, **options: Any) -> tuple[tuple[Array, Array], v14_gated_delta.Cache]:
+    """Version 14 with (Y, S) in place of Y: later pieces go on from the last state S."""
+    Y, cache = v14_gated_delta.forward(*args, **options)
+    return (Y, cache.S), cache
+
+
+def _delta_with_state_backward(cotangents: tuple[Array, Array], cache: v14_gated_delta.Cache) -> Any:
+    dY, dS = cotangents
+    return v14_gated_delta.backward(dY, cache, dS)
+
+
 def _softmax(E: Array, mask: Array | None = None) -> tuple[Array, Array]:
     A = layers.softmax(E, mask)
     return A, A                                               # softmax_backward takes the output as its cache
 
 
-def _attend(Q: Array, K: Array, V: Array, bias: Array | None = None, **options: Any) -> tuple[Array, dot_product.Cache]:
-    return dot_product.scaled_dot_product_attention(Q, K, V, bias=bias, **options)
+def _attend(
+    Q: Array, K: Array, V: Array, bias: Array | None = None, sinks: Array | None = None, **options: Any
+) -> tuple[Array, dot_product.Cache]:
+    return dot_product.scaled_dot_product_attention(Q, K, V, bias=bias, sinks=sinks, **options)
 
 
 def _attend_tiled(

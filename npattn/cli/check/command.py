@@ -36,7 +36,7 @@ The error of a gradient is its largest |analytic - numeric|, divided by its
 largest entry. "right" means at most 1e-12 by the complex step and 1e-7 by
 central differences. The exit status is 1 when a gradient is wrong.
 
-With the name of a version (v1 to v7), it checks that version alone.
+With the name of a version (v1 to v14), it checks that version alone.
 
 With FUNCTIONs, it checks a pair of your own, forward(*args) -> (y, cache) and
 backward(dy, cache) -> gradients. Write them as module:function. `layers:relu`
@@ -70,7 +70,7 @@ examples:
 """
 
 METHODS = ("complex-step", "central-difference")
-VERSIONS = tuple(f"v{number}" for number in range(1, len(versions.VERSIONS) + 1))
+VERSIONS = tuple(f"v{version.number}" for version in versions.VERSIONS + versions.MODERN_VERSIONS)
 HEADING = f"{'numbers':>49}{'complex step':>14}{'central':>9}"
 MARKDOWN_HEAD = ("| backward | numbers | complex step | central differences |", "|---|---:|---:|---:|")
 
