@@ -2,19 +2,37 @@
 
 **Forward**
 
-    E = s Q Kᵀ + bias              s = 1/√D_Q unless `scale` says otherwise
-    A = softmax(E)                 over the keys that mask and causal order allow
-    Y = A V
+    S = s Q Kᵀ                     s = 1/√D_Q unless `scale` says otherwise
+    C = c tanh(S/c)                c is `softcap`; without it, C is S
+    E = C + bias
+    A = softmax([E, sinks])        over the keys that mask, causal order and window allow, and the sinks
+    Y = (A ⊙ M) V                  M is 0 with the probability p = `dropout`, else 1/(1 − p); without an rng, 1
 
-**Backward**
+**Backward**  Line by line, from the last to the first. L is the loss, dY means ∂L/∂Y, and so for every letter:
 
-    Y = A V                        dA = dY Vᵀ,  dV = Aᵀ dY
-    A = softmax(E)                 dE = A ⊙ (dA − rowsum(A ⊙ dA))
-    E = s Q Kᵀ + bias              dQ = s dE K,  dK = s dEᵀ Q,  dbias = dE summed over the axes it was broadcast on
+    Y_id = Σ_n A_in M_in V_nd  dA = (dY Vᵀ) ⊙ M,  dV = (A ⊙ M)ᵀ dY   (foundations F5)
+    A = softmax([E, sinks])    dE = A ⊙ (dA − rowsum(A ⊙ dA))        (foundations F9), masks as well
+                               dsinks = −Σ_i a_i rowsum(A ⊙ dA)_i, with a the weights of the sinks
+    E = C + bias               dC = dE
+                               dbias = dE, summed over the axes it was broadcast on (foundations F6)
+    C = c tanh(S/c)            dS = dC ⊙ (1 − tanh²(S/c))            (foundations F7)
+    S_in = s Σ_d Q_id K_nd     dQ = s dS K,  dK = s dSᵀ Q            (foundations F5)
 
-**Causal order**  `causal=True` lets query i see keys 0 … i, counted from the top left also when N_Q ≠ N_X.
+A bias of one number a key, bias_n, is used by every query, so dbias_n = Σ_i dE_in. `npattn explain foundations` has
+these sections.
 
-**Raises**  ValueError for shapes that don't fit, TypeError for dtypes that differ or a mask that is not boolean.
+**Causal order**  `causal=True` lets query i see keys 0 … i, counted from the top left also when N_Q ≠ N_X. With an
+`offset` it sees keys 0 … i + offset: N_X − N_Q aligns the order at the bottom right. `window=W` leaves the last W of
+these, i + offset − W + 1 … i + offset, whether `causal` is given or not.
+
+**Conventions**  Scores are scaled, then capped, then the bias is added, then the mask hides. Sinks are neither scaled
+nor capped; npattn.attention.v11_sliding_window derives their gradient. With `grouped=True` the last batch axis counts
+heads, H of queries and H_K of keys and values, and head h reads ⌊h H_K/H⌋, see npattn.attention.v10_grouped_query.
+Dropout acts on the weights, as in torch's modules and in GPT-2, so a row of A ⊙ M need not have the sum 1. As in
+npattn.layers.dropout, without an rng nothing is dropped. `cache.A` are the weights before.
+
+**Raises**  ValueError for shapes that don't fit and options out of range, TypeError for dtypes that differ, a mask that
+is not boolean and options of another type.
 NaN and ∞ reach every output that depends on them. A NaN in a masked row of V reaches the output too, because 0 · NaN is
 NaN. A score of −∞ counts as hidden, whether it comes from the bias or from an overflow.
 
@@ -33,31 +51,67 @@ array([[8.],
 >>> dV
 array([[0.25],
        [0.75]])
+
+A sink with the score ln 4 has the weight 4/8 in the second row, 4/6 in the first. dsinks = −4/8 · (⅛ · 8 + ⅜ · 4).
+
+>>> Y, cache = scaled_dot_product_attention(Q, K, V, sinks=np.array(np.log(4.0)))
+>>> Y.round(12)
+array([[2. ],
+       [2.5]])
+>>> *_, dsinks = scaled_dot_product_attention_backward(np.array([[0.0], [1.0]]), cache)
+>>> round(float(dsinks), 12)
+-1.25
 """
 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from npattn._internal.checks import Array, Interval, Shapes, check_flag, document
+import numpy as np
+
+from npattn._internal.checks import Array, Interval, Shapes, check_flag, check_integer, check_size, document
 from npattn._internal.system.underflow import ignore_underflow
 from npattn.attention.masks import causal_mask
+from npattn.layers.dropout import Cache as DropoutCache
+from npattn.layers.dropout import dropout, dropout_backward
 from npattn.layers.kernels import sqrt_width, sum_rows
+from npattn.layers.soft_cap import CAP, soft_cap, soft_cap_backward
+from npattn.layers.soft_cap import Cache as CapCache
 from npattn.layers.softmax import softmax, softmax_backward
 
 #: A scale must be a number in float32 too.
 SCALE = Interval(-(2.0**127), 2.0**127, optional=True)
+SOFTCAP = Interval(CAP.low, CAP.high, optional=True)
 
-SHAPES = Shapes(
-    Q="… N_Q D_Q",
-    K="… N_X D_Q",
-    V="… N_X D_V",
-    mask="… N_Q N_X",
-    bias="… N_Q N_X",
-    scale=SCALE,
-    causal=check_flag,
-    dY="… N_Q D_V",
+
+def check_window(symbol: str, value: Any) -> None:
+    """Raise unless the value is a positive integer or None."""
+    if value is not None:
+        check_size(symbol, value, least=1)
+
+
+OPTIONS: dict[str, Any] = {
+    "scale": SCALE,
+    "causal": check_flag,
+    "offset": check_integer,
+    "window": check_window,
+    "softcap": SOFTCAP,
+    "dropout": Interval(0, 1),
+}
+AXES = {
+    "Q": "… N_Q D_Q",
+    "K": "… N_X D_Q",
+    "V": "… N_X D_V",
+    "mask": "… N_Q N_X",
+    "bias": "… N_Q N_X",
+    "sinks": "…",
+    "dY": "… N_Q D_V",
+}
+SHAPES = Shapes(**AXES, **OPTIONS)
+#: With `grouped=True`: the last batch axis has a size of its own in K and V.
+GROUPED = Shapes(
+    **{name: axes.replace("…", "… H_K" if name in ("K", "V") else "… H") for name, axes in AXES.items()}, **OPTIONS
 )
 
 
@@ -68,8 +122,13 @@ class Cache(NamedTuple):
     K: Array
     V: Array
     A: Array
+    D: Array                  # A ⊙ M: A itself where nothing is dropped
+    a: Array | None           # (…, N_Q, 1)  weights of the sinks
     scale: float
     bias_shape: tuple[int, ...] | None
+    sinks_shape: tuple[int, ...]
+    cap: CapCache | None
+    dropout: DropoutCache | None
 
 
 def scaled_dot_product_attention(
@@ -81,6 +140,13 @@ def scaled_dot_product_attention(
     bias: Array | None = None,
     scale: float | None = None,
     causal: bool = False,
+    offset: int = 0,
+    window: int | None = None,
+    sinks: Array | None = None,
+    softcap: float | None = None,
+    grouped: bool = False,
+    dropout: float = 0.0,
+    rng: np.random.Generator | None = None,
 ) -> tuple[Array, Cache]:
     """Return Y and the cache for `scaled_dot_product_attention_backward`.
 
@@ -88,35 +154,106 @@ def scaled_dot_product_attention(
     - mask: boolean, True = may attend; broadcasts to the scores. None: every query may attend to every key.
     - bias: added to the scores, to which it broadcasts; it has a gradient. None for none.
     - scale: multiplies Q Kᵀ; None for 1/√D_Q.
-    - causal: True lets query i attend to keys 0 … i alone.
+    - causal: True lets query i attend to keys 0 … i + offset alone.
+    - offset: the number of keys before the first query; it moves causal order and window.
+    - window: W, lets query i attend to the last W of the keys 0 … i + offset alone; None for no window.
+    - sinks: the scores of sinks; broadcasts to the batch axes, so (H,) is one for each head. It has a gradient.
+    - softcap: c, keeps scores between −c and c; None for no cap.
+    - grouped: True lets K and V have H_K heads where Q has H; the last batch axis counts them.
+    - dropout: the probability that a weight is zeroed.
+    - rng: draws the weights that are zeroed; None zeroes none.
     """
-    SHAPES.check(Q, K, V, mask=mask, bias=bias, scale=scale, causal=causal)
+    (GROUPED if check_flag("grouped", grouped) else SHAPES).check(
+        Q, K, V, mask=mask, bias=bias, sinks=sinks, scale=scale, causal=causal, offset=offset, window=window,
+        softcap=softcap, dropout=dropout,
+    )  # fmt: skip
     s = 1 / sqrt_width(Q) if scale is None else float(scale)
-    E = Q @ K.mT * s                                          # (…, N_Q, N_X)
+    S = by_query(by_key(Q, K) @ K.mT, Q)                      # (…, N_Q, N_X)
+    S *= s
+    E, cap = (S, None) if softcap is None else soft_cap(S, softcap)
     if bias is not None:
         E += bias
-    A = softmax(E, with_causal_order(mask, E.shape) if causal else mask)                   # (…, N_Q, N_X)
-    return A @ V, Cache(Q, K, V, A, s, None if bias is None else bias.shape)
+    seen = in_window(mask, E.shape, offset, window) if causal or window is not None else mask
+    A, a = softmax_with_sinks(E, seen, sinks)                 # (…, N_Q, N_X), (…, N_Q, 1)
+    D, dropped = drop(A, dropout, rng)                        # (…, N_Q, N_X)
+    Y = by_query(by_key(D, K) @ V, Q)                         # (…, N_Q, D_V)
+    shapes = None if bias is None else bias.shape, () if sinks is None else sinks.shape
+    return Y, Cache(Q, K, V, A, D, a, s, *shapes, cap, dropped)
 
 
-def scaled_dot_product_attention_backward(dY: Array, cache: Cache) -> tuple[Array, Array, Array, Array | None]:
-    """Return dQ, dK, dV and dbias (None when there was no bias).
+def scaled_dot_product_attention_backward(dY: Array, cache: Cache) -> tuple[Any, ...]:
+    """Return dQ, dK, dV and dbias (None when there was no bias); with sinks, dsinks is the fifth.
 
     - dY: the gradient of the loss with respect to Y.
     - cache: what `scaled_dot_product_attention` returned beside Y.
     """
-    Q, K, V, A, s, bias_shape = SHAPES.check_backward(dY, cache, Cache)
-    dV = A.mT @ dY                                            # Y = A V
-    dE = softmax_backward(dY @ V.mT, A)                       # Y = A V, A = softmax(E)
-    dbias = None if bias_shape is None else sum_to_shape(dE, bias_shape)   # E = … + bias
-    dS = dE * s                                               # E = s S + …, S = Q Kᵀ
-    return dS @ K, dS.mT @ Q, dV, dbias
+    Q, K, V, A, D, a, s, bias_shape, sinks_shape, cap, dropped = SHAPES.check_backward(dY, cache, Cache)
+    dY = by_key(dY, K)
+    dV = by_key(D, K).mT @ dY                                 # Y = (A ⊙ M) V
+    dA = by_query(dY @ V.mT, Q)                               # Y = (A ⊙ M) V
+    dA = dA if dropped is None else dropout_backward(dA, dropped)
+    dE, dsinks = softmax_with_sinks_back(dA, A, a, sinks_shape)            # A = softmax([E, sinks])
+    dbias = None if bias_shape is None else sum_to_shape(dE, bias_shape)   # E = C + bias
+    dS = dE if cap is None else soft_cap_backward(dE, cap)    # C = c tanh(S/c)
+    dS *= s                                                   # S = s Q Kᵀ: from here on s dS
+    dS = by_key(dS, K)
+    gradients = by_query(dS @ K, Q), dS.mT @ by_key(Q, K), dV, dbias   # S = s Q Kᵀ
+    return gradients if a is None else (*gradients, dsinks)
 
 
-def with_causal_order(mask: Array | None, scores: tuple[int, ...]) -> Array:
-    """Return the mask that also hides what follows a query."""
-    order = causal_mask(*scores[-2:])
-    return order if mask is None else mask & order
+def by_key(X: Array, K: Array) -> Array:
+    """(…, H, N, D) → (…, H_K, G·N, D): the rows of the G heads that share a head of K, one head below the other."""
+    if X.shape[:-2] == K.shape[:-2]:
+        return X
+    (*batch, H, N, D), H_K = X.shape, K.shape[-3]
+    if H_K == 0 or H % H_K:
+        raise ValueError(f"K: expected H_K to divide H={H}, got H_K={H_K}")
+    return X.reshape(*batch, H_K, H // H_K * N, D)
+
+
+def by_query(X: Array, Q: Array) -> Array:
+    """(…, H_K, G·N, D) → (…, H, N, D): the inverse of `by_key`."""
+    return X if X.shape[:-1] == Q.shape[:-1] else X.reshape(*Q.shape[:-1], X.shape[-1])
+
+
+def in_window(mask: Array | None, scores: tuple[int, ...], offset: int | None, window: int | None) -> Array:
+    """Return the mask that also hides what follows key i + offset, and what is W or more before it.
+
+    An offset of None is N_X − N_Q: the queries are the last positions.
+    """
+    N_Q, N_X = scores[-2:]
+    last = N_X - N_Q if offset is None else int(offset)
+    seen = causal_mask(N_Q, N_X, last)
+    if window is not None:
+        seen ^= causal_mask(N_Q, N_X, max(last - int(window), -N_Q))       # False for the keys up to i + offset − W
+    return seen if mask is None else mask & seen
+
+
+def drop(A: Array, p: float, rng: np.random.Generator | None) -> tuple[Array, DropoutCache | None]:
+    """Return A ⊙ M and the cache of dropout; A itself and None without an rng."""
+    return (A, None) if rng is None else dropout(A, p, rng)
+
+
+def softmax_with_sinks(E: Array, mask: Array | None, sinks: Array | None) -> tuple[Array, Array | None]:
+    """Return A (…, N_Q, N_X) and the weights of the sinks (…, N_Q, 1), None for no sinks."""
+    if sinks is None:
+        return softmax(E, mask), None
+    if mask is not None:
+        E = np.where(mask, E, -np.inf)
+    column = np.broadcast_to(sinks[..., None, None], (*E.shape[:-1], 1))
+    A = softmax(np.concatenate([E, column], -1))
+    return A[..., :-1], A[..., -1:]
+
+
+def softmax_with_sinks_back(
+    dA: Array, A: Array, a: Array | None, shape: tuple[int, ...]
+) -> tuple[Array, Array | None]:
+    """Return dE and, in this shape, dsinks = −Σ a rowsum(A ⊙ dA); None for no sinks."""
+    dE = softmax_backward(dA, A)
+    if a is None:
+        return dE, None
+    delta = np.vecdot(A, dA)[..., None]                       # (…, N_Q, 1)
+    return dE, sum_to_shape(-a * delta, (*shape, 1, 1)).reshape(shape)
 
 
 def sum_to_shape(dE: Array, shape: tuple[int, ...]) -> Array:
