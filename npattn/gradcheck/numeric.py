@@ -29,8 +29,7 @@ import numpy as np
 
 from npattn._internal.checks import Array
 from npattn.gradcheck.pair import PairUnderTest
-from npattn.gradcheck.points import LIKE_ZERO, norm
-from npattn.gradcheck.points import size_of as size_of
+from npattn.gradcheck.points import LIKE_ZERO, norm, size_of
 from npattn.gradcheck.trees import numbers, ravel
 
 Direction: TypeAlias = Mapping[int, Array]  # position of the leaf → displacement

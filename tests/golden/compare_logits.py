@@ -1,4 +1,4 @@
-"""Move a model from PyTorch with the example of npattn.torch_weights, for many seeds, and print the largest difference of logits.
+"""Move models from PyTorch with the example of npattn.torch_weights, and print the largest difference of logits.
 
     python tests/golden/compare_logits.py [SEEDS]        (default 100; needs PyTorch)
 """
