@@ -44,14 +44,18 @@ gives an empty line, and so does a text that cannot be read: it is named on
 standard error, and the status is 1. Files and pipes are in UTF-8.
 
 With --n-best K, a text gives up to K lines: the text, a target and its score,
-separated by tabs; a picture is of the best. The higher the score, the better.
-With --json each text gives one line: an object with "text", and "target" or
-"targets" or "error"; --explain adds "log_probability" and "steps".
+separated by tabs; a picture is of the best. The higher the score, the better:
+it is log P, which --explain prints, divided by the length penalty
+((5 + n)/6)^0.6, where n counts the symbols of the target and <eos>. With --json
+each text gives one line: an object with "text", and "target" or "targets" or
+"error"; --explain adds "log_probability" and "steps".
 
 A map of --show-attention has a row for each symbol that was written, <eos> for
-the end, and a column for each symbol of the source. --explain lists for each
-step the symbol that was written, the likeliest others and <eos>, each with its
-probability: the softmax of the model's logits.
+the end, and a column for each symbol of the source. It shows the weights A of
+the last decoder layer's cross-attention: the mean of its heads, or with
+--per-head every head. --explain lists for each step the symbol that was
+written, the likeliest others and <eos>, each with its probability: the softmax
+of the model's logits.
 
 examples:
   %(prog)s g2p knight thorough

@@ -71,7 +71,9 @@ def value_hint(
         _constant_along(analytic, numeric, tolerance),
     )
     hint = next(filter(None, hints), None)
-    return "; ".join(filter(None, (hint, DIAGONAL if known.is_diagonal else None))) or None
+    if not known.is_diagonal:
+        return hint
+    return f"{hint}; {DIAGONAL}".replace("?; e", "? E") if hint else DIAGONAL
 
 
 def shape_hint(shape: tuple[int, ...], expected: tuple[int, ...]) -> str | None:
@@ -140,8 +142,9 @@ def _some_rows(analytic: Array, numeric: Array, tolerance: float, has_indices: b
     rows = np.unique(np.argwhere(abs(analytic - numeric) > tolerance)[:, 0])
     if len(rows) > analytic.shape[0] / 2:
         return None
-    which = ", ".join(map(str, rows[:5])) + (", …" if len(rows) > 5 else "")
-    return f"only row {which} is wrong" + ": is a repeated index counted once?" * has_indices
+    *others, last = [*map(str, rows)] if len(rows) < 6 else [*map(str, rows[:5]), "others"]
+    which = f"the rows {', '.join(others)} and {last} are" if others else f"row {last} is"
+    return f"only {which} wrong" + ": is a repeated index counted once?" * has_indices
 
 
 def _elsewhere(analytic: Array, numeric: Array, tolerance: float) -> str | None:

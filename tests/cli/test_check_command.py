@@ -106,6 +106,7 @@ def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         (["mine:linear", "--args", "mine:make_args", "--seed", "5"], "X W"),
         (["mine:linear", "--args", "mine:make_named", "--method", "central-difference"], "X W"),
         (["mine", "--args", "ids:2,3:0..4", "W_E:5,3"], "W_E"),
+        (["mine:forward", "--args", "ids:2,3:0..4", "W_E:5,3"], "W_E"),
         (["mine:Tanh.forward", "mine:Tanh.backward", "--args", "X:"], "X"),
         (["mine.py:linear", "--args", "mine.py:make_args"], "X W"),
     ],

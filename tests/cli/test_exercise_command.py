@@ -67,8 +67,22 @@ def test_progress_is_a_line_a_file(run: Cli) -> None:
         ("linear.py", "right"),
         ("v5.py", "wrong: dQ, dX, dW_K"),
         ("tie.py", error),
-        ("adam.py", "still blank: p, m, v"),
+        ("adam.py", "still blank: m, v, p"),
     ]
+
+
+def test_the_list_says_which_exercise_is_next(run: Cli) -> None:
+    Path("linear.py").write_text(read("linear").solved, encoding="utf-8")
+    assert "\nGo on with npattn exercise gate\n" in run("exercise").out
+    Path("gate.py").write_text(read("gate").starter, encoding="utf-8")
+    assert "\nGo on with npattn exercise gate --check\n" in run("exercise").out
+
+
+def test_the_first_wrong_line_is_printed_once(run: Cli) -> None:
+    code = read("v5").solved.replace("dA = dY @ V.T ", "dA = dY @ V.T * 3 ")
+    Path("v5.py").write_text(code, encoding="utf-8")
+    out = run("exercise", "v5", "--check").out
+    assert out.count("\nThe first wrong gradient is made in line 44, dA = dY @ V.T * 3\n") == 1
 
 
 def test_a_mistake_is_said_once_for_all_gradients(run: Cli) -> None:
@@ -130,12 +144,15 @@ def test_a_name_may_be_written_in_other_ways(run: Cli) -> None:
 
 
 def test_the_last_exercise_leads_back_to_the_list(run: Cli) -> None:
-    Path("adam.py").write_text(read("adam").solved, encoding="utf-8")
-    assert run("exercise", "adam", "--check").out.endswith("adam.py is right. Next: npattn exercise\n")
+    last = NAMES[-1]
+    Path(f"{last}.py").write_text(read(last).solved, encoding="utf-8")
+    assert run("exercise", last, "--check").out.endswith(f"{last}.py is right. Next: npattn exercise\n")
 
 
 def test_a_file_that_cannot_be_read(run: Cli) -> None:
     assert run.fails("exercise", "softmax", "--check", "nix.py") == "npattn: nix.py: No such file or directory"
+    message = run.fails("exercise", "softmax", "--check")
+    assert message == "npattn: softmax.py: no such file; npattn exercise softmax writes it"
     Path("folder.py").mkdir()
     assert "folder.py: Is a directory" in run.fails("exercise", "softmax", "--check", "folder.py")
 

@@ -17,7 +17,7 @@ import pytest
 
 import npattn
 from npattn import layers
-from npattn.attention import VERSIONS
+from npattn.attention import MODERN_VERSIONS, VERSIONS
 from npattn.cli.explain import command, pages
 from npattn.cli.explain import topics as explain
 from npattn.cli.terminal.console import Console, width
@@ -70,7 +70,7 @@ def test_the_example_comes_after_all_code(run: Cli) -> None:
 
 def test_every_version_layer_and_public_function_of_mathematics_is_a_topic() -> None:
     explained = {member for topic in TOPICS.values() for member in topic.members}
-    for version in VERSIONS:
+    for version in VERSIONS + MODERN_VERSIONS:
         assert {version.module.forward, version.module.backward} <= explained
     assert {getattr(layers, name) for name in layers.__all__} <= explained
     public = {getattr(npattn, name) for name in npattn.__all__}
@@ -115,7 +115,7 @@ def test_the_declared_shapes_are_printed_once(run: Cli) -> None:
     assert out.count("W_K (D_X, D_Q)") == 1
 
 
-@pytest.mark.parametrize("number", range(1, 7))
+@pytest.mark.parametrize("number", range(1, 10))
 def test_two_topics_give_the_difference_of_their_code(run: Cli, number: int) -> None:
     """The difference has every changed line of both versions, and no docstring."""
     one, other = TOPICS[f"v{number}"], TOPICS[f"v{number + 1}"]
@@ -181,6 +181,49 @@ def test_every_section_is_printed_as_the_page_has_it(run: Cli) -> None:
         assert run("explain", name).out in whole
 
 
+@pytest.mark.parametrize(
+    ("words", "first"),
+    [("cotangent", "- **cotangent** ("), ("residual stream", "- **residual stream** ("), ("Epoch", "- **epoch** ("),
+     ("kronecker", "- **Kronecker's delta** ("), ("glossary kronecker", "- **Kronecker's delta** ("),
+     ("cotangent --language zh", "- **cotangent**（")],
+)  # fmt: skip
+def test_a_term_of_the_glossary_is_found_alone_and_by_a_piece(run: Cli, words: str, first: str) -> None:
+    assert run("explain", *words.split()).out.startswith(first)
+
+
+def test_a_topic_comes_before_a_term_and_a_piece_of_several_terms_is_refused(run: Cli) -> None:
+    for name in ("softmax", "Softmax", "cross-attention"):     # terms of the glossary too
+        assert run("explain", name).out.startswith("npattn.")
+    assert "norm: not in glossary; did you mean" in run.fails("explain", "glossary", "norm", status=2)
+    assert "entropy-: unknown topic" in run.fails("explain", "entropy-", status=2)
+
+
+@pytest.mark.parametrize("name", TOPICS)
+def test_what_the_code_calls_is_explained_if_it_is_not_shown(run: Cli, name: str) -> None:
+    """Every function with a docstring that the shown code calls by its name, found here from the syntax tree."""
+    topic, calls = TOPICS[name], set()
+    for member in topic.members:
+        for node in ast.walk(ast.parse(explain.code_of(member))):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in ("SHAPES.check", "SHAPES.check_backward"):
+                calls.add(ast.unparse(node.func))
+            elif isinstance(node, ast.Attribute) and node.attr == "mT":
+                calls.add(".mT")
+            elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+                function = getattr(topic.module, node.func.id, None)
+                if inspect.isfunction(function) and function.__module__ != "typing" and explain.docstring_of(function):
+                    calls |= {node.func.id} - {member.__name__ for member in topic.members}
+    assert {called for called, _ in explain.called(topic)} == calls
+    assert all(text.endswith(".") for _, text in explain.called(topic))
+
+
+def test_what_is_called_is_printed_in_the_words_of_its_docstring(run: Cli) -> None:
+    out = run("explain", "layer_norm").out.partition("\nCalled above\n")[2]
+    assert re.search(r"^sum_rows +1ᵀ dY over all rows", out, re.MULTILINE)
+    assert re.search(r"^row_sum +Σ over the last axis", out, re.MULTILINE)
+    out = run("explain", "v5").out.partition("\nCalled above\n")[2]
+    assert re.search(r"^project +X W \+ b", out, re.MULTILINE) and re.search(r"^\.mT +NumPy", out, re.MULTILINE)
+
+
 def test_the_error_for_an_unknown_section_or_entry_suggests_similar_names(run: Cli) -> None:
     assert "f17: not in foundations; did you mean f" in run.fails("explain", "foundations", "F17", status=2)
     assert "did you mean residual stream?" in run.fails("explain", "glossary", "residual", "streem", status=2)
@@ -190,6 +233,7 @@ def test_the_error_for_an_unknown_section_or_entry_suggests_similar_names(run: C
 
 def test_a_derivation_has_one_language(run: Cli) -> None:
     assert "v5 is in English only" in run.fails("explain", "v5", "--language", "zh", status=2)
+    assert "v55: unknown topic" in run.fails("explain", "v55", "--language", "zh", status=2)
 
 
 def test_the_list_names_the_pages_in_the_language(run: Cli) -> None:

@@ -251,14 +251,15 @@ def test_the_alignment_has_the_weights_of_the_search(folder: Path) -> None:
 def test_attention_is_printed_below_the_output(run: Cli, folder: Path) -> None:
     target = expected(folder, ["abc"])[0]
     _, out, _ = run("predict", folder, "abc", "--show-attention")
-    first, empty, sources, *rows, last, legend, end = out.splitlines()
+    first, empty, sources, *rows, last, weights, shades, end = out.splitlines()
     assert (first, empty, last, sources.strip(), end) == (target, "", "", "abc", "")
     assert [row.split()[0] for row in rows] == [*target, "<eos>"]
-    assert legend == legend_line(per_head=False)
+    assert f"{weights}\n{shades}" == legend_line(per_head=False)
+    assert "the last decoder layer's cross-attention, the mean of its heads" in weights
     _, out, _ = run("predict", folder, "abc", "--per-head")
     assert out.splitlines()[2].split() == ["head", "1", "head", "2"]
     _, out, _ = run("predict", folder, "abc", "cab", "--per-head")
-    assert out.splitlines().count(legend_line(per_head=True)) == 1
+    assert out.count(legend_line(per_head=True)) == 1
 
 
 def test_the_picture_of_attention_has_a_row_for_the_end_and_one_scale(folder: Path) -> None:
@@ -308,6 +309,7 @@ def test_a_prediction_is_explained_with_the_probabilities_of_the_model(run: Cli,
         assert [step["symbol"] for step in each["steps"]] == [*each["text"], "<eos>"]
         logs = [np.log(step["probability"]) for step in each["steps"]]
         assert sum(logs) == pytest.approx(each["log_probability"], abs=1e-4)
+        assert sum(logs) / ((5 + len(logs)) / 6) ** 0.6 == pytest.approx(each["score"], abs=1e-4)   # as --help says
     assert none == {"text": "", "targets": []}
 
 

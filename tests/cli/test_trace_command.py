@@ -11,7 +11,7 @@ import pytest
 
 import npattn
 from npattn import layers
-from npattn.attention import VERSIONS
+from npattn.attention import MODERN_VERSIONS, VERSIONS
 from npattn.cli.trace.example import example, targets
 from support.command_line import Cli, process
 
@@ -43,7 +43,7 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_every_version_and_layer_can_be_traced() -> None:
-    names = {f"v{number}" for number in range(1, len(VERSIONS) + 1)}
+    names = {f"v{version.number}" for version in VERSIONS + MODERN_VERSIONS}
     names |= {name for name in layers.__all__ if f"{name}_backward" in layers.__all__}
     assert names <= targets().keys()
 
@@ -69,7 +69,8 @@ def test_version_5_says_what_dE_of_the_second_query_is_made_of(run: Cli) -> None
     assert "E = Q Kᵀ / √D_Q                         dE = A ⊙ (dA − rowsum(A ⊙ dA))" in out
     assert "  0  0                                    0.75  -0.75\n" + " " * 42 + "1     -1\n" in out
     assert "  0.5   0.5                               8  4\n" in out
-    assert out.startswith("dE is ∂L/∂E for the loss L = Σ dY ⊙ Y") and max(map(len, out.splitlines())) <= 80
+    assert out.startswith("dE is ∂L/∂E for the loss L = Σ dY ⊙ Y") and "Numbers in comments" not in out
+    assert max(map(len, out.splitlines())) <= 80
 
 
 def test_the_numbers_are_those_of_the_docstring(run: Cli) -> None:
@@ -104,10 +105,16 @@ def test_width_of_the_terminal(run: Cli, columns: str, monkeypatch: pytest.Monke
 def test_a_layer_of_the_transformer(run: Cli, name: str) -> None:
     status, out, err = run("trace", name)
     assert (status, err) == (0, "")
-    parts = re.findall(r"^(\w+)  \S+\n─+$", out, re.MULTILINE)
+    parts = re.findall(r"^(\w+)  (?:sub-layer \d \(\S+\): )?\S+\n─+$", out, re.MULTILINE)
     attention = ["norm_2", "cross_attention", "norm_3"] if name == "decoder_layer" else ["norm_2"]
     assert parts == ["norm_1", "self_attention", *attention, "feed_forward"]
+    assert "norm_1  sub-layer 1 (self-attention): npattn.transformer.reference.sub_layer\n" in out
+    assert "\nfeed_forward  npattn" in out and "(feed-forward): npattn" in out
+    assert out.count("return dX") == 0 and "dX, the way through f  (3, 4)" in out
+    assert "pads  (1, 1, 3)  1 = may be read" in out
     one = run("trace", name, "--layer", "self_attention").out
+    legend = " ".join(one.partition("\n\n")[0].split())
+    assert legend.endswith("Numbers in comments, as in # 1, 3, are those of the changes that npattn explain v7 lists.")
     assert re.findall(r"^(\w+)  \S+\n─+$", one, re.MULTILINE) == ["self_attention"]
     assert one != run("trace", name, "--layer", "self_attention", "--norm", "pre").out
     assert one != run("trace", name, "--layer", "self_attention", "--seed", "1").out
@@ -122,6 +129,15 @@ def test_a_trained_model(run: Cli) -> None:
     assert len(stages) == 4 + 3 * 2 + 3 * 3 and len(out.splitlines()) < 50 and max(map(len, out.splitlines())) <= 80
     suggested = re.search(r"--layer (\S+)$", out, re.MULTILINE)
     assert suggested and "A  (1, H=4, N_Q=4, N_X=6)" in run("trace", "g2p", "knight", "--layer", suggested[1]).out
+
+
+def test_the_numbers_of_a_cut_matrix_are_not_all_zero(run: Cli) -> None:
+    out = run("trace", "g2p", "knight", "--layer", "decoder.2.cross_attention").out
+    for name in ("dW_Q", "dW_K", "dW_V"):
+        lines = out[out.index(f" {name}  (") :].splitlines()[:14]
+        shown = [text for line in lines for text in re.findall(r"-?\d+\.\d+", line[40:])]
+        assert lines[0].endswith(("e-05", "e-06", "0.001", "0.0001")) and len(shown) > 15, name
+        assert sum(float(text) == 0 for text in shown) < len(shown) / 2, name
 
 
 def test_a_trained_model_with_another_target(run: Cli) -> None:
@@ -150,6 +166,8 @@ def test_functions_of_ones_own(run: Cli, tmp_path: Path, monkeypatch: pytest.Mon
     wrong = run("trace", "mine_wrong.py:forward", "mine_wrong.py:backward", "--args", "Q:2,3", "X:4,3")
     assert wrong.status == 1 and "WRONG, by the complex step: dQ, dX, dE\n" in wrong.out
     assert wrong.out.endswith("made in line 15: dE = A * (dA - (A * dA).mean(-1, keepdims=True))\n")
+    for name in ("mine_wrong.py:forward", "mine_wrong.py"):
+        assert run("trace", name, "--args", "Q:2,3", "X:4,3").out == wrong.out
     Path("mine_real.py").write_text(RIGHT.replace("np.exp(E)", "np.exp(np.floor(E))"), encoding="utf-8")
     real = run("trace", "mine_real.py:forward", "mine_real.py:backward", "--args", "Q:2,3", "X:4,3")
     assert real.status == 0 and "Not compared with the complex step: pair: expected a forward that takes" in real.out
@@ -192,4 +210,5 @@ def test_a_code_page_without_these_letters() -> None:
 
 
 def test_without_docstrings_the_example_is_still_there() -> None:
-    assert process("trace", "v5", PYTHONOPTIMIZE="2").out.count("rows sum to 0") == 2
+    out = process("trace", "v5", PYTHONOPTIMIZE="2").out
+    assert out.count("rows sum to 0") == 2 and "dE = A ⊙ (dA − rowsum(A ⊙ dA))" in out

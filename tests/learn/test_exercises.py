@@ -14,7 +14,7 @@ import pytest
 
 import npattn
 from npattn import layers
-from npattn.attention import VERSIONS, masks, v7_multi_head
+from npattn.attention import VERSIONS, dot_product, masks, v7_multi_head, v9_rotary
 from npattn.cli.terminal.console import width
 from npattn.learn import exercises
 from npattn.learn.exercises import BLANK, NAMES, RIGHT, WRONG, Exercise, Mistake, Result, grade, read, sheet
@@ -69,7 +69,7 @@ def test_a_typical_mistake_gets_its_words(exercise: Exercise, mistake: Mistake, 
     result = check(exercise, exercise._replace(solution=exercise.mistaken(mistake)).solved)
     wrong = [row for row in result.rows if row.verdict != RIGHT]
     assert result.verdict == WRONG and wrong
-    assert {(row.verdict, row.words) for row in wrong} == {(WRONG, mistake.words)}
+    assert {(row.verdict, row.words) for row in wrong} == {(WRONG, mistake.words)} and result.line == ""
 
 
 @each_exercise
@@ -81,7 +81,11 @@ def test_a_sheet_is_complete(exercise: Exercise) -> None:
     assert max(width(line) for line in exercise.solved.splitlines()) <= 88
     text = (SHEETS / f"{exercise.name}.md").read_text(encoding="utf-8")
     assert text.startswith(f"# {exercise.name}: ")
-    assert len(exercise.mistakes) == text.partition("## Mistakes")[2].count("\n- ")
+    listed = text.partition("## Mistakes")[2]
+    others = re.findall(r"^- those of (\w+)$", listed, re.M)
+    assert len(sheet.MISTAKE.findall(listed)) + len(others) == listed.count("\n- ")
+    for other in others:
+        assert len(set(read(other).mistakes) & set(exercise.mistakes)) >= 5
     answers = "".join(part["answer"] for part in sheet.PART.finditer(exercise.solution))
     assert all(answers.count(mistake.old) == 1 for mistake in exercise.mistakes)
     assert len({mistake.words for mistake in exercise.mistakes}) == len(exercise.mistakes)
@@ -144,7 +148,13 @@ def adam(p: Any, g: Any, m: Any, v: Any, t: int, lr: float, beta_1: float, beta_
     optimiser.load_state_dict({"t": np.array(t - 1), "m.p": m, "v.p": v})
     optimiser.step({"p": g})
     state = optimiser.state_dict()
-    return params["p"], state["m.p"], state["v.p"]
+    return state["m.p"], state["v.p"], params["p"]
+
+
+def rotary(X: Any, W_Q: Any, W_K: Any, W_V: Any, K_past: Any, V_past: Any) -> Any:
+    theta = layers.rotary_frequencies(4, base=100.0).theta
+    frequencies, past = layers.RotaryFrequencies(theta, 1.25), (K_past[None], V_past[None])
+    return v9_rotary.forward(X, W_Q, W_K, W_V, np.eye(4), *past, n_heads=1, frequencies=frequencies)
 
 
 def make_mask(ids: Any, pad_id: int) -> Any:
@@ -159,6 +169,7 @@ OURS: dict[str, Any] = {
     "v7": lambda *args: v7_multi_head.forward(*args[:-1], n_heads=args[-1]), "residual": feed_forward,
     "pre_norm": two_norms, "decoder_layer": decoder_layer, "tie": tied, "adam": adam,
     "log_sum_exp": lambda Z: (np.log(np.exp(Z).sum(-1)),), "gate": lambda X, W: (X * np.tanh(X @ W),),
+    "v9": rotary, "v10": lambda *args: dot_product.scaled_dot_product_attention(*args, grouped=True),
 } | {f"v{n}": version.module.forward for n, version in enumerate(VERSIONS[:-1], 1)}  # fmt: skip
 
 
@@ -200,7 +211,7 @@ def test_the_words_do_not_depend_on_how_the_code_is_written(check: Any) -> None:
 """
     result = check(read("v5"), code[:start] + own)
     (words,) = {row.words for row in result.rows if row.verdict == WRONG}
-    assert words.startswith("the sum in the backward of the softmax is missing")
+    assert words.startswith("the sum over the row is missing in dE")
     assert [row.name for row in result.rows if row.verdict == RIGHT] == ["dW_V"]
 
 
@@ -214,12 +225,13 @@ def test_a_mistake_that_is_not_on_the_sheet_gets_the_words_of_the_checker(check:
 
 def test_two_mistakes_at_once(check: Any) -> None:
     """Neither of them explains dX alone; dW_K has one of them only."""
-    exercise = read("v5")
-    code = change(exercise, "dX = dV @ W_V.T + dK @ W_K.T", "dX = dK @ W_K.T").replace("dK = dS.T @ Q", "dK = dS @ Q")
+    exercise = read("v6")
+    code = change(exercise, " + dV @ W_V.T", "").replace("dK = dS.T @ Q", "dK = dS @ Q")
     words = {row.name: row.words for row in check(exercise, code).rows}
-    values, transposed = "X is used twice: the gradient through the values is missing", "dE is not transposed: dK_nd"
+    values = "X is used three times: the gradient through the values is missing"
+    transposed = "dE is not transposed in dK"
     assert words["dX"].startswith(f"{values}; and {transposed}") and words["dW_K"].startswith(transposed)
-    assert words["dQ"] == words["dW_V"] == ""
+    assert words["dW_Q"] == words["dW_V"] == ""
 
 
 def test_a_known_mistake_does_not_hide_a_small_one(check: Any) -> None:
@@ -237,8 +249,32 @@ def test_a_gradient_of_zero_may_be_exactly_zero(check: Any) -> None:
     assert check(exercise, code).verdict == RIGHT
 
 
+def test_close_is_not_right(check: Any) -> None:
+    """Neither in a gradient nor in what a step returns."""
+    exercise = read("linear")
+    for answer in ("(X.T @ dY).round(7)", "(X.T @ dY).astype(np.float32).astype(float)"):
+        result = check(exercise, change(exercise, "X.T @ dY", answer))
+        assert [row.verdict for row in result.rows] == [RIGHT, WRONG, RIGHT]
+    adam = read("adam")
+    for name in ("m", "v", "p"):
+        code = adam.solved.replace("    return m, v, p", f"    {name} = {name} * (1 + 1e-8)\n    return m, v, p")
+        rows = check(adam, code).rows
+        assert [row.name for row in rows if row.verdict == WRONG] == [name]
+        got, wanted = re.findall(r"-?\d\.\d{7,}", next(row.where for row in rows if row.where))
+        assert got != wanted
+
+
+def test_numbers_of_another_kind_do_not_stop_the_check(check: Any) -> None:
+    exercise = read("linear")
+    for kind, name in (("object", "object"), ("complex", "complex128")):
+        result = check(exercise, change(exercise, "X.T @ dY", f"(X.T @ dY).astype({kind})"))
+        assert [row.verdict for row in result.rows] == [RIGHT, WRONG, RIGHT]
+        assert result.rows[1].where == f"its numbers are {name}, expected float64"
+
+
 def test_where_a_value_differs() -> None:
     assert difference(np.array([0.5]), np.array([-0.0])) == "at [0] it is 0.5, expected 0"
+    assert difference(np.array([0.5]), np.array([-3e-17])) == "at [0] it is 0.5, expected 0"
     assert difference(np.array([[True, False]]), np.array([[True, True]])) == "at [0, 1] it is False, expected True"
     assert difference(np.array([1.0, np.nan]), np.array([1.0, 2.0])) == "at [1] it is nan, expected 2"
 
@@ -253,7 +289,81 @@ def test_the_line_of_an_error_is_read_again(check: Any) -> None:
 def test_a_mistake_of_no_kind(check: Any) -> None:
     exercise = read("linear")
     result = check(exercise, change(exercise, "dX = dY @ W.T", "dX = dY @ W.T * np.sin(X)"))
-    assert "compare it with hint 2" in result.rows[0].words
+    assert "compare each of your lines with hint 2" in result.rows[0].words
+
+
+#: A mistake on no sheet, and the line that is named. Names tell where forward calls the same value without the d.
+FIRST_WRONG = {
+    "the softmax": ("v5", "dE = A * (dA - (A * dA).sum(axis=-1, keepdims=True))", "dE = A * (dA - 2 * (A * dA).sum())"),
+    "an earlier line": ("v6", "dV = A.T @ dY", "dV = A.T @ dY * 1.5"),
+    "a whole layer": ("decoder_layer", "dX_1 = dX_2 + norm", "dX_1 = dX_2 - norm"),
+    "one number": ("cross_entropy", "dZ = dZ * counted[:, None]", "dZ = dZ * (1 + counted[:, None])"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "old", "new"), FIRST_WRONG.values(), ids=FIRST_WRONG)
+def test_the_first_wrong_line_is_named(name: str, old: str, new: str, check: Any) -> None:
+    exercise = read(name)
+    code = change(exercise, old, new)
+    number = next(i for i, line in enumerate(code.splitlines(), 1) if new in line)
+    assert check(exercise, code).line.startswith(f"line {number}, {new}")
+    assert check(exercise, exercise.solved).line == ""
+
+
+def test_the_first_wrong_line_beside_blanks_and_where_names_do_not_tell(check: Any) -> None:
+    exercise = read("v5")
+    code = change(exercise, "dA = dY @ V.T ", "dA = dY @ V.T * 3 ").replace("dW_V = X.T @ dV", "dW_V = ...")
+    result = check(exercise, code)
+    assert result.line.endswith("dA = dY @ V.T * 3") and result.rows[-1].verdict == BLANK
+    for letter in "AVESK":
+        code = code.replace(f"d{letter} ", f"grad_{letter} ").replace(f"d{letter}.", f"grad_{letter}.")
+        code = code.replace(f"d{letter})", f"grad_{letter})")
+    assert check(exercise, code.replace("dQ = ", "dQ = 0 + ")).line.partition(", ")[2].startswith("dQ = 0 + ")
+    result = check(read("gelu"), change(read("gelu"), "dX = dY * (Phi", "dX = dY * (2 * Phi"))
+    assert result.verdict == WRONG and result.line == ""      # its forward takes no complex numbers
+
+
+@pytest.mark.parametrize("name", ["softmax", "v5", "v7"])
+def test_a_sum_without_its_axis_is_explained(name: str, check: Any) -> None:
+    """The arrays that have names fit; the wrong one has none."""
+    exercise = read(name)
+    (row,) = check(exercise, change(exercise, "(A * dA).sum(axis=-1, keepdims=True)", "(A * dA).sum(axis=-1)")).rows
+    assert "a sum or mean along a row has lost its axis: keepdims=True" in row.words
+    assert "NumPy says: ValueError: operands could not be broadcast together with shapes" in row.words
+    (row,) = check(exercise, change(exercise, "(A * dA).sum(axis=-1, keepdims=True)", "(A * dA.T)")).rows
+    assert "the shapes do not fit" in row.words and "keepdims" not in row.words.partition("the shapes do not fit")[2]
+
+
+#: How many axes with letters of their own there are. Version 4 and the squares of others are left out: there the equal
+#: lengths are the point.
+AXES = {
+    "linear": 3, "softmax": 2, "cross_entropy": 2, "layer_norm": 2, "embedding": 4, "v1": 4, "v2": 2, "v3": 2, "v5": 5,
+    "v6": 4, "heads": 4, "v7": 7, "residual": 3, "decoder_layer": 5,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", AXES)
+def test_no_two_axes_have_one_length(name: str) -> None:
+    """Otherwise a sum over the wrong axis, or one that lost its axis, raises no error."""
+    arrays = run(read(name).arguments)["arguments"](np.random.default_rng(0))["forward"]
+    assert len({n for array in arrays for n in np.shape(array)}) == AXES[name]
+
+
+def test_a_missing_cotangent_is_named(check: Any) -> None:
+    exercise = read("cross_entropy")
+    code = change(exercise, "dL * (P - Q)", "np.sin(P - Q)")
+    assert check(exercise, code).rows[-1] == (
+        "gradient of Z", WRONG, "with dL = 0 the gradient must be 0: dL belongs into each of its terms", ""
+    )  # fmt: skip
+
+
+def test_an_index_is_not_suspected_while_another_gradient_is_wrong(check: Any) -> None:
+    exercise = read("tie")
+    both = check(exercise, change(exercise, "1 - H * H", "2 - H * H"))
+    assert [row.name for row in both.rows] == ["dW_E", "dW"] and "only the row" in both.rows[0].words
+    assert "repeated index" not in both.rows[0].words
+    alone = check(exercise, change(exercise, "np.add.at(dW_E, ids, dX)", "np.add.at(dW_E, ids, 1.5 * dX)"))
+    assert "repeated index" in alone.rows[0].words
 
 
 def test_the_rest_is_checked_while_there_are_blanks(check: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ BLOCK = re.compile(r"^```.*?^```$|^ {4}[^\n]*(?:\n {4}[^\n]*)*", re.MULTILINE | 
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 CHINESE = re.compile(r"[\u4e00-\u9fff]")
 
-EDITIONS = pytest.mark.parametrize("page", ["foundations", "glossary"])
+EDITIONS = pytest.mark.parametrize("page", ["foundations", "glossary", "models"])
 
 
 def parts(text: str) -> list[str]:
@@ -115,9 +116,25 @@ def test_the_glossary_is_in_alphabetical_order() -> None:
 @pytest.mark.parametrize("term", ["cotangent", "Jacobian", "cache", "mask", "pad", "logits", "label smoothing",
                                   "residual stream", "post-norm", "pre-norm", "head", "cross-attention",
                                   "self-attention", "tie", "beam search", "exact match", "WER", "subnormal", "kink",
-                                  "complex step", "scatter-add", "held out", "BLAS", "worker"])  # fmt: skip
+                                  "complex step", "scatter-add", "held out", "BLAS", "worker", "activation", "epoch",
+                                  "upstream gradient", "vector-Jacobian product"])  # fmt: skip
 def test_the_glossary_has(term: str) -> None:
     assert term in {name for names, _ in entries(TEXTS["glossary.md"]) for name in names.split(", ")}
+
+
+def test_the_glossary_gives_the_smoothing_of_the_shipped_model() -> None:
+    model = npattn.load_model("g2p")
+    settings = json.loads((PACKAGE / "runs" / "shipped" / "g2p" / "run.json").read_text(encoding="utf-8"))
+    epsilon, V = settings["settings"]["smoothing"], model.transformer.config.tgt_vocab
+    chosen = [step.probabilities[step.symbol] for word in ("knight", "attention", "water", "school")
+              for step in model.probabilities(word, model(word))]  # fmt: skip
+    for language in pages.ENDINGS:
+        entry = pages.find(["glossary", "label", "smoothing"], language) or ""
+        assert re.findall(r"0\.\d+", entry) == [
+            f"{epsilon}", f"{epsilon}", f"{epsilon / V:.3f}", f"{1 - epsilon + epsilon / V:.3f}",
+            f"{np.median(chosen):.2f}",
+        ]  # fmt: skip
+        assert f" {V}" in entry
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
@@ -129,7 +146,7 @@ def test_every_link_leads_somewhere(path: Path) -> None:
         assert file == "" or (path.parent / file).exists(), target
         assert not anchor or f'<a id="{anchor}"></a>' in TEXTS[file or path.name], target
     if path.name.endswith(".zh-CN.md"):                       # a reader of Chinese stays in Chinese
-        english = {target for target in targets if target.startswith(("foundations.md", "glossary.md"))}
+        english = {target for target in targets if target.startswith(("foundations.md", "glossary.md", "models.md"))}
         assert english == {path.name.replace(".zh-CN", "")}
 
 
@@ -146,6 +163,18 @@ def test_formulas_and_code_fit_a_phone_and_a_terminal(path: Path) -> None:
         lines = [f"    {line}" for line in block.split("\n")[1:-1]] if block.startswith("```") else block.split("\n")
         too_long = [line for line in lines if len(line) > (80 if block.startswith("```") else 76)]
         assert not too_long, too_long
+
+
+def test_both_pages_of_models_say_the_same_of_each_model() -> None:
+    """The same models in the same order, with the same versions, numbers, classes and sources."""
+    english, chinese = (pages.parts(TEXTS[f"models{ending}"]) for ending in (".md", ".zh-CN.md"))
+    assert list(english) == list(chinese) and len(english) == 18
+    fact = re.compile(r"`[^`]+`|v\d+|[A-Z]\w* = \d+|\d+(?:[.:]\d+)*")
+    for name, entry in english.items():
+        assert sorted(fact.findall(entry)) == sorted(fact.findall(chinese[name])), name
+    versions = {int(number) for number in re.findall(r"\bv(\d+)", " ".join(english.values()))}
+    assert versions == {version.number for version in npattn.attention.MODERN_VERSIONS}
+    assert len(TEXTS["models.md"].splitlines()) <= 60
 
 
 def test_the_cheat_sheet_is_one_page() -> None:

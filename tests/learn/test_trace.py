@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import copy
+import gc
 import inspect
 import json
 import linecache
 import math
+import re
+import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -18,9 +22,12 @@ from npattn.attention import v4_multiple_queries as v4
 from npattn.attention import v5_cross_attention as v5
 from npattn.attention import v7_multi_head as v7
 from npattn.cli.check.cases import Case, cases
+from npattn.cli.trace.example import example, targets
 from npattn.gradcheck.pair import argument_names
 from npattn.learn.trace import Trace
-from npattn.learn.trace.text import matrix_lines, row_sums, stack_lines, unit_of
+from npattn.learn.trace.recorder import Call
+from npattn.learn.trace.run import formulas
+from npattn.learn.trace.text import first_numbers, matrix_lines, row_sums, stack_lines, unit_of
 from npattn.learn.trace.transformer import Reading, trace_layer, trace_model
 from npattn.runs import load_model
 from npattn.transformer import reference
@@ -89,6 +96,15 @@ def test_scores_and_weights_have_gradients_in_every_version(module: Any) -> None
     assert row_sums(found[a].array) == "rows sum to 1" and row_sums(found[e].gradient) == "rows sum to 0"
 
 
+@pytest.mark.parametrize("version", npattn.attention.MODERN_VERSIONS, ids=lambda version: version.name)
+def test_the_worked_example_of_every_modern_version(version: Any) -> None:
+    """Scores, caps, weights and states have gradients, and all are those of the complex step."""
+    found = npattn.trace(*example(targets()[f"v{version.number}"], {}))
+    errors = found.errors()
+    assert len(errors) >= 7 and max(errors.values()) <= TOLERANCE, errors
+    assert ({"S (2)"} if version.number == 14 else {"E", "A"}) <= errors.keys()
+
+
 def test_every_number_of_version_5_and_its_steps() -> None:
     Q, X, W_K, W_V = arguments()
     dY = np.random.default_rng(4).normal(size=(2, 6))
@@ -135,6 +151,10 @@ def test_a_layer_of_the_transformer(side: Any, norm: Any) -> None:
     assert {"W_1", "b_2", "X", "H", "F"} <= set(compared(found.parts["feed_forward"]))
     assert attention["W_Q"].gradient_lines[0].code == "dW_Q = weight_gradient(X_Q, dQ)"
     assert attention["b_Q"].gradient is not None and attention["b_Q"].gradient_lines == ()
+    term, first = found.parts["norm_1"]["X (2)"], found.parts["norm_1"]
+    assert term.array is None and term.label == "dX, the way through f"
+    assert first.title == "sub-layer 1 (self-attention): npattn.transformer.reference.sub_layer"
+    assert "dX, the way through f  (3, 4)" in str(first) and not {each for each in first["gamma"].gradient_lines}
     assert compared(found)[: 3 + (side == "decoder")] == ["X", "X (2)", "X (3)", "X (4)"][: 3 + (side == "decoder")]
 
 
@@ -263,6 +283,12 @@ def test_a_planted_fault_is_found_where_it_is() -> None:
     errors = npattn.trace((v4.forward, wrong_backward), (Q, X)).errors()
     assert errors["A"] <= TOLERANCE and errors["Y"] <= TOLERANCE
     assert min(errors["E"], errors["Q"], errors["X"]) > 1e-3
+    found = npattn.trace((v4.forward, wrong_backward), (Q, X))
+    line = found.first_wrong_line(errors)
+    assert line is not None and line.code.startswith("dE = A * (dA - (A * dA).mean")
+    assert found.first_wrong_line({"A": errors["A"]}) is None
+    right = npattn.trace(v4, (Q, X))
+    assert right.first_wrong_line(right.errors()) is None
 
 
 def alone(E: Array) -> Array:
@@ -297,6 +323,127 @@ def test_a_gradient_of_another_shape_is_not_taken_for_that_of_the_last_value() -
     assert list(found) == ["X", "Z", "Z (2)", "Z (3)", "y"]   # backward does not say how the output is called
     assert found["Z (2)"].gradient is None and found["Z (3)"].array is None
     assert np.array_equal(found.dX, 6 * found.dy.T) and found["y"].lines[0].code == "return Z * 2, None"
+
+
+CALLS = 0
+
+
+def counted(X: Array, depth: int = 2) -> tuple[Array, int]:
+    """A global that is written, and a recursion: the inner calls stay whole."""
+    global CALLS
+    CALLS += 1
+    if depth == 0:
+        return X, CALLS
+    Y, _ = counted(X * 2, depth - 1)
+    return Y, CALLS
+
+
+def counted_backward(dY: Array, calls: int) -> Array:
+    assert CALLS == calls >= 3
+    return dY * 4
+
+
+def test_globals_are_those_of_the_module_and_a_recursion_is_one_call() -> None:
+    before = CALLS
+    found = npattn.trace((counted, counted_backward), (np.array([1.0, 2.0]),))
+    assert before + 3 == CALLS and list(found) == ["X", "Y"] and np.array_equal(found.Y, [4.0, 8.0])
+    assert len(npattn.trace((counted, counted_backward), (np.ones(2),), inside=(counted,)).parts) == 2
+    assert_derivatives(found)
+
+
+def with_closure(factor: float) -> tuple[Any, Any]:
+    calls = np.array(0.0)
+
+    def forward(X: Array) -> tuple[Array, None]:
+        nonlocal calls
+        calls = calls + 1
+        Y = X * factor
+        return Y, None
+
+    def backward(dY: Array, cache: None) -> Array:
+        return dY * factor * calls                            # right in the first call
+
+    return forward, backward
+
+
+def test_a_closure_is_shared_with_the_original() -> None:
+    pair = with_closure(3.0)
+    found = npattn.trace(pair, (np.ones(2),))
+    assert list(found) == ["X", "calls", "Y"] and found.errors()["X"] == 0.0
+    assert np.array_equal(pair[1](np.ones(2), None), [9.0, 9.0])   # X and Y took a call of forward each
+
+
+def test_an_error_leaves_nothing_behind() -> None:
+    space = dict(vars(inspect.getmodule(reference)))
+    with pytest.raises(AttributeError, match="'int' object has no attribute"):
+        npattn.trace(reference, ({"W": np.ones(2)}, 1, 2, 3), inside=(reference.embed, reference.embed_backward))
+    assert vars(reference) == space
+
+
+def two_names(X: Array) -> tuple[Array, None]:
+    Z = np.zeros_like(X)
+    Y = Z
+    Y[:] = X * 2
+    np.sum(Y)                                                 # changes nothing
+    return Z * 3, None
+
+
+def two_names_backward(dy: Array, cache: None) -> Array:
+    dY = dy * 3
+    dX = dY * 4
+    dX /= 2                                                   # still dX, since it is returned
+    return dX
+
+
+def test_what_fills_an_array_is_seen_under_its_other_names() -> None:
+    found = npattn.trace((two_names, two_names_backward), (np.ones(2),), np.array([1.0, 10.0]))
+    assert list(found) == ["X", "Z", "Y", "y"] and [line.code for line in found["Y"].lines] == ["Y = Z", "Y[:] = X * 2"]
+    assert np.allclose(found.derivative("Y"), found.dY, rtol=1e-15, atol=0) and np.array_equal(found.dY, [3.0, 30.0])
+    assert [line.code for line in found["X"].gradient_lines] == ["dX = dY * 4", "dX /= 2"]
+
+
+def more(X: Array) -> tuple[Array, None]:
+    Y = X * 2
+    return Y + 1, None
+
+
+def more_backward(dY: Array, cache: None) -> Array:
+    return dY * 2
+
+
+def test_the_output_is_what_is_returned() -> None:
+    found = npattn.trace((more, more_backward), (np.ones(2),))
+    assert np.array_equal(found.Y, [3.0, 3.0]) and found["Y"].lines[-1].code == "return Y + 1, None"
+
+
+def test_a_letter_with_two_formulas_gets_none() -> None:
+    found = formulas("    Y = X    dX = dY\n    Y = 2X    dX += dZ\n    Z = Y")
+    assert found == {"dX": "dX = dY,  dX += dZ", "Z": "Z = Y"}
+
+
+def test_derivatives_keep_nothing() -> None:
+    found = npattn.trace(v5, arguments())
+    before = sum(isinstance(each, Call) for each in gc.get_objects())
+    found.derivative("E")
+    assert sum(isinstance(each, Call) for each in gc.get_objects()) <= before
+
+
+def test_threads_can_share_a_trace() -> None:
+    found = npattn.trace(v5, tuple(np.resize(array, (60, 60)) for array in arguments()))
+    names = [name for name in ("Q", "W_K", "K", "E", "A") for _ in range(6)]
+    right = {name: found.derivative(name, (3, 4)) for name in names}
+    with ThreadPoolExecutor(4) as pool:
+        assert dict(zip(names, pool.map(lambda name: found.derivative(name, (3, 4)), names), strict=True)) == right
+
+
+def test_a_million_numbers_are_cut_before_they_are_written() -> None:
+    X = np.random.default_rng(0).normal(size=(1000, 1000))
+    begin = time.process_time()
+    text = npattn.trace((alone, alone_backward), (X,)).text()
+    assert "… 992 more rows, 996 more columns" in text and time.process_time() - begin < 5
+    assert stack_lines(np.zeros((10**6, 1, 1)), 30, 3)[-1] == "… 999996 more matrices"
+    for width in range(10, 40):                               # what is cut before is what did not fit
+        assert matrix_lines(np.ones((1, 99)), width, 3)[0] == "  ".join("1" * (width // 3)) + " …"
 
 
 def test_underflow_never_raises() -> None:
@@ -341,6 +488,10 @@ def test_wrong_calls_name_the_argument() -> None:
         (lambda: npattn.trace(3, right), TypeError, "pair: expected a module with forward and backward, or"),
         (lambda: npattn.trace((v5.forward,), right), TypeError, "pair: expected a module with forward and backward"),
         (lambda: npattn.trace((np.exp, v5.backward), right), TypeError, "pair, inside: expected functions writ"),
+        (lambda: npattn.trace(Layer(), right), TypeError, "pair, inside: expected .*, no methods, got <bound method"),
+        (lambda: npattn.trace((nothing, v5.backward), right[:1]), TypeError, "forward: expected floating num.* NoneT"),
+        (lambda: npattn.trace((three, v5.backward), right[:1]), TypeError, "forward: expected to return a tup.* 3 thi"),
+        (lambda: npattn.trace(v5, (*right, 1, 2, 3, 4, 5)), TypeError, r"^forward\(\) takes from 4 to "),
         (lambda: npattn.trace((twice, v5.backward), right), ValueError, "pair: expected functions whose source can"),
         (lambda: npattn.trace((made["made"], v5.backward), right), ValueError, "pair: expected functions whose source"),
         (lambda: npattn.trace(v5, right[0]), TypeError, "args: expected a tuple of arguments"),
@@ -357,6 +508,20 @@ def test_wrong_calls_name_the_argument() -> None:
     ]:
         with pytest.raises(error, match=message):
             call()
+
+
+class Layer:
+    def forward(self, X: Array) -> Array:
+        return X
+
+    backward = forward
+
+
+def nothing(X: Array) -> None: ...
+
+
+def three(X: Array) -> tuple[Array, Array, Array]:
+    return X, X, X
 
 
 def lambda_backward(dY: Array, cache: Any) -> tuple[Array, Array]:
@@ -395,6 +560,14 @@ def test_a_gradient_without_a_name_comes_from_the_complex_step() -> None:
     assert "dH  (N_X=6, D_E=4)" in text and "backward has no name for it" in text
 
 
+def test_numbers_have_their_sign_their_unit_and_their_digits() -> None:
+    lines = npattn.trace((more, more_backward), (np.array([[-0.51239, 1e-9]]),), np.array([[-1.5e-5, 3e-5]])).text()
+    assert [" ".join(line.split()) for line in lines.splitlines()[5:]] == [
+        "X (1, 2) dX (1, 2) in units of 1e-05", "-0.512 0.000 return dY * 2", "-3 6", "",
+        "Y (1, 2) dY (1, 2) in units of 1e-05", "Y = X * 2 -1.5 3", "return Y + 1, None", "-0.025 1",
+    ]  # fmt: skip
+
+
 def test_what_does_not_fit_is_cut_and_said() -> None:
     X = np.arange(60.0).reshape(3, 20) + 0.5
     lines = stack_lines(np.stack([X] * 6), 30, 3)
@@ -402,7 +575,27 @@ def test_what_does_not_fit_is_cut_and_said() -> None:
     assert lines[-1] == "… 2 more matrices" and max(map(len, lines)) <= 30
     tall = stack_lines(np.arange(12.0)[:, None], 30, 3)
     assert tall[:2] == [" 0".strip(), "1"] and tall[-1] == "… 4 more rows"
-    assert matrix_lines(np.empty((0, 3), object), 30) == [] and stack_lines(np.zeros((2, 0)), 30, 3) is not None
+    assert matrix_lines(np.empty((0, 3)), 30, 3) == [] and stack_lines(np.zeros((2, 0)), 30, 3) is not None
+
+
+def test_the_unit_is_that_of_the_numbers_that_are_shown() -> None:
+    X = np.full((20, 40), 3e-5)
+    X[15, 0] = X[0, 30] = 1.0                                 # both are cut
+    assert "in units of 1e-05" in str(npattn.trace((alone, alone_backward), (np.zeros(X.shape),), X))
+    X[7, 3] = 1.0
+    assert "in units" not in str(npattn.trace((alone, alone_backward), (np.zeros(X.shape),), X))
+    for shape, shown in (((), (1, 1, 1)), ((4,), (1, 1, 2)), ((0, 3), (1, 0, 2)), ((9, 5, 9, 4), (4, 8, 2))):
+        assert first_numbers(np.zeros(shape), 2).shape == shown
+
+
+def test_rounding_and_masks_are_said_in_words() -> None:
+    case = next(case for case in CASES if case.forward is v7.forward)
+    text = str(traced(case))
+    assert re.search(r"db_K  \(H·D_Q=\d+,\)  0 but for rounding$", text, re.MULTILINE) and "1e-1" not in text
+    assert text.count("0 but for rounding") == 1
+    assert "mask  (N_Q=2, N_X=3)  1 = may be read" in str(npattn.trace(v5, (*arguments(), np.ones((2, 3), bool))))
+    found = npattn.trace((scaled, scaled_backward), (np.ones((1, 2)),), None, {"mask": np.ones((1, 2), bool)})
+    assert "1 = may be read" in str(found)
 
 
 def test_units_and_row_sums() -> None:

@@ -167,7 +167,7 @@ def delta_cases(draw: _Draw) -> list[Case]:
 def dot_product_cases(draw: _Draw) -> list[Case]:
     """Scaled dot-product attention, whole and in tiles, with its options."""
     QKV, bias, mask = (draw(2, 4, 3), draw(2, 5, 3), draw(2, 5, 6)), draw(4, 5), draw.mask(2, 4, 5)
-    heads, sinks = (draw(2, 4, 4, 3), draw(2, 2, 5, 3), draw(2, 2, 5, 6)), draw(4)
+    everything = (draw(2, 4, 4, 3), draw(2, 2, 5, 3), draw(2, 2, 5, 6), bias, draw(4))
     windowed = {"window": 2, "offset": 1, "softcap": 0.7, "grouped": True}
     dropped = {"dropout": 0.4, "rng": np.random.default_rng(1)}
     choices: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = [
@@ -178,9 +178,10 @@ def dot_product_cases(draw: _Draw) -> list[Case]:
     whole, in_tiles = dot_product.scaled_dot_product_attention_backward, tiled.tiled_attention_backward
     return [
         *(Case("core", f"dot-product{name}", _attend, whole, args, o) for name, args, o in choices),
-        Case("core", "dot-product, window, sinks, cap", _attend, whole, (*heads, bias, sinks), windowed),
+        Case("core", "dot-product, window, sinks, cap", _attend, whole, everything, windowed),
         Case("core", "dot-product, dropout", _attend, whole, QKV, dropped),
         *(Case("core", f"tiled{name}", _attend_tiled, in_tiles, args, o | {"tile": 2}) for name, args, o in choices),
+        Case("core", "tiled, window, sinks, cap", _attend_tiled, in_tiles, everything, windowed | {"tile": 2}),
     ]
 
 
@@ -308,6 +309,6 @@ def _attend(
 
 
 def _attend_tiled(
-    Q: Array, K: Array, V: Array, bias: Array | None = None, **options: Any
+    Q: Array, K: Array, V: Array, bias: Array | None = None, sinks: Array | None = None, **options: Any
 ) -> tuple[Array, tiled.Cache]:
-    return tiled.tiled_attention(Q, K, V, bias=bias, **options)
+    return tiled.tiled_attention(Q, K, V, bias=bias, sinks=sinks, **options)

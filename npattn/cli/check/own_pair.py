@@ -49,12 +49,13 @@ class Arguments(NamedTuple):
 
 
 def find_pair(names: Sequence[str]) -> OwnPair:
-    """Return ``module:forward module:backward``; ``module:f`` is f and f_backward, ``module`` forward and backward."""
+    """Return ``module:f module:g``. ``module:f`` is f and f_backward, ``module`` or ``module:forward`` its two functions."""
     if len(names) > 2:
         raise UsageError(f"expected the names of forward and backward, got {len(names)}: {' '.join(names)}")
     if len(names) == 1:
         (name,) = names
-        names = (name, f"{name}_backward") if ":" in name else (f"{name}:forward", f"{name}:backward")
+        module = name.removesuffix(":forward")
+        names = (name, f"{name}_backward") if ":" in module else (f"{module}:forward", f"{module}:backward")
     return OwnPair(names[0], *map(find_function, names))
 
 

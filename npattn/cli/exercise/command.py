@@ -34,8 +34,9 @@ that this command ever writes. It has the question, a complete forward and
 blanks in the backward. The derivation belongs on paper first.
 
 With --check: compares your gradients with numeric derivatives of forward, and
-says in words how they are wrong. Blanks may stay while you check the rest. The
-exit status is 0 if everything is right, else 1. Your file is run.
+says in words how they are wrong. If the gradient of E is called dE, and so on,
+the first line that goes wrong is named. Blanks may stay while you check the
+rest. The exit status is 0 if everything is right, else 1. Your file is run.
 
 With --hint: the first of three hints; --hint 2 and --hint 3 go on from there.
 Nothing is recorded, so the number says which one is next.
@@ -105,13 +106,16 @@ def list_exercises(console: Console) -> int:
     exercises = [read(name) for name in NAMES]
     rows = [(e.name, f"{e.teaches} [{','.join(e.sections)}]") for e in exercises]
     console.lines(two_columns(rows, indent=""))
-    console.lines(("", f"Begin with {command_line('exercise', NAMES[0])}"))
+    started = {e.name: grade(e, path) for e in exercises if is_of(e, path := Path(f"{e.name}.py"))}
+    todo = [name for name in NAMES if name not in started or started[name].verdict != RIGHT]
+    if todo:
+        first = f"{'Go on' if started else 'Begin'} with {command_line('exercise', todo[0])}"
+        console.lines(("", first + " --check" * (todo[0] in started)))
     console.line(f"[F9] is a section of the foundations: {command_line('explain', 'foundations', 'F9')}")
-    started = [(e, path) for e in exercises if is_of(e, path := Path(f"{e.name}.py"))]
     if started:
         console.heading("In this folder")
-    for exercise, path in started:
-        console.line(f"{pad_right(str(path), 20)}{summary(grade(exercise, path))}")
+    for name, result in started.items():
+        console.line(f"{pad_right(f'{name}.py', 20)}{summary(result)}")
     return 0
 
 
@@ -143,6 +147,9 @@ def write(exercise: Exercise, path: Path, console: Console) -> int:
 
 def check(exercise: Exercise, path: Path, console: Console) -> int:
     """Print what is right and what is wrong in a file."""
+    if path == Path(f"{exercise.name}.py") and not os.path.lexists(path):
+        write_it = command_line("exercise", exercise.name)
+        raise FileNotFoundError(errno.ENOENT, f"no such file; {write_it} writes it", str(path))
     result = grade(exercise, path)
     console.lines(result.printed.splitlines())
     for reason in dict.fromkeys((row.verdict, row.words) for row in result.rows):
@@ -150,6 +157,9 @@ def check(exercise: Exercise, path: Path, console: Console) -> int:
         text = ": ".join(filter(None, (", ".join(row.name for row in rows), *reason)))
         console.lines(textwrap.wrap(text, WIDTH, subsequent_indent="  "))
         console.lines(f"  {row.name}: {row.where}" for row in rows if row.where)
+    if result.line:
+        text = f"The first wrong gradient is made in {result.line}"
+        console.lines(textwrap.wrap(text, WIDTH, subsequent_indent="  "))
     if result.verdict == RIGHT:
         after = NAMES[NAMES.index(exercise.name) + 1 :][:1]
         console.line(console.style(f"{path} is right.", "green") + f" Next: {command_line('exercise', *after)}")

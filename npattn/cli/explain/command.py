@@ -6,16 +6,19 @@ import argparse
 import difflib
 import re
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Any
 
 from npattn.cli.explain import pages, topics
 from npattn.cli.terminal import Console, Parser, UsageError, command_line, two_columns
 
 DESCRIPTION = """\
-Prints a page (foundations, glossary, cheat_sheet), or one section or entry of
-it. Foundations derives every backward, from what a gradient is.
+Prints a page (foundations, autograd, glossary, cheat_sheet, models), or one
+section or entry of it. Foundations derives every backward, from what a gradient
+is. A term of the glossary that is no topic needs no page before it.
 Prints the derivation of a layer, forward and backward, with its code below it:
 the docstrings and the source of the package as they stand, up to 122 columns.
+At the end stands what the code calls and does not show.
 With two topics: what the second one changed, and the lines in which the code
 of the two differs, without docstrings.
 Without a topic: the list of pages and topics.
@@ -25,7 +28,8 @@ EXAMPLES = """\
 examples:
   %(prog)s foundations | less
   %(prog)s foundations F9           (foundations#F9 and F9 are the same)
-  %(prog)s glossary cotangent
+  %(prog)s cotangent
+  %(prog)s glossary softmax
   %(prog)s foundations --language zh
   %(prog)s v5
   %(prog)s v4 v5
@@ -54,11 +58,11 @@ def run(args: argparse.Namespace, console: Console) -> int:
     if page is not None:
         show_page(page, console)
         return 0
-    if args.topics and language != "en":
-        raise UsageError(f"--language: {' '.join(args.topics)} is in English only; not so {', '.join(pages.PAGES)}")
     if len(args.topics) > 2:
         raise UsageError(f"expected at most two topics, got {len(args.topics)}")
     found = [find(name) for name in args.topics]
+    if found and language != "en":
+        raise UsageError(f"--language: {' '.join(args.topics)} is in English only; not so {', '.join(pages.PAGES)}")
     if not found:
         list_topics(console, language)
     elif len(found) == 1:
@@ -69,13 +73,20 @@ def run(args: argparse.Namespace, console: Console) -> int:
 
 
 def find_page(words: list[str], language: str) -> str | None:
-    """Return the page or part that the words name, None if they name none. Raises UsageError for an unknown part."""
+    """Return the page or part that the words name, None if they name none. Raises UsageError for an unknown part.
+
+    A term of the glossary may stand alone if it is no topic.
+    """
     try:
-        return pages.find(words, language)
+        page = pages.find(words, language)
     except KeyError as error:
-        page, part, known = error.args
-        otherwise = f"{command_line('explain', page)} prints all of it"
-        raise UsageError(f"{part}: not in {page}; {hint(part, known, otherwise)}") from None
+        name, part, known = error.args
+        otherwise = f"{command_line('explain', name)} prints all of it"
+        raise UsageError(f"{part}: not in {name}; {hint(part, known, otherwise)}") from None
+    if page is None and not all(map(topics.is_topic, words)):
+        with suppress(KeyError):
+            return pages.find(["glossary", *words], language)
+    return page
 
 
 def show_page(text: str, console: Console) -> None:
@@ -120,7 +131,7 @@ def list_topics(console: Console, language: str) -> None:
 
 
 def show(topic: topics.Topic, console: Console) -> None:
-    """Print the sections of a topic, and at the end the sections of foundations that they refer to.
+    """Print the sections of a topic, what its code calls, and the sections of foundations that they refer to.
 
     Forward and Backward are followed by their code. The code of other functions stands before the example.
     """
@@ -135,6 +146,8 @@ def show(topic: topics.Topic, console: Console) -> None:
         if name in ("Forward", "Backward"):
             show_code([next(members)], console)
     show_code(members, console)
+    if called := topics.called(topic):
+        show_section("Called above", "\n".join(two_columns(called, indent="")), console)
     sections = dict.fromkeys(re.findall(r"\bfoundations (F\d+)", topics.docstring_of(topic.module)))
     if sections:
         titles = pages.titles("en")

@@ -6,6 +6,8 @@ A section of foundations has the name that its heading begins with, F9; an entry
 '## F9. The softmax Jacobian'
 >>> find(["glossary#kink"], "zh")
 '- **kink**（折点）：函数没有导数的地方，例如 relu 在 0 处。F7'
+>>> find(["glossary", "kronecker"], "en").splitlines()[0]
+"- **Kronecker's delta** (克罗内克 δ): δ_jk is 1 for j = k, else 0. δX, with one"
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from npattn.cli.terminal.console import WIDTH, width
 
 #: The ending of a page's file by language. The cheat sheet has one edition for all.
 ENDINGS = {"en": ".md", "zh": ".zh-CN.md"}
-PAGES = ("foundations", "autograd", "glossary", "cheat_sheet")
+PAGES = ("foundations", "autograd", "glossary", "cheat_sheet", "models")
 
 #: The first line of a section or an entry: its name, or else its title.
 PART = re.compile(r"^(?:## (?:(F\d+)\. )?|- \*\*)([^*\n]+)", re.MULTILINE)
@@ -35,7 +37,8 @@ TOKEN = re.compile(r"\s+|[（“]*(?:(?:[^\s\u2e80-\uffef]| [=<>≈≠+−·⊙/
 def find(words: Sequence[str], language: str) -> str | None:
     """Return a page or a part of it, as plain text; None if the words name no page.
 
-    - words: `foundations`, `foundations F9`, `foundations#F9` or `F9`; likewise a term of the glossary.
+    - words: `foundations`, `foundations F9`, `foundations#F9` or `F9`; likewise a term of the glossary, or a piece of
+      one term only.
     - language: "en" or "zh".
 
     Raises KeyError for a part that the page lacks: the page, the part, and the parts that there are.
@@ -48,9 +51,12 @@ def find(words: Sequence[str], language: str) -> str | None:
         return None
     text = plain(markdown(page, language))
     found = parts(text)
-    if part and part not in found:
+    if not part or part in found:
+        return found[part] if part else text
+    matches = {body for name, body in found.items() if part in name}
+    if len(matches) != 1:
         raise KeyError(page, part, list(found))
-    return found[part] if part else text
+    return matches.pop()
 
 
 def markdown(page: str, language: str) -> str:

@@ -24,6 +24,7 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 from npattn import layers
+from npattn._internal.checks import Shapes
 from npattn.attention import MODERN_VERSIONS, VERSIONS
 
 LADDER = VERSIONS + MODERN_VERSIONS
@@ -72,7 +73,8 @@ ALIASES = {
     "feed_forward": "transformer", "residual": "transformer", "reference": "transformer", "blocks": "transformer",
     "noam_rate": "rates", "linear_rate": "rates", "cosine_rate": "rates", "clipping": "clip_gradients",
     "gradcheck": "check_gradients", "alibi_bias": "alibi", "rope": "rotary", "yarn": "rotary_frequencies",
-    "grouped_query_attention": "v10", "multi_query": "v10", "gated_feed_forward": "swiglu", "swish": "silu",
+    "grouped_query_attention": "v10", "multi_query": "v10", "window": "v11", "sinks": "v11",
+    "qk_norm": "v12", "softcap": "soft_cap", "gated_feed_forward": "swiglu", "swish": "silu",
     "delta_rule": "v14", "mla": "v13", "linear_attention": "v14",
 }  # fmt: skip
 
@@ -100,7 +102,16 @@ def names() -> dict[str, str]:
 
 def find_topic(name: str) -> Topic:
     """Return the topic of that name, in any case, with dashes or underscores. Raises KeyError for an unknown name."""
-    return topics()[names()[re.sub(r"[-\s]", "_", name.strip().lower())]]
+    return topics()[names()[_key(name)]]
+
+
+def is_topic(name: str) -> bool:
+    """Return whether `find_topic` finds that name."""
+    return _key(name) in names()
+
+
+def _key(name: str) -> str:
+    return re.sub(r"[-\s]", "_", name.strip().lower())
 
 
 def sections(topic: Topic) -> list[tuple[str, str]]:
@@ -125,6 +136,23 @@ def sections(topic: Topic) -> list[tuple[str, str]]:
 def code_of(member: Callable[..., Any]) -> str:
     """Return the source of a function without its docstring, an empty text for a class."""
     return "" if inspect.isclass(member) else without_docstrings(textwrap.dedent(inspect.getsource(member)))
+
+
+def called(topic: Topic) -> list[tuple[str, str]]:
+    """Return what the code of a topic calls and does not show: each name with the first paragraph of its docstring.
+
+    >>> [name for name, text in called(find_topic("v4"))]
+    ['SHAPES.check', '.mT', 'sqrt_width', 'softmax', 'SHAPES.check_backward', 'softmax_backward']
+    """
+    known = {f"SHAPES.{function.__name__}": function for function in (Shapes.check, Shapes.check_backward)}
+    for name, value in vars(topic.module).items():
+        if inspect.isfunction(value) and value.__module__.startswith("npattn.") and value not in topic.members:
+            known[name] = value
+    texts = {name: " ".join(docstring_of(value).partition("\n\n")[0].split()) for name, value in known.items()}
+    texts[".mT"] = "NumPy: the last two axes change places."
+    code = re.sub("#.*", "", "\n".join(map(code_of, topic.members)))
+    names = dict.fromkeys(re.findall(r"(?<![\w.])(?:SHAPES\.)?\w+(?=\()|\.mT\b", code))
+    return [(name, texts[name]) for name in names if texts.get(name)]
 
 
 def without_docstrings(source: str) -> str:

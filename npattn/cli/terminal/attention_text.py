@@ -89,12 +89,14 @@ def shade_lines(A: Array, sources: Sequence[str], targets: Sequence[str], column
 
 
 def legend_line(per_head: bool) -> str:
-    """Return what the shades of `alignment_lines` mean.
+    """Return what the numbers of `alignment_lines` are, and below it what the shades mean.
 
-    >>> legend_line(per_head=False)
-    '  weights A, the mean of the heads: ░ from 0.05, ▒ from 0.2, ▓ from 0.4, █ from 0.7'
+    >>> print(legend_line(per_head=False))
+      weights A of the last decoder layer's cross-attention, the mean of its heads:
+      ░ from 0.05, ▒ from 0.2, ▓ from 0.4, █ from 0.7
     """
-    return f"  weights A, {'every head' if per_head else 'the mean of the heads'}: {LEGEND}"
+    heads = "every head" if per_head else "the mean of its heads"
+    return f"  weights A of the last decoder layer's cross-attention, {heads}:\n  {LEGEND}"
 
 
 def side_by_side(texts: Sequence[list[str]], columns: int = WIDTH) -> list[str]:

@@ -16,11 +16,12 @@ import numpy as np
 from npattn._internal.checks import Array
 from npattn.cli.check.own_pair import find_arguments, find_pair, read_argument
 from npattn.cli.explain.topics import Topic, names
-from npattn.cli.terminal import WIDTH, Console, Parser, UsageError, integer_from
+from npattn.cli.terminal import WIDTH, Console, Parser, UsageError, command_line, integer_from
 from npattn.cli.trace.example import example, targets
 from npattn.learn.trace import Trace, Value, trace
 from npattn.learn.trace.text import DIGITS, LEGEND
 from npattn.learn.trace.transformer import Reading, trace_layer, trace_model
+from npattn.learn.trace.value import TOLERANCE
 from npattn.runs.load import load_model
 
 DESCRIPTION = """\
@@ -31,15 +32,16 @@ worked example in the docstring.
 
 TARGET is one of:
 
-  v1 … v7         a version of attention; v5 has a second query of 0 here
+  v1 … v14        a version of attention; v5 has a second query of 0 here
   softmax, …      a layer; `npattn explain` lists their names
   encoder_layer   a small layer of the Transformer, at random numbers;
   decoder_layer   --norm pre moves its norms
   g2p WORD        a trained model, or the folder of a run: how it reads the
                   word. The loss is -log P of the target
-  module:forward  functions of your own, as in `npattn check`; the gradients
-                  are compared with the complex step, and the first one that
-                  goes wrong is named
+  module:forward  functions of your own, as in `npattn check`; their backward
+                  is module:backward, or follows as a second name. The
+                  gradients are compared with the complex step, and the first
+                  one that goes wrong is named
 """
 
 EXAMPLES = """\
@@ -50,7 +52,8 @@ examples:
   %(prog)s encoder_layer --layer self_attention
   %(prog)s g2p knight
   %(prog)s g2p read --target "R IY D" --layer decoder.2.cross_attention
-  %(prog)s layers.py:attend --args Q:3,4 X:5,4
+  %(prog)s v5.py:forward --args Q:2,4 X:3,5 W_K:5,4 W_V:5,2
+  %(prog)s layers.py:attend layers.py:attend_backward --args Q:3,4 X:5,4
 """
 
 LAYERS = ("encoder_layer", "decoder_layer")
@@ -67,8 +70,8 @@ OPTIONS = {
     "layer": ("layer", "model"),
 }  # fmt: skip
 
-#: The largest error of a right gradient by the complex step.
-TOLERANCE = 1e-12
+#: What the numbers in the comments of a version are.
+NUMBERS = "Numbers in comments, as in # 1, 3, are those of the changes that {} lists."
 
 SIZES = (
     "The size is the root of the sum of squares. The gradient says how much the loss moves, to first order, for a step "
@@ -101,7 +104,7 @@ def add_parser(commands: argparse._SubParsersAction[Parser], **kwargs: Any) -> N
 def run(args: argparse.Namespace, console: Console) -> int:
     """Print a trace; return 1 when a gradient of the user's own functions is wrong."""
     name, *rest = args.names
-    kind = "own" if ":" in name else "model" if rest else "layer" if name in LAYERS else "topic"
+    kind = "own" if ":" in name or name.endswith(".py") else "model" if rest else "layer" if name in LAYERS else "topic"
     for option, kinds in OPTIONS.items():
         if kind not in kinds and getattr(args, option) is not None:
             suitable = " or ".join(KINDS[each] for each in kinds)
@@ -154,10 +157,14 @@ def show(parts: Mapping[str, Trace], args: argparse.Namespace, console: Console,
         console.data(json.dumps(facts | next(iter(parts.values())).as_dict()))
         return
     columns = max(shutil.get_terminal_size((WIDTH, 24)).columns, WIDTH)
-    console.lines(textwrap.wrap(LEGEND, columns))
+    texts = {path: part.lines(columns, args.digits)[1:] for path, part in parts.items()}   # not the first empty line
+    versions = {version for part in parts.values() for version in re.findall(r"attention\.(v\d+)_", part.title)}
+    has_numbers = any(re.search("# [1-9](,| [a-z]|$)", line) for lines in texts.values() for line in lines)
+    more = [NUMBERS.format(command_line("explain", version)) for version in versions if has_numbers]
+    console.lines(textwrap.wrap(" ".join([LEGEND, *more]), columns))
     for path, part in parts.items():
         console.heading(f"{path}  {part.title}".strip())
-        console.lines(part.lines(columns, args.digits)[1:])   # without the first empty line
+        console.lines(texts[path])
 
 
 def judge(found: Trace, console: Console) -> int:
@@ -173,9 +180,8 @@ def judge(found: Trace, console: Console) -> int:
         return 0
     names = ", ".join(f"d{value.name}" for value in wrong)
     console.line(console.style(f"\nWRONG, by the complex step: {names}", "red", "bold"))
-    lines = [value.gradient_lines[-1] for value in wrong if value.gradient_lines]
-    if lines:
-        first = min(lines, key=lambda line: line.number)
+    first = found.first_wrong_line(errors)
+    if first:
         console.line(f"The first that goes wrong is made in line {first.number}: {first.code}")
     return 1
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import inspect
 import io
 import itertools
 import linecache
@@ -23,12 +24,17 @@ import numpy as np
 
 from npattn.gradcheck import GradientError, check_gradients
 from npattn.learn.exercises.sheet import Exercise
+from npattn.learn.trace.run import run, source_function
 
 RIGHT, BLANK, WRONG = "right", "still blank", "wrong"
 #: Two answers are the same if they differ by less than this share of the largest entry, or by rounding beside 1.
-SAME, ROUNDING = 1e-6, 1e-12
+SAME, ROUNDING = 1e-9, 1e-12
+ZERO = "with {0} = 0 the gradient must be 0: {0} belongs into each of its terms"
 IN_PLACE = "; `a += b` writes into the array that was given, `a = a + b` makes a new one"
-UNKNOWN = "no mistake that is known here; write down the index form of one entry, and compare it with hint 2"
+UNKNOWN = "no mistake that is known here; compare each of your lines with hint 2"
+#: What NumPy says of shapes that lack their last axis: (5,7) (5,).
+LOST = "; a sum or mean along a row has lost its axis: keepdims=True keeps it"
+LOST_AXIS = re.compile(r"\(([\d,]+),\d+\) \(\1,?\)")
 
 Functions: TypeAlias = Mapping[str, Callable[..., Any]]
 
@@ -46,11 +52,18 @@ class Row(NamedTuple):
 
 
 class Result(NamedTuple):
-    """What a check found, as a whole and for each thing that is asked, and what the student's file printed."""
+    """What a check found.
+
+    - verdict: of the whole.
+    - rows: one for each thing that is asked.
+    - printed: what the student's file printed.
+    - line: the line that makes the first wrong gradient, where no known mistake explains it and names tell.
+    """
 
     verdict: str
     rows: tuple[Row, ...]
     printed: str = ""
+    line: str = ""
 
 
 class Unusable(Exception):
@@ -59,16 +72,17 @@ class Unusable(Exception):
 
 def grade(exercise: Exercise, path: Path) -> Result:
     """Check a student's file. Raises OSError if it cannot be read."""
-    code, printed = path.read_bytes(), io.StringIO()
+    code, printed, line = path.read_bytes(), io.StringIO(), ""
     with _guest(path.resolve().parent), contextlib.redirect_stdout(printed):
         try:
             attempt = Attempt(exercise, path, code)
             rows = [row for function in attempt.arguments() for row in attempt.rows(function)]
+            line = attempt.line
         except Unusable as error:
             rows = [Row("", WRONG, str(error))]
     found = {row.verdict for row in rows}
     worst = next(verdict for verdict in (WRONG, BLANK, RIGHT) if verdict in found)
-    return Result(worst, tuple(rows), printed.getvalue())
+    return Result(worst, tuple(rows), printed.getvalue(), line)
 
 
 @contextlib.contextmanager
@@ -93,7 +107,7 @@ class Attempt:
     """
 
     def __init__(self, exercise: Exercise, path: Path, code: bytes) -> None:
-        self.exercise, self.path = exercise, path
+        self.exercise, self.path, self.line = exercise, path, ""
         self.ours = _functions(exercise.solution)
         self.make = _functions(exercise.arguments)["arguments"]
         with self._errors_in_words():
@@ -112,7 +126,8 @@ class Attempt:
             right = self._answers(self.ours, function)
             filled = {name: value for name, value in values.items() if not (value is None or value is ...)}
             wrong = {name: text for name, value in filled.items() if (text := difference(value, right[name]))}
-        hints, problems = self._checker(filled) if function == "forward" else ({}, ())
+        numeric = [name for name in filled if not wrong.get(name, "").startswith("its numbers")]   # no objects
+        hints, problems = self._checker(numeric) if function == "forward" else ({}, ())
         known = self._known_mistakes(function, filled, right) if wrong else {}
         unknown = {name: UNKNOWN for name, where in wrong.items() if where.startswith("at")}   # no shape, no dtype
         words = known if problems else unknown | hints | known   # problems say more than hints
@@ -127,8 +142,26 @@ class Attempt:
                 rows.append(Row(name, RIGHT))
         if problems and not known:                            # else they come from the same mistake
             name, _, text = problems[0].partition(": ")
+            dY = next(iter(inspect.signature(self.ours["backward"]).parameters))
+            text = text.replace("not exactly zero for a zero cotangent", ZERO.format(dY))
             rows.append(Row(name, WRONG, text + IN_PLACE * text.startswith("changed")))
+        if wrong.keys() - known.keys() and function == "forward":
+            self.line = self._first_wrong_line(filled, right)
         return rows
+
+    def _first_wrong_line(self, filled: Container[str], right: Mapping[str, Any]) -> str:
+        """Return the line of backward that makes the first wrong gradient; empty if the names do not tell."""
+
+        def without_blanks(returned: Any) -> list[Any]:
+            pairs = zip(right.items(), _tuple(returned), strict=True)
+            return [value if name in filled else np.zeros_like(zero) for (name, zero), value in pairs]
+
+        with contextlib.suppress(Exception), contextlib.redirect_stdout(io.StringIO()):
+            forward, backward = (source_function(self.theirs[name]) for name in ("forward", "backward"))
+            found = run(forward, backward, (), self.arguments()["forward"], select=without_blanks)
+            line = found.first_wrong_line(found.errors())
+            return f"line {line.number}, {line.code}" if line else ""
+        return ""
 
     def _check_output(self) -> None:
         returned = self._function(self.theirs, "forward")(*self.arguments()["forward"])
@@ -158,14 +191,16 @@ class Attempt:
     def _checker(self, filled: Container[str]) -> tuple[dict[str, str], Sequence[str]]:
         """Return the checker's hints by the name of the gradient, and what else it found."""
         names, ours, theirs = self.exercise.asked("forward"), self.ours, self.theirs
+        is_complete = all(name in filled for name in names)
 
         @functools.wraps(theirs["forward"])
         def forward(*args: Any) -> Any:
             y, cache = theirs["forward"](*args)
-            return y, (cache, ours["forward"](*args)[1])
+            return y, (cache, None if is_complete else ours["forward"](*args)[1])
 
         def backward(dy: Any, cache: Any) -> Any:             # a blank must not stop the check of the others
-            given, right = _tuple(theirs["backward"](dy, cache[0])), _tuple(ours["backward"](dy, cache[1]))
+            given = _tuple(theirs["backward"](dy, cache[0]))
+            right = given if is_complete else _tuple(ours["backward"](dy, cache[1]))
             return tuple(g if name in filled else r for name, g, r in zip(names, given, right, strict=True))
 
         with contextlib.redirect_stdout(io.StringIO()), self._errors_in_words():   # one call has printed already
@@ -174,7 +209,10 @@ class Attempt:
             except GradientError as error:
                 report = error.report
         rows = zip(names, report.arguments, strict=False)     # none if a problem stopped the check
-        return {name: row.hint or UNKNOWN for name, row in rows if not row.ok}, report.problems
+        hints = {name: row.hint or UNKNOWN for name, row in rows if not row.ok}
+        if len(hints) > 1:                                    # then the cause lies elsewhere
+            hints = {name: hint.partition(": is a repeated index")[0] for name, hint in hints.items()}
+        return hints, report.problems
 
     def _known_mistakes(self, function: str, values: Mapping[str, Any], right: Mapping[str, Any]) -> dict[str, str]:
         """Return words for each wrong value that one known mistake explains, or two at once.
@@ -227,9 +265,12 @@ def _described(error: BaseException, path: str) -> str:
     line = linecache.getline(path, number).partition("  #")[0].strip()
     values = {name: frame.f_locals.get(name) for name in re.findall(r"\w+", line)}
     shapes = ", ".join(f"{name} is {value.shape}" for name, value in values.items() if isinstance(value, np.ndarray))
-    if shapes and re.search("mismatch|broadcast", text):      # NumPy's words for shapes are not for students
-        text = "the shapes do not fit"
-    return f"line {number}, {line}: {text}" + f"; {shapes}" * (bool(shapes) and not isinstance(error, NameError))
+    if shapes and not isinstance(error, NameError):
+        if re.search("mismatch|broadcast", text):             # the wrong array may have no name
+            shapes += LOST * bool(LOST_AXIS.search(text))
+            return f"line {number}, {line}: the shapes do not fit; {shapes}. NumPy says: {text}"
+        text += f"; {shapes}"
+    return f"line {number}, {line}: {text}"
 
 
 def _tuple(returned: Any) -> tuple[Any, ...]:
@@ -251,5 +292,7 @@ def difference(value: Any, right: Any) -> str:
     if np.max(gaps, initial=0.0) <= max(SAME * np.max(abs(right), initial=0.0), ROUNDING):
         return ""
     place = tuple(map(int, np.unravel_index(np.argmax(gaps), gaps.shape)))
-    numbers = (str(x) if x.dtype == bool else f"{x + 0.0:.4g}" for x in (value[place], right[place]))   # 0, not -0
-    return "at {} it is {}, expected {}".format(list(place), *numbers)
+    numbers = value[place], right[place]
+    digits = 4 if gaps[place] > 1e-3 * abs(right[place]) else 12
+    texts = (str(x) if x.dtype == bool else f"{x * (abs(x) > ROUNDING) + 0.0:.{digits}g}" for x in numbers)   # no -0
+    return "at {} it is {}, expected {}".format(list(place), *texts)

@@ -7,7 +7,8 @@ teaches, and the sections of the foundations that it uses. Then come five sectio
 - Code: the solution. What lies between the comment ``# Your part`` and the ``return`` after it is the answer.
 - Arguments: a function ``arguments(rng)``, which returns a tuple of arguments for each function to check, by name.
 - Hints: three of them.
-- Mistakes: what often stands in place of a piece of the solution, and the words for it.
+- Mistakes: what often stands in place of a piece of the solution, and the words for it. The line ``- those of softmax``
+  adds those of another exercise that fit: what they replace is here too.
 
 >>> exercise = read("softmax")
 >>> exercise.asked("forward")
@@ -29,6 +30,7 @@ from typing import NamedTuple
 NAMES = (
     "linear", "gate", "gelu", "log_sum_exp", "softmax", "mask", "cross_entropy", "layer_norm", "embedding", "dropout",
     "v1", "v2", "v3", "v4", "v5", "v6", "heads", "v7", "residual", "pre_norm", "decoder_layer", "tie", "adam",
+    "v9", "v10",
 )  # fmt: skip
 
 MARK = "# Your part: replace each `...`, with as many lines as you need."
@@ -111,6 +113,9 @@ def read(name: str) -> Exercise:
     found = re.fullmatch(r"# \w+: (.+)\n\nTeaches: (.+)\. Foundations: (.+)\.\n\n", head)
     assert found, f"{name}: no title, or no line of what it teaches"
     hints = re.split(r"^\d\. ", section["Hints"], flags=re.M)[1:]
+    mistakes = [Mistake(old, new, " ".join(words.split())) for old, new, words in MISTAKE.findall(section["Mistakes"])]
+    for other in re.findall(r"^- those of (\w+)$", section["Mistakes"], re.M):
+        mistakes += [each for each in read(other).mistakes if each.old in section["Code"]]
     return Exercise(
         name,
         found[1],
@@ -120,7 +125,7 @@ def read(name: str) -> Exercise:
         _code(section["Code"]),
         _code(section["Arguments"]),
         tuple(" ".join(hint.split()) for hint in hints),
-        tuple(Mistake(old, new, " ".join(words.split())) for old, new, words in MISTAKE.findall(section["Mistakes"])),
+        tuple(mistakes),
     )
 
 

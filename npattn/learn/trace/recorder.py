@@ -32,6 +32,9 @@ ARGUMENT, NEW, ADDED, CHANGED, FILLED, RETURNED = "argument", "new", "added", "c
 #: The name of the added calls.
 AFTER = "__after_statement__"
 
+#: The name of the function around a traced one.
+OUTER = "__outer__"
+
 
 class Line(NamedTuple):
     """A statement: the function it is in, the number of its first line in the file, its code and its comment."""
@@ -145,29 +148,45 @@ class Recorder:
         return value
 
     def _compile(self, function: FunctionType) -> Callable[..., Any]:
-        """Return the function with a call of `_after` behind each of its statements."""
+        """Return the function with a call of `_after` behind each of its statements.
+
+        It has the globals and the closure of the original, so it sees every change of them. What is put in place of
+        other names are variables of a function around it.
+        """
         definition, source = parsed(function)
         definition.decorator_list = []
         definition.args.defaults = [ast.Constant(None) for _ in definition.args.defaults]
         definition.args.kw_defaults = [default and ast.Constant(None) for default in definition.args.kw_defaults]
         Instrument(function, source, self._lines).instrument(definition)
-        tree = ast.increment_lineno(ast.Module([definition], []), function.__code__.co_firstlineno - 1)
-        flags = __future__.annotations.compiler_flag          # annotations are not evaluated
-        space = self._namespace(function) | {AFTER: self._after}
-        exec(compile(ast.fix_missing_locations(tree), function.__code__.co_filename, "exec", flags, True), space)
-        made: FunctionType = space[function.__name__]
-        made.__defaults__, made.__kwdefaults__ = function.__defaults__, function.__kwdefaults__
+        code, new = function.__code__, self._replaced(function) | {AFTER: self._after}
+        definition.name = OUTER                               # a recursive call means the function itself
+        around = ast.parse(f"def {OUTER}({', '.join({*new, *code.co_freevars})}): return {OUTER}").body[0]
+        assert isinstance(around, ast.FunctionDef)
+        tree = ast.increment_lineno(ast.Module([around], []), code.co_firstlineno - 1)
+        around.body.insert(0, ast.increment_lineno(definition, code.co_firstlineno - 1))
+        flags, space = __future__.annotations.compiler_flag, dict[str, Any]()   # annotations are not evaluated
+        compiled = compile(ast.fix_missing_locations(tree), code.co_filename, "exec", flags, True)
+        exec(compiled, function.__globals__, space)
+        inner = space[OUTER](**dict.fromkeys(code.co_freevars) | new)
+        cells = dict(zip(inner.__code__.co_freevars, inner.__closure__, strict=True))
+        old = zip(code.co_freevars, function.__closure__ or (), strict=True)
+        cells |= {name: cell for name, cell in old if name in cells.keys() - new.keys()}
+        closure = tuple(cells.values())                       # in the order of co_freevars
+        own = inner.__code__.replace(co_name=code.co_name)
+        made = FunctionType(own, function.__globals__, code.co_name, function.__defaults__, closure)
+        made.__kwdefaults__, made.__qualname__ = function.__kwdefaults__, function.__qualname__
         return made
 
-    def _namespace(self, function: FunctionType) -> dict[str, Any]:
-        """Return the globals of a function, with traced functions in place of those inside."""
-        space = function.__globals__ | dict(inspect.getclosurevars(function).nonlocals)
-        for name, value in list(space.items()):
+    def _replaced(self, function: FunctionType) -> dict[str, Any]:
+        """Return what a function finds under other names than its own: traced functions in place of those inside."""
+        found: dict[str, Any] = {}
+        for name, value in (function.__globals__ | dict(inspect.getclosurevars(function).nonlocals)).items():
             if isinstance(value, ModuleType):
                 inner = {f.__name__: self.traced(f) for f in self.inside if leads_to(vars(value).get(f.__name__), f)}
-                space[name] = SimpleNamespace(**vars(value) | inner) if inner else value
-            space[name] = next((self.traced(f) for f in self.inside if leads_to(value, f)), space[name])
-        return space
+                found |= {name: SimpleNamespace(**vars(value) | inner)} if inner else {}
+            traced = [self.traced(f) for f in self.inside if leads_to(value, f)]
+            found |= {name: traced[0]} if traced else {}
+        return found
 
 
 class Instrument(ast.NodeTransformer):
@@ -193,9 +212,10 @@ class Instrument(ast.NodeTransformer):
         names = [each for target in targets for each in ast.walk(target) if isinstance(each, ast.Name)]
         stored = dict.fromkeys(each.id for each in names if isinstance(each.ctx, ast.Store))
         filled = {each.id for each in names} - stored.keys()  # the Y of Y[i] = …, and what a call gets
-        added = [self.after(node, how_of(node), name) for name in stored if not isinstance(node, ast.Expr)]
-        known = filled & {*self.code.co_varnames, *self.code.co_cellvars}
-        return [node, *added, *(self.after(node, FILLED, name) for name in sorted(known))]
+        own = {*self.code.co_varnames, *self.code.co_cellvars}
+        local = own | {*self.code.co_freevars} if not isinstance(node, ast.Expr) else set()   # without globals
+        added = [self.after(node, how_of(node), name) for name in stored if name in local]
+        return [node, *added, *(self.after(node, FILLED, name) for name in sorted(filled & own))]
 
     def after(self, node: ast.stmt, how: str, name: str) -> ast.stmt:
         """Return a statement that records a name."""

@@ -7,8 +7,12 @@ quantity, as `dE /= √D_Q` does, unless backward returns it under this name.
 
 from __future__ import annotations
 
+import ast
+import contextlib
 import inspect
 import re
+import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import FunctionType
 from typing import Any, TypeAlias
@@ -19,7 +23,7 @@ from npattn._internal.checks import Array, Shapes, check_cotangent, shown
 from npattn.gradcheck.numeric import COMPLEX_STEP
 from npattn.gradcheck.pair import PairUnderTest, argument_names
 from npattn.gradcheck.slots import Misaligned
-from npattn.gradcheck.trees import ravel
+from npattn.gradcheck.trees import numbers, ravel
 from npattn.learn.trace.recorder import (
     ADDED,
     ARGUMENT,
@@ -102,6 +106,8 @@ def run(
     calls = recorder.calls
     with np.errstate(under="ignore"):
         y, cache = pair.run()
+        if not numbers(y):
+            raise TypeError(f"forward: expected floating numbers in the output, got {type(y).__name__} without any")
         n, weights = len(calls), output_weights(y, dY)        # the first n calls are those of forward
         try:
             gradients = pair.gradients(y, cache, weights)
@@ -109,15 +115,16 @@ def run(
             raise ValueError(str(error)) from None
 
     leaves = [leaf.astype(np.complex128) for leaf in pair.leaves]   # copies: the caller may change the arrays later
+    lock = threading.Lock()                                   # the recorder keeps what it adds where
 
     def slope(place: int, direction: Array) -> float:
         values = leaves.copy()
         step = 1j * COMPLEX_STEP * direction
         if place < 0:                                         # an argument
             values[place] = values[place] + step
-        recorder.prepare({place: step})
         try:
-            with np.errstate(all="ignore"):
+            with lock, np.errstate(all="ignore"):
+                recorder.prepare({place: step})
                 return float(weights @ pair.output(values).imag) / COMPLEX_STEP
         except Exception as error:                            # of a forward that may be the user's own
             raise ValueError(f"pair: expected a forward that takes complex numbers: {error}") from error
@@ -148,14 +155,14 @@ def source_function(function: Any) -> FunctionType:
     """Return a function without decorators. Raises TypeError or ValueError for one that has no source in Python."""
     original = inspect.unwrap(function) if callable(function) else function
     if not isinstance(original, FunctionType):
-        raise TypeError(f"pair, inside: expected functions written in Python, got {shown(function)}")
+        raise TypeError(f"pair, inside: expected functions written in Python, no methods, got {shown(function)}")
     parsed(original)
     return original
 
 
 def with_cache(result: Any) -> tuple[Any, Any]:
     """Return y and a cache: y itself for a forward that returns y alone, as softmax does."""
-    return result if isinstance(result, tuple) and len(result) == 2 else (result, result)
+    return result if isinstance(result, tuple) else (result, result)
 
 
 def leaf_names(pair: PairUnderTest) -> list[str]:
@@ -217,7 +224,7 @@ def values_of(call: Call, back: Call | None) -> Iterator[Value]:
     output = first[1:] if first[0] == "d" else "y"            # the output is Y if backward takes dY
     steps = [step._replace(name=f"d{output}") if step.name == first else step for step in back.steps] if back else []
     gradients = versions(steps, lambda name: name in returned)
-    written = formulas(call.function.__globals__.get("__doc__") or "")
+    written = formulas(docstring_of(call.function))
     for name, groups in versions(with_output(call, output), lambda name: True).items():
         found = gradients.pop(f"d{name}", [])
         is_argument = groups[0][0].how == ARGUMENT            # its gradient is complete where backward returns it
@@ -280,6 +287,14 @@ def axes_of(name: str, function: FunctionType, steps: Sequence[Step]) -> tuple[s
         if not axes and name in names and len(names) == len(written):
             axes = written[names.index(name)].strip("()").replace(",", " ").split()
     return tuple(axis for axis in axes if axis != "…")
+
+
+def docstring_of(function: FunctionType) -> str:
+    """Return the docstring of a function's module; from the source under `python -OO`, which keeps none."""
+    found = function.__globals__.get("__doc__")
+    with contextlib.suppress(OSError, TypeError, SyntaxError):   # there may be no source
+        found = found or ast.get_docstring(ast.parse(inspect.getsource(sys.modules[function.__module__])))
+    return found or ""
 
 
 def formulas(docstring: str) -> dict[str, str]:

@@ -29,6 +29,12 @@ INDENT, GAP = 2, 4
 #: An array whose largest number is outside is written in units of a power of ten.
 RANGE = 1e-2, 1e4
 
+#: A gradient is rounding alone if it is this many times smaller, in units of the spacing at 1, than the largest one.
+NOISE = 64
+
+#: What a True stands for in a mask.
+MASKS = ("mask", "pads", "seen")
+
 #: A shape at the beginning of a comment.
 SHAPE = r"\([^()]+\)"
 
@@ -40,19 +46,21 @@ LEGEND = (
 
 def text_of(values: Iterable[Value], width: int, digits: int) -> list[str]:
     """Return the lines of a text: the values in their order, with an empty line before each."""
-    return [line for value in values for line in ("", *beside(value, width, digits))]
+    values = list(values)
+    scale = max((top_of(value.gradient) for value in values if value.gradient is not None), default=0.0)
+    return [line for value in values for line in ("", *beside(value, width, digits, scale))]
 
 
-def beside(value: Value, width: int, digits: int) -> list[str]:
+def beside(value: Value, width: int, digits: int, scale: float) -> list[str]:
     """Return a matrix on the left and its gradient on the right, or below if one of them is too wide."""
     name, column = value.name, width // 2
     is_alike = value.array is None or value.gradient is None or value.array.shape == value.gradient.shape
     axes = value.axes if is_alike else ()                     # version 7 has gradients of merged heads
     comments = [line.comment.partition("from here on ")[2] for line in value.gradient_lines if value.array is None]
-    label = next(filter(None, comments), f"d{name}")          # dE/√D_Q
+    label = next(filter(None, [value.label, *comments]), f"d{name}")   # dE/√D_Q
     sides = (
-        (name, value.array, value.axes, value.formula, value.lines),
-        (label, value.gradient, axes, value.gradient_formula, value.gradient_lines),
+        (name, value.array, value.axes, value.formula, value.lines, 0.0),
+        (label, value.gradient, axes, value.gradient_formula, value.gradient_lines, scale),
     )
     left, right = (block(*side, room, digits) for side, room in zip(sides, (column - GAP, width - column), strict=True))
     if right and longest(left) <= column - GAP and longest(right) <= width - column:
@@ -71,14 +79,21 @@ def block(
     axes: Sequence[str],
     formula: str,
     lines: Sequence[Line],
+    scale: float,
     width: int,
     digits: int,
 ) -> list[str]:
     """Return the name, the shape, the formula, the code and the numbers of an array; nothing for None."""
     if array is None:
         return []
-    unit = unit_of(array)
-    notes = [shape_text(array, axes), row_sums(array), f"in units of {unit:g}" if unit != 1 else ""]
+    is_noise = array.dtype.kind == "f" and 0 < top_of(array) <= NOISE * np.finfo(array.dtype).eps * scale
+    unit = 1.0 if is_noise else unit_of(first_numbers(array, width // (digits + 5)))   # the places of a number, about
+    notes = [
+        shape_text(array, axes),
+        "0 but for rounding" if is_noise else row_sums(array),
+        f"in units of {unit:g}" if unit != 1 else "",
+        f"1 = {'may be read' if name in MASKS else 'True'}" if array.dtype == bool else "",
+    ]
     code = [each for line in lines for each in code_lines(line, width)]
     numbers = stack_lines(array / unit if unit != 1 else array, width - INDENT, digits)
     head = ["  ".join(filter(None, [name, *notes])), formula]
@@ -118,35 +133,45 @@ def row_sums(array: Array) -> str:
     return "rows sum to 1, or are 0" if ((np.abs(sums - 1) <= near) | (size == 0)).all() else ""
 
 
+def top_of(array: Array) -> float:
+    """Return the largest size of its finite floating numbers; 0 if there are none."""
+    return float(np.abs(array[np.isfinite(array)]).max(initial=0)) if array.dtype.kind == "f" else 0.0
+
+
+def first_numbers(array: Array, columns: int) -> Array:
+    """Return what a text shows of an array, when so many columns of it fit."""
+    rows = np.atleast_2d(array)
+    return rows.reshape(math.prod(rows.shape[:-2]), *rows.shape[-2:])[:MATRICES, :ROWS, :columns]
+
+
 def unit_of(array: Array) -> float:
     """Return 1, or the power of ten that is the unit of very small or very large numbers."""
-    finite = np.abs(array[np.isfinite(array)]) if array.dtype.kind == "f" else np.empty(0)
-    top = float(finite.max(initial=0))
+    top = top_of(array)
     return 1.0 if top == 0 or RANGE[0] <= top < RANGE[1] else 10.0 ** math.floor(math.log10(top))
 
 
 def stack_lines(array: Array, width: int, digits: int) -> list[str]:
     """Return the numbers of an array: its matrices one below the other, each with its index along the other axes."""
-    texts = np.vectorize(lambda x: number_text(x, digits), otypes=[object])(array)
     if array.ndim <= 2:
-        return matrix_lines(np.atleast_2d(texts), width)
-    indices = [*np.ndindex(array.shape[:-2])]
+        return matrix_lines(np.atleast_2d(array), width, digits)
     lines = [
         line
-        for index in indices[:MATRICES]
-        for line in (f"[{', '.join(map(str, index))}]", *matrix_lines(texts[index], width))
+        for index in itertools.islice(np.ndindex(array.shape[:-2]), MATRICES)
+        for line in (f"[{', '.join(map(str, index))}]", *matrix_lines(array[index], width, digits))
     ]
-    return lines + [f"… {len(indices) - MATRICES} more matrices"] * (len(indices) > MATRICES)
+    hidden = math.prod(array.shape[:-2]) - MATRICES
+    return lines + [f"… {hidden} more matrices"] * (hidden > 0)
 
 
-def matrix_lines(texts: Any, width: int) -> list[str]:
+def matrix_lines(matrix: Array, width: int, digits: int) -> list[str]:
     """Return rows of numbers, aligned at the decimal points. What does not fit is cut, and the text says how much."""
-    columns = [aligned(column) for column in texts[:ROWS].T]
+    part = matrix[:ROWS, : width // 3 + 2]                    # a column takes 3 places or more, so these exceed a line
+    columns = [aligned([number_text(x, digits) for x in column]) for column in part.T]
     ends = np.cumsum([2 + max(map(len, column), default=0) for column in columns])
     fitting = len(ends) if ends.max(initial=0) - 2 <= width else max(int((ends <= width).sum()), 1)
     cut = " …" * (fitting < len(ends))
     lines = ["  ".join(row).rstrip() + cut for row in zip(*columns[:fitting], strict=True)]
-    hidden = {"rows": len(texts) - len(lines), "columns": len(ends) - fitting}
+    hidden = {"rows": len(matrix) - len(lines), "columns": matrix.shape[1] - fitting}
     more = ", ".join(f"{n} more {what}" for what, n in hidden.items() if n)
     return [*lines, *([f"… {more}"] if more and lines else [])]
 

@@ -6,6 +6,8 @@ self-attention of the first layer is encoder.0.self_attention. A sub-layer is na
 
 from __future__ import annotations
 
+import itertools
+import re
 from dataclasses import replace
 from typing import Literal, NamedTuple
 
@@ -75,7 +77,7 @@ def trace_model(model: TrainedModel, source: str, target: str | None = None) -> 
     logits, _ = reference.forward(params, src, read, transformer.config)
     loss, cache = cross_entropy(logits, written)
     dlogits = cross_entropy_backward(written.size, cache)     # of the sum over the symbols, not of their mean
-    found = trace(reference, (params, src, read, transformer.config), dlogits, inside=INSIDE)
+    found = with_sub_layers(trace(reference, (params, src, read, transformer.config), dlogits, inside=INSIDE))
     symbols = codec.source_vocabulary.decode(src[0]), codec.target_vocabulary.decode(written[0])
     return Reading(found, float(loss) * written.size, *map(list, symbols))
 
@@ -102,4 +104,16 @@ def trace_layer(
     layer = getattr(reference, f"{side}_layer"), getattr(reference, f"{side}_layer_backward")
     inside = [source_function(function) for function in INSIDE]
     chosen = (0, 1, 2) if memory else (0, 2)                  # dX, dM and the gradients of p; the encoder has no M
-    return run(*layer, inside, (X, *memory, p, *masks, config, None), select=lambda found: [found[i] for i in chosen])
+    args = (X, *memory, p, *masks, config, None)
+    return with_sub_layers(run(*layer, inside, args, select=lambda found: [found[i] for i in chosen]))
+
+
+def with_sub_layers(found: Trace) -> Trace:
+    """Name the sub-layers in the titles of their parts, and the term of dX in each that comes through f."""
+    for path, inner in itertools.pairwise(found.parts):
+        number = re.search(r"norm_(\d)$", path)
+        if number:                                            # the part after it is f
+            part, f = found.parts[path], inner.rpartition(".")[2].replace("_", "-")
+            part.title = f"sub-layer {number[1]} ({f}): {part.title}"
+            part.label("X (2)", "dX, the way through f")
+    return found

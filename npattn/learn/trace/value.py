@@ -18,6 +18,10 @@ SMALL = 64
 UNNAMED = Line("", 0, "", "by the complex step: backward has no name for it")
 
 
+#: The largest error of a right gradient by the complex step.
+TOLERANCE = 1e-12
+
+
 class Value(NamedTuple):
     """A matrix and its gradient.
 
@@ -28,6 +32,7 @@ class Value(NamedTuple):
     - lines, gradient_lines: the statements that made the one and the other.
     - formula, gradient_formula: how the docstring of the module writes them; empty if it does not.
     - place: where it is in a run of forward, see `Trace.derivative`.
+    - label: what a text calls the gradient, where d and the name would mislead; else empty.
     """
 
     name: str
@@ -39,6 +44,7 @@ class Value(NamedTuple):
     formula: str = ""
     gradient_formula: str = ""
     place: int = 0
+    label: str = ""
 
 
 class Trace(Mapping[str, Value]):
@@ -82,12 +88,17 @@ class Trace(Mapping[str, Value]):
     def add_argument(self, leaf: Value) -> None:
         """Set the complete gradient of an argument. One inside a mapping is shown in the part that reads it."""
         where, name = self._part(leaf.name)
+        leaf = leaf if where is self else leaf._replace(gradient_lines=())   # its line of backward is another one
         old = where._values.get(name, leaf)
         if old.array is None:                                 # forward has no name of its own for it
             old = where._values.pop(name)._replace(array=leaf.array)
-        lines = old.gradient_lines if where is not self else old.gradient_lines or leaf.gradient_lines
+        lines = old.gradient_lines or leaf.gradient_lines
         new = old._replace(name=name, gradient=leaf.gradient, place=leaf.place, gradient_lines=lines)
         where._values = where._values | {name: new} if name in where._values else {name: new, **where._values}
+
+    def label(self, name: str, text: str) -> None:
+        """Let a text call the gradient of a value so. Does nothing if there is no such value."""
+        self._values |= {name: self._values[name]._replace(label=text)} if name in self._values else {}
 
     def __dir__(self) -> list[str]:
         return [*super().__dir__(), *self, *(f"d{name}" for name in self)]
@@ -144,6 +155,14 @@ class Trace(Mapping[str, Value]):
                 size = max(np.abs(terms).sum(), 1e-3 * self._size, 1e-300)    # real numbers: abs is safe here
                 found[name] = float(abs(self._slope(value.place, direction) - terms.sum()) / size)
         return found
+
+    def first_wrong_line(self, errors: Mapping[str, float]) -> Line | None:
+        """Return the line of backward that makes the first wrong gradient; None if all are right, or no line is known.
+
+        - errors: as `errors` returns them.
+        """
+        wrong = [self[name].gradient_lines for name, error in errors.items() if not error <= TOLERANCE]
+        return min((lines[-1] for lines in wrong if lines), key=lambda line: line.number, default=None)
 
     def as_dict(self) -> dict[str, Any]:
         """Return all of it as mappings, lists, texts and numbers, as JSON has them: None for infinity and NaN."""
