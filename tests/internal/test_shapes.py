@@ -139,8 +139,9 @@ def test_every_argument_is_checked(name: str, i: int) -> None:
         replaced(array.tolist())
     others = [j for n, j in float_arguments() if n == name and j != i]
     if others:
-        culprit = symbol_of(pair, i if i > min(others) else min(others))
-        with pytest.raises(TypeError, match=f"^{culprit}: expected float(32|64) like .*, got float(32|64)$"):
+        first = i < min(others)                               # the array that the others are compared with
+        culprit, like = (r"\w+", symbol) if first else (symbol, ".*")
+        with pytest.raises(TypeError, match=f"^{culprit}: expected float(32|64) like {like}, got float(32|64)$"):
             replaced(array.astype(np.float32))
     of_any_shape = name.rpartition(".")[2] in ("relu", "gelu", "silu", "soft_cap", "dropout")
     if not of_any_shape and symbol not in ("bias", "sinks"):
