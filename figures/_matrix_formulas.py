@@ -6,6 +6,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
+
 from npattn.plot import palette_of, panels
 
 if TYPE_CHECKING:
@@ -56,7 +58,12 @@ def read_formula(text: str) -> list[Matrix | Operator]:
 
 
 def matrix_formulas(
-    lines: Sequence[str], sizes: Mapping[str, float], *, cells: float | None = None, ax: Axes | None = None
+    lines: Sequence[str],
+    sizes: Mapping[str, float],
+    *,
+    cells: float | None = None,
+    ax: Axes | None = None,
+    hidden: Mapping[str, np.ndarray] | None = None,
 ) -> Axes:
     """Draw formulas, one below the other. What is new has the second colour of the palette.
 
@@ -64,6 +71,7 @@ def matrix_formulas(
     - sizes: the number of cells of each axis.
     - cells: the width of the drawing; None takes that of the longest formula.
     - ax: the Axes to draw into; None makes a new figure.
+    - hidden: boolean arrays by the name of a matrix; cells that are True there are grey.
 
     Raises KeyError for an axis without a size, ModuleNotFoundError when matplotlib is missing.
 
@@ -80,7 +88,8 @@ def matrix_formulas(
         middle, x = y - ABOVE - height / 2, 0.0
         for part in parts:
             if isinstance(part, Matrix):
-                x = _draw_matrix(ax, part, sizes[part.rows], sizes[part.columns], x, middle)
+                masked = (hidden or {}).get(part.name)
+                x = _draw_matrix(ax, part, sizes[part.rows], sizes[part.columns], x, middle, masked)
             else:
                 x = _draw_operator(ax, part, x, middle)
         y -= ABOVE + height + BELOW
@@ -102,7 +111,9 @@ def formula_height(lines: Sequence[str], sizes: Mapping[str, float]) -> float:
     return sum(ABOVE + BELOW + max(sizes[matrix.rows] for matrix in formula) for formula in formulas)
 
 
-def _draw_matrix(ax: Axes, matrix: Matrix, rows: float, columns: float, x: float, middle: float) -> float:
+def _draw_matrix(
+    ax: Axes, matrix: Matrix, rows: float, columns: float, x: float, middle: float, hidden: np.ndarray | None = None
+) -> float:
     """Draw a matrix with its names, from x to the right, and return the x where it ends."""
     palette = palette_of(ax)
     margin = 0.8 + AXIS_LETTER * len(matrix.rows) if matrix.rows != "1" else BESIDE
@@ -110,6 +121,9 @@ def _draw_matrix(ax: Axes, matrix: Matrix, rows: float, columns: float, x: float
     colour = palette.colours[1 if matrix.new else 0]
     corners = ([left, right, right, left], [top, top, bottom, bottom])
     ax.fill(*corners, facecolor=colour, alpha=0.3 if matrix.new else 0.12, linewidth=0)
+    for i, j in np.argwhere([[]] if hidden is None else hidden):
+        square = ([left + j, left + j + 1, left + j + 1, left + j], [top - i, top - i, top - i - 1, top - i - 1])
+        ax.fill(*square, facecolor=palette.faint, alpha=0.6, linewidth=0)
     thin: dict[str, Any] = {"color": colour, "alpha": 0.25, "linewidth": 0.5}
     centred: dict[str, Any] = {"color": palette.ink, "ha": "center", "va": "center"}
     if matrix.rows != "1":
@@ -117,7 +131,8 @@ def _draw_matrix(ax: Axes, matrix: Matrix, rows: float, columns: float, x: float
     if matrix.columns != "1":
         ax.vlines([left + j for j in range(1, round(columns))], bottom, top, **thin)
     ax.fill(*corners, facecolor="none", edgecolor=colour, linewidth=1.5 if matrix.new else 0.9)
-    ax.text(left + columns / 2, middle, mathematics(matrix.name), fontsize=10, **centred)
+    fontsize = 8 if len(matrix.name) > 2 * columns else 10
+    ax.text(left + columns / 2, middle, mathematics(matrix.name), fontsize=fontsize, **centred)
     if matrix.columns != "1":
         ax.text(left + columns / 2, top + 0.85, mathematics(matrix.columns), fontsize=8, **centred)
     if matrix.rows != "1":
@@ -146,5 +161,7 @@ def mathematics(text: str) -> str:
     """
     if "(" in text or not re.search("[A-Za-z]", text):
         return text
-    text = re.sub(r"_([A-Za-z0-9]+)", r"_{\1}", text).replace("ᵀ", r"^{\top}")
+    text = re.sub("(.)\u0303", r"\\tilde{\1}", text)            # a combining tilde
+    text = re.sub("(?:_[A-Za-z0-9]+)+", lambda below: f"_{{{below[0].replace('_', '')}}}", text)
+    text = text.replace("ᵀ", r"^{\top}")
     return "$" + re.sub("√(.+)", r"\\sqrt{\1}", text) + "$"

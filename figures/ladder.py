@@ -69,5 +69,8 @@ def draw(theme: plot.Theme = "light") -> Axes:
     first = axes[VERSIONS[0].name]
     orange = plot.palette_of(first).colours[1]
     note = "orange: a letter or an operation\nthat the version before does not have"
-    first.text(CELLS, first.get_ylim()[0], note, color=orange, fontsize=9.5, ha="right", va="bottom")
+    corner = {"fontsize": 9.5, "ha": "right", "va": "bottom"}
+    first.text(CELLS, first.get_ylim()[0], note, color=orange, **corner)
+    note = "|: side by side in one matrix\nnot drawn: the biases $b_Q, b_K, b_V, b_O$"
+    ax.text(CELLS, ax.get_ylim()[0], note, color=plot.palette_of(ax).ink, **corner)
     return ax

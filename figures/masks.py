@@ -1,7 +1,8 @@
 """Masks: which keys a query may attend to, and how that changes the weights and the gradient of the scores.
 
-All four columns have the same six words and two pads, the same random scores E and the same random dA. A hidden weight
-is exactly 0, and so is its gradient. The other weights of its row share the rest. Colours mean the same in a whole row.
+All four columns have the same six words and two pads, the same random scores E and the same random dA: dE is that of
+the loss L = Σ dA ⊙ A. A hidden weight is exactly 0, and so is its gradient. The other weights of its row share the
+rest. Masks hide keys, not queries, so the rows of pads have weights too. Colours mean the same in a whole row.
 """
 
 from __future__ import annotations

@@ -162,7 +162,7 @@ def draw(theme: plot.Theme = "light") -> Axes:
             ax.lines[-1].set(linestyle=style, label=variant.replace("√D_Q", "$\\sqrt{D_Q}$"))
     least = (LENGTH - 1) / (2 * LENGTH - 1) * np.log(VOCABULARY)
     panels = (
-        (train, "training", least, "least of a prediction ", "top"),
+        (train, "training", least, "best possible prediction ", "top"),
         (test, "writing", np.log(VOCABULARY), "guessing ", "bottom"),
     )
     for ax, name, height, text, side in panels:

@@ -44,6 +44,9 @@ def draw(theme: plot.Theme = "light") -> Axes:
     draw_jacobian(rng, axes["J"])
     draw_variance(rng, axes["V"])
     draw_gradient(rng, axes["G"])
+    band = "its band goes from the 10th to the 90th percentile"
+    note = f"left and right: a line is the median of {DRAWS:,} draws, {band}"
+    axes["G"].figure.supxlabel(note, color=plot.palette_of(axes["G"]).ink, fontsize=9)
     return axes["L"]
 
 

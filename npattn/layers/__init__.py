@@ -22,6 +22,12 @@ from npattn.layers.gelu import gelu, gelu_backward
 from npattn.layers.l2_norm import l2_norm, l2_norm_backward
 from npattn.layers.layer_norm import layer_norm, layer_norm_backward
 from npattn.layers.linear import linear, linear_backward
+from npattn.layers.mixture_of_experts import (
+    mixture_of_experts,
+    mixture_of_experts_backward,
+    route,
+    route_backward,
+)
 from npattn.layers.relu import relu, relu_backward
 from npattn.layers.rms_norm import rms_norm, rms_norm_backward
 from npattn.layers.rotary import rotary, rotary_backward
@@ -53,6 +59,8 @@ __all__ = [
     "layer_norm_backward",
     "linear",
     "linear_backward",
+    "mixture_of_experts",
+    "mixture_of_experts_backward",
     "relu",
     "relu_backward",
     "rms_norm",
@@ -60,6 +68,8 @@ __all__ = [
     "rotary",
     "rotary_backward",
     "rotary_frequencies",
+    "route",
+    "route_backward",
     "silu",
     "silu_backward",
     "soft_cap",

@@ -17,7 +17,7 @@ from support.pairs import PAIRS, Pair
 SIZES = {
     "B": 2, "N": 3, "N_Q": 3, "N_X": 4, "D": 4, "D_Q": 5, "D_X": 6, "D_V": 7, "D_E": 8, "D_XQ": 9, "D_Z": 10,
     "H": 2, "V": 8, "D_in": 5, "D_out": 6, "P": 11,
-    "D_LQ": 12, "D_L": 13, "D_C": 14,
+    "D_LQ": 12, "D_L": 13, "D_C": 14, "E": 5, "F": 7, "k": 2, "D_Y": 15,
 }  # fmt: skip
 
 #: The floating arguments of each forward in their order, then the cotangent of its backward, each with the shape that
@@ -63,6 +63,19 @@ EXPECTED = {
         W: (C, D=4)
         X_past: (2, C−1, D=4)
         dY: (2, 3, 4) like the output
+    """,
+    "npattn.layers.mixture_of_experts.route": """
+        logits: (…, E)
+        dY: (2, 3, 2) like the output
+    """,
+    "npattn.layers.mixture_of_experts.mixture_of_experts": """
+        X: (…, D)
+        weights: (2, 3, k)
+        W_1: (E, D=4, 2F)
+        W_2: (E=5, F, D_Y)
+        b_1: (E=5, 2F=14)
+        b_2: (E=5, D_Y=15)
+        dY: (2, 3, 15) like the output
     """,
     "npattn.layers.rotary.rotary": """
         X: (…, N, D)
@@ -112,6 +125,7 @@ EXPECTED = {
         K: (2, N_X, D_Q=5)
         V: (2, N_X=4, D_V)
         bias: any shape
+        sinks: any shape
         dY: (2, 3, 7) like the output
     """,
     "npattn.attention.v1_feed_forward.forward": """

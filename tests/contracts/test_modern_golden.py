@@ -17,7 +17,7 @@ from npattn import layers
 from npattn.layers import RotaryFrequencies
 from support.golden_numbers import AGREEMENT, errors, names_of_modern_cases, read
 
-CASES = read("modern") | read("modern_v11_v12") | read("modern_v13_v14")
+CASES = read("modern") | read("modern_v11_v12") | read("modern_v13_v14") | read("modern_experts")
 FREQUENCIES = [case for case in CASES if case.startswith("rotary_frequencies")]
 VERSIONS = [case for case in CASES if case.startswith("v")]
 LAYERS = [case for case in CASES if case not in FREQUENCIES + VERSIONS]

@@ -56,7 +56,7 @@ WITHOUT = {
 OPTIONAL = (
     "mask", "bias", "beta", "b", "b_Q", "b_K", "b_V", "b_O", "kwargs", "K_past", "V_past", "dK", "dV", "positions",
     "S_0", "dS", "X_past", "dX_last", "gamma", "W_DQ", "gamma_Q", "C_past", "K_R_past", "dC", "dK_R",
-    "sinks", "gamma_K",
+    "sinks", "gamma_K", "b_1", "b_2", "correction",
 )  # fmt: skip
 
 #: Arguments of attention that its scores do not depend on.

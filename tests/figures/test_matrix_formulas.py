@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import math
+import re
 from itertools import pairwise
 from types import ModuleType
 from typing import Any
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 from _architecture import architecture, count_parameters, decoder_stack, encoder_stack
 from _matrix_formulas import Matrix, Operator, formula_height, matrix_formulas, read_formula
 from npattn import TransformerConfig, plot
-from npattn.attention import VERSIONS
+from npattn.attention import MODERN_VERSIONS, VERSIONS
 
 matplotlib = pytest.importorskip("matplotlib")
 
@@ -95,6 +96,85 @@ def test_the_weights_are_in_every_formula_and_no_formula_is_wider_than_the_pictu
         assert {"a", "A", "A_h"} & {matrix.name for line in lines for matrix in matrices(line)}, number
         ax = matrix_formulas(lines, ladder.SIZES)
         assert ax.get_xlim()[1] <= ladder.CELLS, number
+
+
+# ---- the second ladder -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def modern() -> ModuleType:
+    return importlib.import_module("modern_ladder")
+
+
+def all_matrices(formulas: Any) -> list[Matrix]:
+    return [matrix for lines in formulas for line in lines for matrix in matrices(line)]
+
+
+def test_every_product_and_every_stack_of_the_second_ladder_fits(modern: ModuleType) -> None:
+    assert len(modern.FORMULAS) == len(MODERN_VERSIONS)
+    lines = [line for lines in modern.FORMULAS for line in lines]
+    pairs = [pair for line in lines for pair in products(line)]
+    assert len(pairs) == 25
+    for left, right in pairs:
+        assert left.columns == right.rows, (left, right)
+    for line in lines:
+        assert matrix_formulas([line], modern.SIZES).get_xlim()[1] <= modern.CELLS, line
+        names, (past, *_) = matrices(line), [m for m in matrices(line) if m.name.endswith("past")] or [None]
+        if past:                                              # [past; new]: as wide as the whole, and with as many rows
+            whole = next(m for m in names if f"{m.name}_past" == past.name)
+            assert (whole.rows, past.rows, whole.columns) == ("N_X", "P", past.columns)
+    sizes = modern.SIZES
+    assert sizes["N_X"] == sizes["P"] + sizes["N_Q"] and sizes["D_L"] > max(sizes["D_C"], sizes["D_V"])
+    for name in (each for each in sizes if "·" in each):
+        heads, _, width = name.partition("·")
+        assert sizes[name] == {"H": 2, "H_K": 1}[heads] * sizes[width]
+
+
+@pytest.mark.parametrize("number", range(8, 14))
+def test_the_second_ladder_has_the_shapes_of_each_version(modern: ModuleType, number: int) -> None:
+    """Drawn are arguments whose line changes. Heads stand side by side: K_past is H P D_Q in the module."""
+    axes = MODERN_VERSIONS[number - 8].module.SHAPES.axes
+    shown = {m.name: (m.rows, m.columns) for m in all_matrices(modern.FORMULAS[number - 8 : number - 7])}
+    compared = [name for name in shown if name in axes and name not in ("Q", "K", "V", "C")]
+    assert len(compared) >= 3 or number == 11
+    for name in compared:
+        *heads, rows, columns = (axis for axis in axes[name] if axis != "…")
+        assert shown[name] == (rows, "·".join((*heads, columns))), name
+
+
+def letter(part: Matrix | Operator) -> str:
+    """Return what a part is called; Q, Q_h and Qᵀ are one letter, K_g is another."""
+    return re.sub("_[h12]$", "", part[0].strip().removesuffix("ᵀ").replace("Q_Rh", "Q_R"))
+
+
+def test_new_in_the_second_ladder_is_what_the_version_it_grows_from_does_not_have(
+    ladder: ModuleType, modern: ModuleType
+) -> None:
+    """A letter or an operation, or a whole matrix of another size."""
+    sizes = modern.SIZES | {"1": 1}
+    letters = {letter(part) for line in ladder.FORMULAS[6] for part in read_formula(line)}
+    known: dict[int, dict[str, Any]] = {7: dict.fromkeys(letters)}
+    for number, lines in enumerate(modern.FORMULAS, 8):
+        before = known[modern.GROWS_FROM.get(number, number - 1)]
+        known[number] = dict(before)
+        for part in (part for line in lines for part in read_formula(line)):
+            name, size = letter(part), None
+            if isinstance(part, Matrix) and part.name == name:
+                size = sizes[part.rows], sizes[part.columns]
+            if name not in ("", "=", ")", "("):
+                is_other = size is not None and before.get(name) not in (None, size)
+                assert part.new == (name not in before or is_other), (number, part)
+                known[number][name] = size or known[number].get(name)
+
+
+def test_hidden_keys_are_grey(modern: ModuleType) -> None:
+    """Query i of 3, after 3 past ones, sees the keys up to i + 3; with the window, three of them."""
+    for number, seen in ((8, ([0, 1, 2, 3], [0, 1, 2, 3, 4], range(6))), (11, ([1, 2, 3], [2, 3, 4], [3, 4, 5]))):
+        hidden = modern.hidden(number)["A_h"]
+        assert [np.flatnonzero(~row).tolist() for row in hidden] == [list(row) for row in seen]
+        ax = matrix_formulas(["A_h:N_Q,N_X = E_h:N_Q,N_X"], modern.SIZES, hidden=modern.hidden(number))
+        assert len(ax.patches) - 4 == hidden.sum()
+    assert np.array_equal(modern.hidden(9)["A_h"], modern.hidden(8)["A_h"])
 
 
 configs = st.builds(

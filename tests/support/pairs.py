@@ -63,9 +63,10 @@ def attend(
 
 
 def attend_in_tiles(
-    Q: Array, K: Array, V: Array, mask: Array | None = None, bias: Array | None = None, **options: Any
-) -> Any:
-    return tiled.tiled_attention(Q, K, V, mask, bias=bias, **options)
+    Q: Array, K: Array, V: Array, mask: Array | None = None, bias: Array | None = None, sinks: Array | None = None,
+    **options: Any,
+) -> Any:  # fmt: skip
+    return tiled.tiled_attention(Q, K, V, mask, bias=bias, sinks=sinks, **options)
 
 
 def make_linear(m: Maker) -> Any:
@@ -135,7 +136,8 @@ def make_attention(m: Maker) -> Any:
 
 
 def make_tiled(m: Maker) -> Any:
-    args, options = make_core(m)
+    args, options = make_attention(m)
+    options = {name: option for name, option in options.items() if name not in ("dropout", "rng")}
     return args, options | {"tile": (2, 3, 512)[m.rng.integers(3)]}
 
 
@@ -313,6 +315,25 @@ def make_gated_rms_norm(m: Maker) -> Any:
     return (X, m.array("... N D"), m.array("D", 1.0)), {}
 
 
+def make_route(m: Maker) -> Any:
+    """Scores, and with a correction the sums of two in a group, are drawn apart, so that no small step changes them."""
+    apart = m.rng.permuted(np.broadcast_to(np.arange(m.sizes["E"]), m.shape("... N E")), axis=-1)
+    logits = (m.setting.scale * (apart / 2 + m.rng.uniform(0, 0.2, apart.shape))).astype(m.setting.dtype)
+    options = {"n_chosen": 2} | drawn_from(m, score=("softmax", "sigmoid"), renormalise=(False, True), scale=(1.0, 2.5))
+    if m.setting.optional & 1:
+        options["correction"] = (2.0 ** m.rng.permutation(m.sizes["E"]) * 2).astype(logits.dtype)
+        options |= {} if m.sizes["E"] % 2 else {"n_groups": 2, "n_chosen_groups": 1}
+    return (logits,), options
+
+
+def make_mixture_of_experts(m: Maker) -> Any:
+    """Some experts are chosen by several rows, or twice by one."""
+    X, weights = m.array("... N D"), m.array("... N k", 1.0)
+    W_1, W_2 = m.array("E D 2·F", 0.5), m.array("E F D_Y", 0.5)
+    ids = m.rng.integers(m.sizes["E"], size=weights.shape)
+    return (X, weights, W_1, W_2, m.maybe("E 2·F"), m.maybe("E D_Y")), {"ids": ids}
+
+
 V_AXES = ("D_Q N_X D_X D_E", "D_Q N_X", "D_Q N_X", "N_Q N_X D_Q", "N_Q N_X D_Q D_X D_V", "N_X D_X D_Q D_V")
 V_MAKES = (make_v1, make_v2, make_v2, make_v4, make_v5, make_v6)
 
@@ -336,6 +357,10 @@ PAIRS: dict[str, Pair] = {
     "npattn.layers.causal_convolution.causal_convolution": Pair(
         layers.causal_convolution, layers.causal_convolution_backward, "N D", make_causal_convolution, least=5
     ),
+    "npattn.layers.mixture_of_experts.route": Pair(layers.route, layers.route_backward, "N E", make_route, least=3),
+    "npattn.layers.mixture_of_experts.mixture_of_experts": Pair(
+        layers.mixture_of_experts, layers.mixture_of_experts_backward, "N D k E F D_Y", make_mixture_of_experts
+    ),
     "npattn.layers.rotary.rotary": Pair(layers.rotary, layers.rotary_backward, "N D", make_rotary, least=4),
     "npattn.layers.silu.silu": Pair(layers.silu, layers.silu_backward, "N D", make_silu),
     "npattn.layers.soft_cap.soft_cap": Pair(layers.soft_cap, layers.soft_cap_backward, "N D", make_soft_cap),
@@ -354,7 +379,8 @@ PAIRS: dict[str, Pair] = {
         batch={"B": 8, "C": 6}, attends=True, plain=False,
     ),
     "npattn.attention.tiled.attention.tiled_attention": Pair(
-        attend_in_tiles, tiled.tiled_attention_backward, "N_Q N_X D_Q D_V", make_tiled, attends=True, plain=False
+        attend_in_tiles, tiled.tiled_attention_backward, "N_Q N_X D_Q D_V", make_tiled,
+        batch={"B": 8, "C": 6}, attends=True, plain=False,
     ),
 } | {
     f"{v.module.__name__}.forward": Pair(v.module.forward, v.module.backward, axes, make, attends=True)

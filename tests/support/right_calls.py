@@ -56,7 +56,8 @@ SHAPES |= {
         ("v11_sliding_window", "H_K", "; sinks: H"), ("v12_normalised", "H_K", "; sinks: H"),
     )
 }  # fmt: skip
-SHAPES["npattn.tiled_attention"] = SHAPES["npattn.scaled_dot_product_attention"]
+for kind in ("", ", grouped"):
+    SHAPES[f"npattn.tiled_attention{kind}"] = SHAPES[f"npattn.scaled_dot_product_attention{kind}"]
 
 
 @dataclass(frozen=True)

@@ -190,10 +190,15 @@ def layer_cases(draw: _Draw) -> list[Case]:
     X, ids = draw(2, 5, 4), np.array([[1, 4, 1], [0, 3, 4]])
     frequencies = layers.RotaryFrequencies(np.array([1.1, 0.3]), 1.3)
     turned = {"positions": np.array([4, 1, 1, 8, 0]), "pairing": "halves"}
+    grouped = {"correction": np.array([0.0, 0.3, 0.1, -0.2, 0.4, 0.0]), "n_groups": 3, "n_chosen_groups": 2}
+    choices = np.array([[[0, 2], [2, 0], [1, 2], [0, 1], [2, 2]]] * 2)
 
     def case(name: str, forward: str, *args: Any, **options: Any) -> Case:
         function = _softmax if forward == "softmax" else getattr(layers, forward)
         return Case("layers", name, function, getattr(layers, f"{forward}_backward"), args, options)
+
+    def experts() -> tuple[Array, ...]:
+        return tuple(draw(*shape) / 2 for shape in ((4, 4, 6), (4, 3, 5), (4, 6), (4, 5)))   # the last is not chosen
 
     return [
         case("linear", "linear", X, draw.weight(4, 3), draw(3)),
@@ -223,6 +228,9 @@ def layer_cases(draw: _Draw) -> list[Case]:
         case("embedding", "embedding", ids, draw(6, 4)),
         case("cross-entropy", "cross_entropy", draw(2, 3, 5), ids),
         case("cross-entropy, smoothed, pads", "cross_entropy", draw(2, 3, 5), ids, smoothing=0.1, ignore_id=0),
+        case("router, softmax", "route", draw(2, 3, 6), n_chosen=3, renormalise=False),
+        case("router, sigmoid, groups", "route", draw(2, 3, 6), n_chosen=3, score="sigmoid", scale=2.5, **grouped),
+        case("mixture of experts", "mixture_of_experts", X, draw(2, 5, 2), *experts(), ids=choices),
     ]
 
 

@@ -75,7 +75,7 @@ ALIASES = {
     "gradcheck": "check_gradients", "alibi_bias": "alibi", "rope": "rotary", "yarn": "rotary_frequencies",
     "grouped_query_attention": "v10", "multi_query": "v10", "window": "v11", "sinks": "v11",
     "qk_norm": "v12", "softcap": "soft_cap", "gated_feed_forward": "swiglu", "swish": "silu",
-    "delta_rule": "v14", "mla": "v13", "linear_attention": "v14",
+    "delta_rule": "v14", "mla": "v13", "linear_attention": "v14", "moe": "mixture_of_experts", "router": "route",
 }  # fmt: skip
 
 
