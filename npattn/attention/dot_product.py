@@ -97,7 +97,6 @@ OPTIONS: dict[str, Any] = {
     "offset": check_integer,
     "window": check_window,
     "softcap": SOFTCAP,
-    "dropout": Interval(0, 1),
 }
 AXES = {
     "Q": "… N_Q D_Q",
@@ -108,11 +107,10 @@ AXES = {
     "sinks": "…",
     "dY": "… N_Q D_V",
 }
-SHAPES = Shapes(**AXES, **OPTIONS)
 #: With `grouped=True`: the last batch axis has a size of its own in K and V.
-GROUPED = Shapes(
-    **{name: axes.replace("…", "… H_K" if name in ("K", "V") else "… H") for name, axes in AXES.items()}, **OPTIONS
-)
+GROUPED_AXES = {name: axes.replace("…", "… H_K" if name in ("K", "V") else "… H") for name, axes in AXES.items()}
+SHAPES = Shapes(**AXES, **OPTIONS, dropout=Interval(0, 1))
+GROUPED = Shapes(**GROUPED_AXES, **OPTIONS, dropout=Interval(0, 1))
 
 
 class Cache(NamedTuple):
@@ -205,10 +203,17 @@ def by_key(X: Array, K: Array) -> Array:
     """(…, H, N, D) → (…, H_K, G·N, D): the rows of the G heads that share a head of K, one head below the other."""
     if X.shape[:-2] == K.shape[:-2]:
         return X
-    (*batch, H, N, D), H_K = X.shape, K.shape[-3]
+    *batch, H, N, D = X.shape
+    H_K, G = groups_of(H, K)
+    return X.reshape(*batch, H_K, G * N, D)
+
+
+def groups_of(H: int, K: Array) -> tuple[int, int]:
+    """Return H_K and G = H/H_K. Raise a ValueError unless H_K divides H."""
+    H_K = K.shape[-3]
     if H_K == 0 or H % H_K:
         raise ValueError(f"K: expected H_K to divide H={H}, got H_K={H_K}")
-    return X.reshape(*batch, H_K, H // H_K * N, D)
+    return H_K, H // H_K
 
 
 def by_query(X: Array, Q: Array) -> Array:
@@ -248,12 +253,14 @@ def softmax_with_sinks(E: Array, mask: Array | None, sinks: Array | None) -> tup
 def softmax_with_sinks_back(
     dA: Array, A: Array, a: Array | None, shape: tuple[int, ...]
 ) -> tuple[Array, Array | None]:
-    """Return dE and, in this shape, dsinks = −Σ a rowsum(A ⊙ dA); None for no sinks."""
+    """Return dE and dsinks of this shape; None for no sinks."""
     dE = softmax_backward(dA, A)
-    if a is None:
-        return dE, None
-    delta = np.vecdot(A, dA)[..., None]                       # (…, N_Q, 1)
-    return dE, sum_to_shape(-a * delta, (*shape, 1, 1)).reshape(shape)
+    return dE, None if a is None else sinks_gradient(a, np.vecdot(A, dA)[..., None], shape)
+
+
+def sinks_gradient(a: Array, delta: Array, shape: tuple[int, ...]) -> Array:
+    """dsinks = −Σ a δ, over the rows and over the batch axes that it was broadcast on; a and δ are (…, N_Q, 1)."""
+    return sum_to_shape(-a * delta, (*shape, 1, 1)).reshape(shape)
 
 
 def sum_to_shape(dE: Array, shape: tuple[int, ...]) -> Array:

@@ -11,7 +11,7 @@ import pytest
 from npattn import tiled_attention, tiled_attention_backward
 from npattn._internal.checks import Array
 from npattn.attention.tiled import attention as tiled
-from npattn.attention.tiled.tiles import ScoreTiles, Scratch, safe_shift, slices
+from npattn.attention.tiled.tiles import ScoreTiles, Scratch, order_of, safe_shift, slices
 
 
 def arrays(dtype: Any = np.float64) -> list[Array]:
@@ -19,8 +19,9 @@ def arrays(dtype: Any = np.float64) -> list[Array]:
     return [rng.normal(size=(2, 3, *size)).astype(dtype) for size in ((7, 4), (9, 4), (9, 5), (7, 5))]
 
 
-def scores(mask: Array | None = None, causal: bool = False) -> ScoreTiles:
-    return ScoreTiles(np.random.default_rng(0).normal(size=(9, 4)), mask, None, causal, Scratch())
+def scores(mask: Array | None = None, causal: bool = False, window: int | None = None) -> ScoreTiles:
+    order = order_of(7, 9, 0, window) if causal else None
+    return ScoreTiles(np.random.default_rng(0).normal(size=(9, 4)), mask, None, order, None, Scratch())
 
 
 def test_slices() -> None:
@@ -88,6 +89,11 @@ class TestTiles:
         np.testing.assert_array_equal(causal(slice(2, 4), first), [[False, False, False, True], [False] * 4])
         after = causal(first, last)
         assert after is not None and (after.shape, after.dtype, bool(after)) == ((), bool, True)
+        windowed = scores(causal=True, window=3)._hidden
+        assert windowed(slice(3, 5), slice(2, 4)) is None     # query 4 is the last to see key 2
+        np.testing.assert_array_equal(windowed(slice(4, 6), slice(2, 4)), [[False, False], [True, False]])
+        before = windowed(slice(5, 7), slice(1, 3))
+        assert before is not None and (before.shape, before.dtype, bool(before)) == ((), bool, True)
 
     def test_underflow_is_silent(self) -> None:
         """Products of numbers so small are 0, and nothing is said about it."""

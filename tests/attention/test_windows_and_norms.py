@@ -276,6 +276,9 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"offset": "1"}, "offset: expected an integer, got '1'"),
     ({"pairing": "thirds"}, "pairing: expected one of neighbours, halves, got 'thirds'"),
     ({"positions": np.arange(3)}, "positions: expected a shape that broadcasts to (…, N) = (4,), got (3,)"),
+    ({"positions": np.ones(4)}, "positions: expected an integer array, got float64"),
+    ({"frequencies": np.ones(1)},
+     "frequencies: expected what rotary_frequencies returns, got an array of float64 (1,)"),
     ({"frequencies": rotary_frequencies(4)}, "frequencies: expected at most D/2=1 of them, got 2"),
 ]  # fmt: skip
 

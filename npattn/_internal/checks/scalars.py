@@ -19,6 +19,8 @@ import numpy as np
 #: Limits of what a message shows: an integer of more bits is described, and longer text is cut.
 BITS, LETTERS = 128, 60
 
+REAL = (int, float, np.integer, np.floating)  # a tuple: a union would be made at every call
+
 
 def is_real(value: object) -> TypeGuard[int | float | np.integer[Any] | np.floating[Any]]:
     """Return whether the value is a number of Python or NumPy. A bool and a time are none.
@@ -26,8 +28,7 @@ def is_real(value: object) -> TypeGuard[int | float | np.integer[Any] | np.float
     NumPy has times among its integers. Other numbers, such as Fraction and Decimal, do not mix with NumPy's arrays: the
     caller converts them.
     """
-    is_none = isinstance(value, bool | np.timedelta64)
-    return isinstance(value, int | float | np.integer | np.floating) and not is_none
+    return isinstance(value, REAL) and not isinstance(value, (bool, np.timedelta64))
 
 
 def check_integer(symbol: str, value: int) -> int:

@@ -7,11 +7,12 @@ one tile of scores, (T, T), at a time; in backward also one tile of their gradie
 **Forward**  For one tile of queries Q, over the tiles j of keys. Each row has a running maximum m, a running sum ℓ and
 a running output O; s is the scale of the core:
 
-    E_j = (s Q) K_jᵀ + bias_j,   m' = max(m, max E_j),   P_j = exp(E_j − m')
+    S_j = (s Q) K_jᵀ,   E_j = c tanh(S_j/c) + bias_j, or S_j + bias_j,   m' = max(m, max E_j),   P_j = exp(E_j − m')
     ℓ ← ℓ exp(m − m') + Σ P_j,   O ← O exp(m − m') + P_j V_j,   m ← m'
 
-and in the end Y = O/ℓ. Each step moves the earlier sums from the reference m to m', so the result is exact. Backward
-needs one number a row of the softmax, λ = m + log ℓ, since A_j = exp(E_j − λ).
+and in the end Y = O/ℓ. ℓ and O begin as 0; with a sink, its score is the first maximum, and ℓ begins as exp(sink − m).
+Each step moves the earlier sums from the reference m to m', so the result is exact. Backward needs one number a row of
+the softmax, λ = m + log ℓ, since A_j = exp(E_j − λ).
 
 **Reference**  m keeps exp in range. If the maximum of a row is within ±`BOUND` (of `npattn.attention.tiled.tiles`), the
 reference 0 does the same, and a tile whose rows all have it needs no difference E_j − m'. So m above is
@@ -32,9 +33,15 @@ The product of dY and V, with one column more, then gives dA − δ without a pa
 
     dV_j += A_jᵀ dY = P_jᵀ (w dY)
     dE_j = A_j ⊙ (dY V_jᵀ − δ) = P_j ⊙ ([w dY, −w δ] [V_j, 1]ᵀ)
-    dQ += s dE_j K_j,   dK_j += dE_jᵀ (s Q),   dbias_j += dE_j, summed over the axes it was broadcast on
+    dbias_j += dE_j, summed over the axes it was broadcast on
+    dS_j = dE_j ⊙ (1 − tanh²(S_j/c)), or dE_j
+    dQ += s dS_j K_j,   dK_j += dS_jᵀ (s Q),   dsinks = −Σ exp(sinks − λ) δ
 
-A tile that the mask or the causal order hides as a whole is skipped, forward and backward. Weights below 10⁻¹⁹ of the
+With `grouped=True` the heads of a group read the same rows of K and V, which are not copied. Their dK and dV are made
+for each head and added at the end.
+
+A tile that the mask, the causal order or the window hides as a whole is skipped, forward and backward. So with a window
+the time is linear in N too. Weights below 10⁻¹⁹ of the
 largest in their row (10⁻¹⁵⁴ in float64) count as 0, see `drop_negligible` of npattn.layers.kernels.
 
 **Threads**  The work is cut into parts, see `split_work`: tiles of queries in forward, tiles of keys in backward. A
@@ -43,8 +50,10 @@ The cut does not depend on the number of workers, so the result has the same bit
 
 `tile` is T; it changes memory and speed, and the result by rounding only. λ and δ are one number for each query.
 
-**Raises**  ValueError for shapes that don't fit, a tile or workers below 1, TypeError for dtypes that differ or a mask
-that is not boolean.
+**Conventions**  The options are those of the core, without dropout.
+
+**Raises**  ValueError for shapes that don't fit, options out of range, a tile or workers below 1, TypeError for dtypes
+that differ, a mask that is not boolean and options of another type.
 
 **Source**  Milakov & Gimelshein, "Online normalizer calculation for softmax" (2018), arXiv:1805.02867; Rabe & Staats,
 "Self-attention does not need O(n²) memory" (2021), arXiv:2112.05682; Dao et al., "FlashAttention" (2022),
@@ -67,21 +76,30 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from npattn._internal.checks import Array, Shapes, check_flag, check_size, document
 from npattn._internal.system.underflow import ignore_underflow
 from npattn._internal.system.workers import default_workers, in_order
-from npattn.attention.dot_product import SCALE, sum_to_shape
+from npattn.attention.dot_product import (
+    AXES,
+    GROUPED_AXES,
+    OPTIONS,
+    groups_of,
+    sinks_gradient,
+    sum_to_shape,
+)
 from npattn.attention.tiled.tiles import (
     ALL,
     HeadTiles,
+    Order,
     ScoreTiles,
     Scratch,
     add_for_heads,
     of_heads,
+    order_of,
     safe_shift,
     slices,
     split_work,
@@ -91,17 +109,8 @@ from npattn.attention.tiled.tiles import (
 )
 from npattn.layers.kernels import drop_negligible, greatest, row_sum, sqrt_width
 
-SHAPES = Shapes(
-    Q="… N_Q D_Q",
-    K="… N_X D_Q",
-    V="… N_X D_V",
-    mask="… N_Q N_X",
-    bias="… N_Q N_X",
-    scale=SCALE,
-    causal=check_flag,
-    tile="T, an integer",
-    dY="… N_Q D_V",
-)
+SHAPES = Shapes(**AXES, **OPTIONS, tile="T, an integer")
+GROUPED = Shapes(**GROUPED_AXES, **OPTIONS, tile="T, an integer")
 
 #: For fewer scores, 2 ms of work, starting threads costs more than they save.
 FEW = 1 << 17
@@ -117,8 +126,10 @@ class Cache(NamedTuple):
     lam: Array           # (…, N_Q, 1)  λ = log Σ exp E of each row; +∞ for a row that attends to nothing
     mask: Array | None
     bias: Array | None
+    sinks: Array | None
     scale: float
-    causal: bool
+    cap: float | None
+    order: Order | None
     tile: int
     workers: int
 
@@ -132,6 +143,11 @@ def tiled_attention(
     bias: Array | None = None,
     scale: float | None = None,
     causal: bool = False,
+    offset: int = 0,
+    window: int | None = None,
+    sinks: Array | None = None,
+    softcap: float | None = None,
+    grouped: bool = False,
     tile: int = 512,
     workers: int | None = None,
 ) -> tuple[Array, Cache]:
@@ -141,21 +157,52 @@ def tiled_attention(
     - mask: boolean, True = may attend; broadcasts to the scores. None: every query may attend to every key.
     - bias: added to the scores, to which it broadcasts; it has a gradient. None for none.
     - scale: multiplies Q Kᵀ; None for 1/√D_Q.
-    - causal: True lets query i attend to keys 0 … i alone.
+    - causal: True lets query i attend to keys 0 … i + offset alone.
+    - offset: the number of keys before the first query; it moves causal order and window.
+    - window: W, lets query i attend to the last W of the keys 0 … i + offset alone; None for no window.
+    - sinks: the scores of sinks; broadcasts to the batch axes, so (H,) is one for each head. It has a gradient.
+    - softcap: c, keeps scores between −c and c; None for no cap.
+    - grouped: True lets K and V have H_K heads where Q has H; the last batch axis counts them.
     - tile: T, the rows of a tile.
     - workers: threads, here and in backward, with one BLAS thread each; BLAS is set back at the end. None: one for each
       core if threadpoolctl (the extra `fast`) is installed and the call comes from the main thread; else one, and BLAS
       stays as it is.
     """
-    sizes = SHAPES.check(Q, K, V, mask=mask, bias=bias, scale=scale, causal=causal, tile=tile)
-    s = 1 / sqrt_width(Q) if scale is None else float(scale)
-    workers = choose_workers(workers, math.prod(Q.shape[:-1]) * sizes["N_X"])
+    sizes = (GROUPED if check_flag("grouped", grouped) else SHAPES).check(
+        Q, K, V, mask=mask, bias=bias, sinks=sinks, scale=scale, causal=causal, offset=offset, window=window,
+        softcap=softcap, tile=tile,
+    )  # fmt: skip
+    s, cap = 1 / sqrt_width(Q) if scale is None else float(scale), None if softcap is None else float(softcap)
+    order = order_of(sizes["N_Q"], sizes["N_X"], offset, window) if causal or window is not None else None
     Y = np.empty((*Q.shape[:-1], sizes["D_V"]), Q.dtype)
     lam = np.empty((*Q.shape[:-1], 1), Q.dtype)
-    cache = Cache(Q, K, V, Y, lam, mask, bias, s, bool(causal), int(tile), workers)
-    scores = (*Q.shape[:-1], sizes["N_X"])
-    in_order(split_work(scores, -2, tile), functools.partial(_attend, cache, Scratch()), lambda share, _: None, workers)
+    lam[...] = -np.inf if sinks is None else sinks[..., None, None]   # of no keys
+    workers = choose_workers(workers, math.prod(Q.shape[:-1]) * sizes["N_X"])
+    cache = Cache(Q, K, V, Y, lam, mask, bias, sinks, s, cap, order, int(tile), workers)
+    heads = by_group(cache)
+    parts = split_work((*heads.Q.shape[:-1], sizes["N_X"]), -2, cache.tile)
+    in_order(parts, functools.partial(_attend, heads, Scratch()), lambda share, _: None, workers)
     return Y, cache
+
+
+def by_group(cache: Cache) -> Cache:
+    """(…, H, …) → (…, H_K, G, …) in each array: views, with the same rows of K and V for the G heads of a group."""
+    if cache.Q.shape[:-2] == cache.K.shape[:-2]:
+        return cache
+    heads = groups_of(cache.Q.shape[-3], cache.K)
+    Q, Y, lam, mask, bias = (
+        split_axis(array, heads) for array in (cache.Q, cache.Y, cache.lam, cache.mask, cache.bias)
+    )
+    K, V = (np.broadcast_to(X[..., None, :, :], (*Q.shape[:-2], *X.shape[-2:])) for X in (cache.K, cache.V))
+    return cache._replace(Q=Q, K=K, V=V, Y=Y, lam=lam, mask=mask, bias=bias)
+
+
+def split_axis(array: Any, sizes: tuple[int, int]) -> Any:
+    """(…, H, N, D) → (…, H_K, G, N, D); a 1 becomes (1, 1). None and what has no axis H stay."""
+    if array is None or array.ndim < 3:
+        return array
+    *batch, H, N, D = array.shape
+    return array.reshape(*batch, *((1, 1) if H == 1 else sizes), N, D)
 
 
 def choose_workers(workers: int | None, scores: int) -> int:
@@ -165,24 +212,33 @@ def choose_workers(workers: int | None, scores: int) -> int:
     return check_size("workers", workers, least=1)
 
 
-def tiled_attention_backward(dY: Array, cache: Cache) -> tuple[Array, Array, Array, Array | None]:
-    """Return dQ, dK, dV and dbias (None when there was no bias).
+def tiled_attention_backward(dY: Array, cache: Cache) -> tuple[Any, ...]:
+    """Return dQ, dK, dV and dbias (None when there was no bias); with sinks, dsinks is the fifth.
 
     - dY: the gradient of the loss with respect to Y.
     - cache: what `tiled_attention` returned beside Y.
     """
-    Q, K, V, _, _, _, bias, *_ = SHAPES.check_backward(dY, cache, Cache)
-    dQ, dK, dV = (np.zeros(array.shape, array.dtype) for array in (Q, K, V))
-    dbias = None if bias is None else np.zeros(bias.shape, bias.dtype)
+    SHAPES.check_backward(dY, cache, Cache)
+    heads = by_group(cache)
+    dY_heads = dY.reshape(heads.Y.shape)
+    dQ, dK, dV = (np.zeros(array.shape, array.dtype) for array in (heads.Q, heads.K, heads.V))
+    dbias = None if heads.bias is None else np.zeros(heads.bias.shape, heads.bias.dtype)
 
     def collect(part: HeadTiles, shares: tuple[Array, Array | None]) -> None:
         dQ[part.heads] += shares[0]
         if dbias is not None and shares[1] is not None:
             add_for_heads(dbias, shares[1], part)
 
-    work = functools.partial(_attend_backward, cache, Scratch(), dY, dK, dV)
-    in_order(split_work((*Q.shape[:-1], K.shape[-2]), -1, cache.tile), work, collect, cache.workers)
-    return dQ, dK, dV, dbias
+    work = functools.partial(_attend_backward, heads, Scratch(), dY_heads, dK, dV)
+    in_order(split_work((*heads.Q.shape[:-1], heads.K.shape[-2]), -1, cache.tile), work, collect, cache.workers)
+    if heads is not cache:
+        dK, dV = dK.sum(-3), dV.sum(-3)                       # the heads of a group add
+    dbias = None if dbias is None or cache.bias is None else dbias.reshape(cache.bias.shape)
+    gradients = dQ.reshape(cache.Q.shape), dK, dV, dbias
+    if cache.sinks is None:
+        return gradients
+    a = np.exp(cache.sinks[..., None, None] - cache.lam)      # (…, N_Q, 1)  weights of the sinks
+    return *gradients, sinks_gradient(a, np.vecdot(cache.Y, dY)[..., None], cache.sinks.shape)
 
 
 def _attend(cache: Cache, scratch: Scratch, part: HeadTiles) -> None:
@@ -191,8 +247,9 @@ def _attend(cache: Cache, scratch: Scratch, part: HeadTiles) -> None:
     scores = _scores(cache, scratch, part)
     for i in part.tiles:
         Q_i = Q[..., i, :] * cache.scale
-        top = np.full(lam[..., i, :].shape, -np.inf, Q.real.dtype)                         # (…, T, 1)
-        m, total = np.zeros(top.shape, top.dtype), np.zeros(top.shape, Q.dtype)            # (…, T, 1), m and ℓ
+        top = lam[..., i, :].real                             # (…, T, 1)  that of the sink, or −∞
+        m = safe_shift(top)
+        total = np.exp(lam[..., i, :] - m)                    # ℓ
         O = np.zeros(Y[..., i, :].shape, Q.dtype)             # (…, T, D_V)
         for j in slices(V.shape[-2], cache.tile):
             scored = scores.tile(Q_i, i, j)
@@ -246,15 +303,16 @@ def _attend_backward(
             if dbias is not None:
                 share = tile_of(dbias, i, slice(j.start - part.span.start, j.stop - part.span.start))
                 share += sum_to_shape(dE, share.shape)        # E = … + bias
-            dQ[..., i, :] += scratch.product(dE, K_j)         # E = (s Q) Kᵀ + …
-            dK[..., j, :] += scratch.product(dE.mT, Q[..., i, :])                          # E = (s Q) Kᵀ + …
+            scores.capped_back(dE)                            # E = c tanh(S/c) + …
+            dQ[..., i, :] += scratch.product(dE, K_j)         # S = (s Q) Kᵀ
+            dK[..., j, :] += scratch.product(dE.mT, Q[..., i, :])                          # S = (s Q) Kᵀ
     dQ *= cache.scale
     return dQ, dbias
 
 
 def _scores(cache: Cache, scratch: Scratch, part: HeadTiles) -> ScoreTiles:
     mask, bias = (of_heads(array, cache.Q.shape[:-2], part.heads) for array in (cache.mask, cache.bias))
-    return ScoreTiles(cache.K[part.heads], mask, bias, cache.causal, scratch)
+    return ScoreTiles(cache.K[part.heads], mask, bias, cache.order, cache.cap, scratch)
 
 
 document(SHAPES, tiled_attention, tiled_attention_backward)

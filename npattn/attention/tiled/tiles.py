@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -56,6 +56,20 @@ def slices(N: int, tile: int) -> list[slice]:
     return [slice(start, min(start + tile, N)) for start in range(0, N, tile)]
 
 
+class Order(NamedTuple):
+    """Query i sees the keys i + low < n ≤ i + high alone: with a window W, low = high − W."""
+
+    low: int
+    high: int
+
+
+def order_of(N_Q: int, N_X: int, offset: int, window: int | None) -> Order:
+    """Return the order of a causal call. Beyond −N_Q and N_X nothing changes."""
+    high = int(offset)
+    low = -N_Q if window is None else high - int(window)
+    return Order(min(max(low, -N_Q), N_X), min(max(high, -N_Q), N_X))
+
+
 class Scratch(threading.local):
     """Memory for the current tiles, separate for each thread.
 
@@ -68,21 +82,26 @@ class Scratch(threading.local):
 
     def product(self, A: Array, B: Array, name: str = "rows") -> Array:
         """A B, in the buffer of that name; valid until the next use of the buffer."""
-        shape = (*A.shape[:-1], B.shape[-1])
+        return np.matmul(A, B, out=self.room((*A.shape[:-1], B.shape[-1]), A.dtype, name))
+
+    def room(self, shape: tuple[int, ...], dtype: np.dtype[Any], name: str) -> Array:
+        """Return the buffer of that name in this shape."""
         size = math.prod(shape)
         if name not in self.buffers or self.buffers[name].size < size:
-            self.buffers[name] = np.empty(size, A.dtype)
-        return np.matmul(A, B, out=self.buffers[name][:size].reshape(shape))
+            self.buffers[name] = np.empty(size, dtype)
+        return self.buffers[name][:size].reshape(shape)
 
 
 class ScoreTiles:
-    """The scores of some heads, a tile at a time."""
+    """The scores of some heads, a tile at a time. With `order` query i sees the keys i + low < n ≤ i + high alone."""
 
-    def __init__(self, K: Array, mask: Array | None, bias: Array | None, causal: bool, scratch: Scratch) -> None:
-        self.K, self.mask, self.bias, self.causal, self.scratch = K, mask, bias, causal, scratch
+    def __init__(
+        self, K: Array, mask: Array | None, bias: Array | None, order: Order | None, cap: float | None, scratch: Scratch
+    ) -> None:
+        self.K, self.mask, self.bias, self.order, self.cap, self.scratch = K, mask, bias, order, cap, scratch
 
     def tile(self, Q: Array, i: slice, j: slice) -> tuple[Array, float] | None:
-        """Return Q K_jᵀ + bias_ij for the queries Q at i, −∞ where hidden; None if the whole tile is hidden.
+        """Return Q K_jᵀ, capped, + bias_ij for the queries Q at i, −∞ where hidden; None if the whole tile is hidden.
 
         The number beside it is at most the least score that is not hidden.
         """
@@ -90,26 +109,47 @@ class ScoreTiles:
         if hidden is not None and hidden.all():
             return None
         E = self.scratch.product(Q, self.K[..., j, :].mT, "E")
+        if self.cap is not None:
+            self.T = self.scratch.room(E.shape, E.dtype, "T")
+            with np.errstate(over="ignore"):                  # E/c beyond the largest number gives c
+                np.tanh(np.divide(E, self.cap, out=E), out=self.T)
+            np.multiply(self.T, self.cap, out=E)
         if self.bias is not None:
             E += tile_of(self.bias, i, j)
-        low = E.real.min(initial=np.inf)
+        low = E.real.min()
         if hidden is not None:
             np.copyto(E, -np.inf, where=hidden)
         return E, low
 
+    def capped_back(self, dE: Array) -> None:
+        """Multiply dE by 1 − tanh²(S/c), where S are the scores of the tile that was made last."""
+        if self.cap is not None:
+            dE *= 1 - self.T * self.T
+
     def _hidden(self, i: slice, j: slice) -> Array | None:
         """Return True where query i may not attend to key j, broadcastable to the tile; None if nothing is hidden."""
-        if self.causal and j.start >= i.stop:
-            return np.ones((), bool)                          # every key lies after every query
-        hidden = None
+        hidden, order = None, self.order
+        if order and (j.start >= i.stop + order.high or j.stop <= i.start + order.low + 1):
+            return np.ones((), bool)                          # every key lies outside for every query
         if self.mask is not None:
             seen = tile_of(self.mask, i, j)
             hidden = None if seen.all() else ~seen
-        if self.causal and j.stop > i.start + 1:              # the diagonal runs through this tile
-            keys, queries = (np.arange(n.start, n.stop, dtype=np.int32) for n in (j, i))   # half as wide, half the time
-            after = keys > queries[:, None]
-            hidden = after if hidden is None else hidden | after
+        if order and j.stop > i.start + order.high + 1:       # the diagonal runs through this tile
+            hidden = either(hidden, beyond(i, j, order.high))
+        if order and j.start < i.stop + order.low:            # the far end of the window does
+            hidden = either(hidden, ~beyond(i, j, order.low))
         return hidden
+
+
+def beyond(i: slice, j: slice, diagonal: int) -> Array:
+    """Return where key n > i + diagonal, for the queries at i and the keys at j."""
+    keys, queries = (np.arange(n.start, n.stop, dtype=np.int32) for n in (j, i))   # half as wide, half the time
+    return keys > queries[:, None] + diagonal
+
+
+def either(one: Array | None, other: Array) -> Array:
+    """Return where one or the other is True; None is False everywhere."""
+    return other if one is None else one | other
 
 
 def of_heads(array: Array | None, batch: tuple[int, ...], heads: Heads) -> Array | None:
@@ -143,10 +183,9 @@ def safe_shift(x: Array) -> Array:
 def weighted_cotangent(dY: Array, Y: Array, log_w: Array) -> Array:
     """[w dY, −w δ], (…, N_Q, D_V + 1), with δ = rowsum(dY ⊙ Y)."""
     wdY = np.empty((*dY.shape[:-1], dY.shape[-1] + 1), dY.dtype)
-    with np.errstate(under="ignore"):
-        w = np.exp(log_w)
-        np.multiply(dY, w, out=wdY[..., :-1])
-        np.multiply(np.vecdot(Y, dY)[..., None], -w, out=wdY[..., -1:])
+    w = np.exp(log_w)
+    np.multiply(dY, w, out=wdY[..., :-1])
+    np.multiply(np.vecdot(Y, dY)[..., None], -w, out=wdY[..., -1:])
     return wdY
 
 

@@ -49,7 +49,7 @@ class Arguments(NamedTuple):
 
 
 def find_pair(names: Sequence[str]) -> OwnPair:
-    """Return ``module:f module:g``. ``module:f`` is f and f_backward, ``module`` or ``module:forward`` its two functions."""
+    """Return ``module:f module:g``; ``module:f`` is f and f_backward, ``module`` and ``module:forward`` both of it."""
     if len(names) > 2:
         raise UsageError(f"expected the names of forward and backward, got {len(names)}: {' '.join(names)}")
     if len(names) == 1:
