@@ -22,6 +22,7 @@ import distributed
 import gradcheck
 import import_time
 import long_attention
+import modern_attention
 import scaling
 import train_step
 from _common import harness, machine
@@ -31,6 +32,7 @@ from _common.harness import Result, some_of
 BENCHMARKS: dict[str, tuple[str, ModuleType, list[str]]] = {
     "train_step": ("Training step", train_step, ["--check"]),
     "long_attention": ("Long attention", long_attention, []),
+    "modern_attention": ("Attention of today's models", modern_attention, []),
     "decode": ("Decoding", decode, []),
     "gradcheck": ("Gradient checks", gradcheck, []),
     "import_time": ("Import", import_time, []),
