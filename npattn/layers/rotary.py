@@ -145,8 +145,8 @@ def broadcasting(positions: Array, rows: tuple[int, ...]) -> Array:
 def rotate(X: Array, rotation: Rotation) -> Array:
     """Return f R_m X_m for every row.
 
-    Neighbours lie in memory as the complex number a + ib. Its product with f exp(i mθ) is the same sum of products, in an
-    eighth of the time. Complex numbers of a complex step have no such view.
+    Neighbours lie in memory as the complex number a + ib. Its product with f exp(i mθ) is the same sum of products, in
+    an eighth of the time. Complex numbers of a complex step have no such view.
     """
     cos, sin, pairing = rotation
     R = 2 * cos.shape[-1]
