@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from npattn.attention import VERSIONS, v2_dot_product
+from npattn.attention import MODERN_VERSIONS, VERSIONS, v2_dot_product
 from npattn.cli import program
 from npattn.cli.check import cases
 from npattn.cli.terminal.console import width
@@ -142,7 +142,10 @@ def test_check_finds_a_wrong_gradient(run: Cli, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_check_covers_every_backward() -> None:
-    """Every public pair of the package is a case, or a part of the Transformer. The whole Transformer is a case."""
+    """Every public pair of the package is a case, or a part of the Transformer. The whole Transformer is a case.
+
+    The cases of versions with a past add what is kept to the output, see the next test.
+    """
     parts = "npattn.transformer."
     adapted = {
         "npattn.layers.softmax.softmax",
@@ -150,8 +153,18 @@ def test_check_covers_every_backward() -> None:
         "npattn.attention.tiled.attention.tiled_attention",
     }
     checked = {f"{case.forward.__module__}.{case.forward.__name__}" for case in cases.cases()}
-    assert {name for name in discover() if not name.startswith(parts)} - checked == adapted
+    with_a_past = {f"{version.module.__name__}.forward" for version in MODERN_VERSIONS}
+    assert {name for name in discover() if not name.startswith(parts)} - checked == adapted | with_a_past
     backwards = {case.backward for case in cases.cases()}
     for name in adapted:
         module, _, function = name.rpartition(".")
         assert getattr(importlib.import_module(module), f"{function}_backward") in backwards
+
+
+@pytest.mark.parametrize("number", [version.number for version in MODERN_VERSIONS])
+def test_check_runs_the_backward_of_each_modern_version(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    (version,) = (version for version in MODERN_VERSIONS if version.number == number)
+    case = next(case for case in cases.cases() if re.match(rf"v{number}\b", case.name))
+    monkeypatch.setattr(version.module, "backward", lambda *_: ("that of", number))
+    _, cache = case.forward(*case.args, **case.options)
+    assert case.backward((None, None, None)[: 2 if number == 14 else 3], cache) == ("that of", number)
