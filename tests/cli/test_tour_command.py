@@ -58,7 +58,7 @@ def test_every_suggested_command_can_be_copied(run: Cli, small_dates: None, tmp_
     folder = tmp_path / "a b"
     _, out, _ = run("tour", "--steps", "2", "--workers", "1", "--run", folder)
     commands = re.findall(r"^   (npattn .*)$", out, re.M)
-    assert len(commands) == 7
+    assert len(commands) == 10
     parsed = [program.parse(shlex.split(command)[1:]) for command in commands]
     assert str(folder) in [getattr(args, "model", None) for args in parsed]
 

@@ -70,6 +70,7 @@ def move(task: str) -> None:
 
 def main(what: str, at: str, rank: str, *argv: str) -> int:
     step = Trainer.step
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # tests in a background job of a shell would ignore it
     if what == "elsewhere":
         what = "nothing"
         if world().Get_rank() == int(rank):

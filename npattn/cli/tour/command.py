@@ -176,10 +176,13 @@ def suggest(kept: Path | None, console: Console) -> None:
     console.heading("What to try next")
     use = ("predict", kept or Path("runs", "dates"), "28 July 2025", "--show-attention")
     suggestions: dict[str, list[tuple[str | Path, ...]]] = {
+        "Learn what the gradient of a matrix is, and how every backward is derived": [("explain", "foundations")],
         "Read the derivation and the code of a version, or the difference of two": [
             ("explain", "v5"),
             ("explain", "v4", "v5"),
         ],
+        "See every matrix of a version beside its gradient": [("trace", "v5")],
+        "Derive a backward yourself: exercises with hints and a check": [("exercise",)],
         "Check every gradient of the package": [("check",)],
         "Turn a word into phonemes, and show the attention and the probabilities": [
             ("predict", "g2p", "read", "--show-attention", "--explain"),
