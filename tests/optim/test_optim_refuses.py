@@ -184,3 +184,12 @@ def test_decay_must_answer_true_or_false(answer: Any, shown: str) -> None:
     with pytest.raises(TypeError, match=f"^decay of 'w': expected True or False, got .*{shown}"):
         Adam({"w": np.ones((2, 2))}, weight_decay=0.1, decay=lambda name, parameter: answer)
     Adam({"w": np.ones((2, 2))}, decay=lambda name, parameter: parameter.any())   # np.bool
+
+
+def test_parameters_are_not_searched_for_overlaps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their blocks never share a number, and the search takes longer than a small step."""
+    params = Parameters({"W": (2, 3), "b": (3,)})
+    monkeypatch.setattr(np.lib.array_utils, "byte_bounds", None)
+    Adam(params)
+    with pytest.raises(TypeError, match="not callable"):
+        Adam({"W": np.ones(2)})
