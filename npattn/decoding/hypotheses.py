@@ -95,5 +95,5 @@ def top(values: Array, k: int) -> Array:
     ends = values[rows, best[:, k - 1 :]]                     # the last of the k, and the one more
     tied = np.flatnonzero(ends[:, :1] == ends[:, 1:])         # argpartition takes any of equal values
     if len(tied):
-        best[tied] = np.argsort(-values[tied], 1, kind="stable")[:, : k + 1]
+        best[tied] = np.argsort(-values[tied], kind="stable")[:, : k + 1]
     return best[:, :k]

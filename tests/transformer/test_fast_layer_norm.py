@@ -19,8 +19,10 @@ def draw(dtype: Any = np.float64, kind: str = "near") -> tuple[Array, dict[str, 
     """Return six rows and γ and β; in each batch but the near one, one row is special."""
     rng = np.random.default_rng(3)
     X = rng.normal(size=(6, 12)) + 0.5
-    if kind.startswith("far"):
+    if kind in ("far", "far below"):
         X[2] += -9 if kind == "far below" else 9
+    elif kind == "rather far":                                # 2.1 standard deviations; the limit is 2
+        X[2] += 2.1 * X[2].std() - X[2].mean()
     elif kind == "constant":
         X[2] = 7
     elif kind == "huge":
@@ -29,7 +31,7 @@ def draw(dtype: Any = np.float64, kind: str = "near") -> tuple[Array, dict[str, 
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("kind", ["near", "far", "far below", "constant", "huge"])
+@pytest.mark.parametrize("kind", ["near", "far", "far below", "rather far", "constant", "huge"])
 @pytest.mark.parametrize("biased", [True, False])
 def test_equals_the_layer(dtype: Any, kind: str, biased: bool) -> None:
     X, p = draw(dtype, kind)
