@@ -108,7 +108,7 @@ class Run:
             smoothing=settings.smoothing,
             clip=settings.clip,
             workers=settings.workers,
-            rng=settings.seed if config.dropout else None,
+            rng=settings.seed if config.dropout or config.attention_dropout else None,
             comm=comm,
         )
         self.ranks = self.trainer.ranks

@@ -44,10 +44,18 @@ elementwise_affine=False            an error names the missing norm weights: add
 norms with an eps of their own      no error: `module.encoder.norm.eps`. Ours have one ε
 bias=False in one part alone        an error names the missing biases: add zeros, or take bias=False for all
 activation other than relu, gelu    no error: `module.encoder.layers[0].activation`
-dropout                             no error: PyTorch also drops attention weights and hidden units of the feed-forward,
-                                    ours only what a sub-layer adds. They agree after `module.eval()`
+dropout of the feed-forward         no error: PyTorch also drops its hidden units in training, see **Dropout**
 padding_idx, max_norm of Embedding  no error: ours trains every row of W_E, and never rescales one
 ==================================  ================================================================================
+
+**Dropout** is no part of the weights either. PyTorch has one p where ours has two:
+
+- nn.MultiheadAttention(dropout=p) drops the weights of attention: `attention_dropout=p`.
+- nn.Transformer(dropout=p) and its layers drop these and what each sub-layer adds: `attention_dropout=p, dropout=p`.
+  They also drop hidden units of the feed-forward, which ours never does. Our `dropout` is for the embeddings too, and
+  nn.Transformer has none.
+
+After `module.eval()`, and here without an rng, nothing is dropped, and the outputs agree.
 
 **Strict and lossless**  Numbers are moved, never rounded. Every returned array is a C-contiguous copy, ready for
 `save_state`, `np.savez` or `safetensors.numpy.save_file`. A value may be anything that `np.asarray` accepts, such as a

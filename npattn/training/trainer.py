@@ -44,8 +44,8 @@ from npattn.transformer.parameters import Blocks, Parameters
 #: beside a busy process. With two threads of BLAS it took 6.4 ms, and 14 to 300 ms beside a busy process.
 MIN_OPERATIONS = 4e9
 
-#: A weight matrix of so many numbers makes short steps keep the threads of BLAS: its products gain by them even with
-#: few tokens. With 512 × 2048 two threads took 0.84 times the time of one for 12 tokens, and 0.67 times for 24.
+#: A feed-forward matrix of so many numbers makes short steps keep the threads of BLAS: its products gain by them even
+#: with few tokens. With 512 × 2048 two threads took 0.84 times the time of one for 12 tokens, and 0.67 times for 24.
 LARGE_MATRIX = 1 << 20
 
 #: Models of more parameters get no buffer for all gradients. In small models, copying the gradients into one buffer
@@ -63,8 +63,8 @@ class Trainer:
     - workers: the largest number of threads, 1 or more. Each has a shard of the batch and one BLAS thread; after the
       step BLAS has as many threads as before. None: one for each core if threadpoolctl (the extra `fast`) is installed;
       otherwise one, and BLAS keeps its threads. Steps of fewer than 4e9 operations take one worker, which is quicker,
-      and one BLAS thread if no weight matrix has 2²⁰ numbers or more; a second thread, if `workers` allows one, then
-      computes gradients of weights meanwhile.
+      and one BLAS thread if the matrices of the feed-forward layers have fewer than 2²⁰ numbers; a second thread, if
+      `workers` allows one, then computes gradients of weights meanwhile.
     - rng: an integer seed or a numpy.random.Generator for dropout; None trains without dropout. Each shard of each step
       has its own generator, made from the seed and the numbers of step and shard. So the same seed and number of
       workers give the same bits, and a resumed run needs only the seed and the number of steps.

@@ -7,6 +7,9 @@ import numpy as np
 from npattn._internal.checks import Array, Params, Spec, check_ids, differences, layout_of
 from npattn.transformer.config import TransformerConfig
 
+#: Names alone are compared: each layer checks shapes and dtypes.
+ANY_ARRAY: Spec = ((), np.dtype(float))
+
 
 def check_ids_of_batch(symbol: str, ids: Array, size: int) -> None:
     """Raise unless these are integer ids (B, N) from 0 to size − 1."""
@@ -17,9 +20,8 @@ def check_ids_of_batch(symbol: str, ids: Array, size: int) -> None:
 
 def check_inputs(params: Params, src: Array, tgt: Array, config: TransformerConfig) -> None:
     """Raise unless these are arrays under the names of the parameters, and a batch."""
-    any_array: Spec = ((), np.dtype(float))                   # each layer checks shapes and dtypes
-    names = dict.fromkeys(layout_of("params", params), any_array)
-    if wrong := differences(names, dict.fromkeys(config.shapes(), any_array)):
+    names = dict.fromkeys(layout_of("params", params), ANY_ARRAY)
+    if wrong := differences(names, dict.fromkeys(config.shapes(), ANY_ARRAY)):
         raise ValueError(f"params: {wrong}")
     check_batch(src, tgt, config)
 

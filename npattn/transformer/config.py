@@ -24,7 +24,8 @@ class TransformerConfig:
     - n_heads: H, the number of heads of every attention.
     - d_ff: the hidden width of the feed-forward layers.
     - n_encoder_layers, n_decoder_layers: numbers of layers. The encoder may have none.
-    - dropout: the probability that an entry is zeroed, 0 ≤ dropout < 1.
+    - dropout: the probability that an entry of an embedding, or of what a sub-layer adds, is zeroed; 0 ≤ dropout < 1.
+    - attention_dropout: the probability that a weight of an attention is zeroed, likewise.
     - norm: "post" as in the paper, Y = norm(X + f(X)), or "pre", Y = X + f(norm(X)).
     - final_norm: True adds a layer norm after the last layer of encoder and decoder, as torch's nn.Transformer does.
       None adds it with pre-norm alone, where the last sum is not normalised otherwise.
@@ -61,6 +62,7 @@ class TransformerConfig:
     bos_id: int = 1
     eos_id: int = 2
     norm_eps: float = 1e-5
+    attention_dropout: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("src_vocab", "tgt_vocab", "d_model", "n_heads", "d_ff", "n_decoder_layers"):
@@ -70,7 +72,8 @@ class TransformerConfig:
         for name in ("n_encoder_layers", "n_decoder_layers"):
             if getattr(self, name) > MOST_LAYERS:
                 raise ValueError(f"{name}: expected at most {MOST_LAYERS:,}, got {getattr(self, name):,}")
-        self._set("dropout", check_number("dropout", self.dropout, 0, 1))
+        for name in ("dropout", "attention_dropout"):
+            self._set(name, check_number(name, getattr(self, name), 0, 1))
         self._set("norm_eps", check_number("norm_eps", self.norm_eps, EPS.low, EPS.high))
         for name, choices in CHOICES.items():
             check_choice(name, getattr(self, name), choices)

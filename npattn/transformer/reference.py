@@ -1,6 +1,6 @@
 """The encoder–decoder Transformer, whole and plain: one pair of pure functions on a mapping of parameters.
 
-It is built from version 7 and the public layers alone. `npattn.transformer.fast` computes the same numbers, faster.
+It is built from `npattn.attention` and `npattn.layers` alone. `npattn.transformer.fast` computes the same, faster.
 
 **Forward**
 
@@ -16,6 +16,7 @@ feed-forward. Each of them is a function f inside a sub-layer:
     post-norm    Y = norm(R),  R = X + dropout(f(X))        as in Vaswani et al.
     pre-norm     Y = X + dropout(f(norm(X)))
     feed-forward f(X) = φ(X W_1 + b_1) W_2 + b_2            φ is relu or gelu
+    attention    version 7, with Y = dropout(A) V           in `dropped_attention`, if attention_dropout is not 0
 
 The pad mask hides <pad> from every attention; the sequence mask hides from each target position what follows it.
 
@@ -24,7 +25,6 @@ The pad mask hides <pad> from every attention; the sequence mask hides from each
 gradients add (foundations F4). `npattn explain foundations` goes through the whole model (foundations F15).
 
     logits = Y W                   dW = Yᵀ dlogits,  dY = dlogits Wᵀ                       (foundations F6)
-    W = W_Eᵀ                       dW_E = dWᵀ, the first of the gradients of a tied W_E
 
     post-norm: Y = norm(R)         dR = norm_backward(dY), which gives dγ and dβ too       (foundations F10)
       R = X + D                    dD = dR, and dR is the first term of dX                 (foundations F13)
@@ -35,13 +35,13 @@ gradients add (foundations F4). `npattn explain foundations` goes through the wh
     feed-forward: F = H W_2 + b_2  dW_2 = Hᵀ dF,  db_2 = 1ᵀ dF,  dH = dF W_2ᵀ              (foundations F6)
       H = φ(U)                     dU = dH ⊙ φ'(U), entry by entry                         (foundations F7)
       U = X W_1 + b_1              dW_1 = Xᵀ dU,  db_1 = 1ᵀ dU,  dX = dU W_1ᵀ
-    attention                      version 7 derives dX_Q, dX and its parameters' gradients from dZ = dF; f_backward is
-                                   dX_Q + dX for self-attention, whose two inputs are one, and dX_Q for cross-attention
+    attention                      version 7 or dropped_attention gives dX_Q, dX and its parameters' gradients from dF;
+                                   f_backward is dX_Q + dX in self-attention, whose inputs are one, else dX_Q
     M                              X of the cross-attention in every decoder layer: dM is the sum of their dX; then only
                                    does the encoder begin, with dM as the dY of its last line
     X = dropout(√D_X E + P)        dE = √D_X (dX ⊙ the factors); P has no parameters       (foundations F7)
     E_n = W_E[ids_n]               dW_E[v] = Σ dE_n over all n with ids_n = v              (foundations F12)
-    ties                           tie="output": W_E of the target adds the output's gradient and the embedding's;
+    ties                           tie="output": W_E of the target adds the output's dWᵀ and the embedding's gradient;
                                    tie="all": one W_E adds those two and the source embedding's
 
 **Raises**  TypeError for ids that are no integers, IndexError for ids outside their vocabulary, ValueError for shapes.
@@ -69,13 +69,11 @@ from npattn._internal.checks import Array, Params, check_cache, check_cotangent
 from npattn._internal.system.underflow import ignore_underflow
 from npattn.attention import v7_multi_head
 from npattn.attention.masks import causal_mask, padding_mask
-from npattn.layers.dropout import dropout, dropout_backward
+from npattn.layers import dropout, dropout_backward, gelu, gelu_backward, linear, linear_backward, relu, relu_backward
 from npattn.layers.embedding import embedding, embedding_backward
-from npattn.layers.gelu import gelu, gelu_backward
 from npattn.layers.layer_norm import layer_norm, layer_norm_backward
-from npattn.layers.linear import linear, linear_backward
 from npattn.layers.positions import sinusoidal_positions
-from npattn.layers.relu import relu, relu_backward
+from npattn.transformer import dropped_attention
 from npattn.transformer.batch import check_inputs
 from npattn.transformer.config import TransformerConfig
 from npattn.transformer.parameters import Nested, dotted, nested
@@ -164,7 +162,7 @@ def run_layers_backward(dX: Array, cache: Any, layer_backward: Callable[..., Any
 
 
 def encoder_layer(X: Array, p: Nested, pads: Array, config: TransformerConfig, rng: Rng) -> Pair:
-    X, c_1 = sub_layer(X, lambda I: attention(I, I, p["self_attention"], pads, config), p["norm_1"], config, rng)
+    X, c_1 = sub_layer(X, lambda I: attention(I, I, p["self_attention"], pads, config, rng), p["norm_1"], config, rng)
     X, c_2 = sub_layer(X, lambda I: feed_forward(I, p["feed_forward"], config), p["norm_2"], config, rng)
     return X, (c_1, c_2)
 
@@ -176,8 +174,8 @@ def encoder_layer_backward(dX: Array, cache: Any) -> tuple[Array, float, Nested]
 
 
 def decoder_layer(X: Array, M: Array, p: Nested, seen: Array, pads: Array, config: TransformerConfig, rng: Rng) -> Pair:
-    X, c_1 = sub_layer(X, lambda I: attention(I, I, p["self_attention"], seen, config), p["norm_1"], config, rng)
-    X, c_2 = sub_layer(X, lambda I: attention(I, M, p["cross_attention"], pads, config), p["norm_2"], config, rng)
+    X, c_1 = sub_layer(X, lambda I: attention(I, I, p["self_attention"], seen, config, rng), p["norm_1"], config, rng)
+    X, c_2 = sub_layer(X, lambda I: attention(I, M, p["cross_attention"], pads, config, rng), p["norm_2"], config, rng)
     X, c_3 = sub_layer(X, lambda I: feed_forward(I, p["feed_forward"], config), p["norm_3"], config, rng)
     return X, (c_1, c_2, c_3)
 
@@ -204,17 +202,19 @@ def sub_layer_backward(dY: Array, cache: Any, f_backward: Callable[..., Any]) ->
     dR, d_after = normalise_backward(dY, c_after)             # Y = norm(R), or Y = R
     dI, dM, d_f = f_backward(dropout_backward(dR, c_D), c_f)  # R = X + D, D = dropout(F), F = f(I)
     dX, d_before = normalise_backward(dI, c_before)           # I = norm(X), or I = X
-    d_norm = d_before if c_after is None else d_after
-    return dR + dX, dM, d_f, d_norm                           # X is used in R and in I, or in R and f: add
+    return dR + dX, dM, d_f, d_before if c_after is None else d_after   # X is used in R and in I, or in R and f: add
 
 
-def attention(X_Q: Array, X: Array, p: Nested, mask: Array, config: TransformerConfig) -> Pair:
-    weights: list[Any] = [p.get(name) for name in PROJECTIONS]            # None for no bias
-    return v7_multi_head.forward(X_Q, X, *weights, n_heads=config.n_heads, mask=mask)
+def attention(X_Q: Array, X: Array, p: Nested, mask: Array, config: TransformerConfig, rng: Rng) -> Pair:
+    args: list[Any] = [X_Q, X, *(p.get(name) for name in PROJECTIONS)]    # None for no bias
+    if rng is None or config.attention_dropout == 0:
+        return v7_multi_head.forward(*args, n_heads=config.n_heads, mask=mask)
+    return dropped_attention.forward(*args, n_heads=config.n_heads, mask=mask, p=config.attention_dropout, rng=rng)
 
 
 def attention_backward(dZ: Array, cache: Any) -> tuple[Any, Any, Nested]:
-    dX_Q, dX, *dp = v7_multi_head.backward(dZ, cache)
+    version = v7_multi_head if isinstance(cache, v7_multi_head.Cache) else dropped_attention
+    dX_Q, dX, *dp = version.backward(dZ, cache)
     return dX_Q, dX, dict(zip(PROJECTIONS, dp, strict=True))
 
 

@@ -58,6 +58,7 @@ def test_a_run_is_trained_and_tested(run: Cli, pairs: Path) -> None:
     assert {path.name for path in folder.iterdir()} == {"run.json", "last.npz", "best.npz", "log.tsv"}
     assert "31 training pairs, 2 validation and 3 test items" in out
     assert "greedy, all 3" in out and "exact match" in out
+    assert "pre-norm, dropout 0.1 training 3 steps" in " ".join(out.split())
     assert "npattn predict runs/mirror" in out
     assert "\033" not in out and "\r" not in out
     assert max(map(len, out.splitlines())) <= 80
@@ -119,14 +120,21 @@ def test_one_thread_on_many_cores_suggests_threadpoolctl(
 def test_options_reach_the_run(run: Cli, pairs: Path, tmp_path: Path) -> None:
     options = "--steps 2 --seed 5 --workers 2 --checkpoint-every 7 --validate-every 2 --d-model 12 --d-ff 20 --layers 1"
     options += " --heads 3 --norm post --dropout 0.2 --batch 4 --rate 0.004 --warmup 1 --smoothing 0.05 --clip 2"
-    options += " --unit words --target-unit characters"
-    assert run("train", pairs, "--run", tmp_path / "r", *options.split()).status == 0
+    options += " --attention-dropout 0.3 --unit words --target-unit characters"
+    status, out, _ = run("train", pairs, "--run", tmp_path / "r", *options.split())
+    assert status == 0 and "post-norm, dropout 0.2, 0.3 of attention weights" in " ".join(out.split())
     expected = {
         "steps": 2, "seed": 5, "workers": 2, "checkpoint_every": 7, "validate_every": 2, "d_model": 12, "d_ff": 20,
         "n_encoder_layers": 1, "n_decoder_layers": 1, "n_heads": 3, "norm": "post", "dropout": 0.2, "batch_size": 4,
         "peak_rate": 0.004, "warmup": 1, "smoothing": 0.05, "clip": 2.0, "unit": "words", "target_unit": "characters",
+        "attention_dropout": 0.3,
     }  # fmt: skip
     assert settings(tmp_path / "r").items() >= expected.items()
+
+
+def test_a_rate_of_attention_dropout_is_below_1(run: Cli) -> None:
+    line = run.fails("train", "dates", "--attention-dropout", "1", status=2)
+    assert "--attention-dropout: expected a number of at least 0 and below 1, got '1'" in line
 
 
 def test_defaults_depend_on_the_given_options(run: Cli, pairs: Path) -> None:
@@ -147,6 +155,8 @@ def test_resume_refuses_other_options_and_other_data(run: Cli, pairs: Path) -> N
     run("train", pairs, *TINY)
     assert "began with steps = 3, it cannot go on with 4" in run.fails("train", pairs, "--resume", "--steps", "4")
     assert "began with layers = 1" in run.fails("train", pairs, "--resume", "--layers", "2")
+    other = run.fails("train", pairs, "--resume", "--attention-dropout", "0.1")
+    assert "began with attention_dropout = 0.0, it cannot go on with 0.1" in other
     assert "mirror.tsv, not of dates" in run.fails("train", "dates", "--run", "runs/mirror", "--resume")
     pairs.write_text(pairs.read_text().replace("abc", "cab"))
     assert "other data" in run.fails("train", pairs, "--resume")
@@ -165,7 +175,7 @@ def test_a_resumed_run_ends_on_the_same_bits(
     run: Cli, pairs: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     monkeypatch.setattr(os, "write", lambda *args: 0)         # of the message after a signal
-    options = [*TINY, "--steps", "6", "--dropout", "0.1"]
+    options = [*TINY, "--steps", "6", "--dropout", "0.1", "--attention-dropout", "0.1"]
     run("train", pairs, "--run", "whole", *options)
     step = Trainer.step
 

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from npattn import check_gradients
+from npattn import TransformerConfig, check_gradients
 from npattn._internal.checks import Array
 from npattn.transformer.fast import transformer as functions
 from support.calls import Setting, cotangent, examples, floating, settings
@@ -64,6 +64,10 @@ def random_batch(seed: int, dead_row: bool) -> tuple[Array, Array]:
     return src, tgt
 
 
+def stream_of(config: TransformerConfig, seed: int) -> np.random.Generator | None:
+    return np.random.default_rng(seed) if config.dropout or config.attention_dropout else None
+
+
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 @given(seed=st.integers(0, 2**32 - 1), dtype=st.sampled_from(["float32", "float64"]), dead_row=st.booleans())
 @examples(1)
@@ -72,7 +76,7 @@ def test_whole_model(options: dict[str, Any], seed: int, dtype: str, dead_row: b
     config = toy_config(**options)
     params = dict(toy_params(config, seed % 1000, np.dtype(dtype)))
     freeze(params)
-    kwargs = {"config": config, "rng": np.random.default_rng(seed) if config.dropout else None}
+    kwargs = {"config": config, "rng": stream_of(config, seed)}
     report = check_gradients(functions.forward, functions.backward, (params, *random_batch(seed, dead_row)), kwargs)
     assert report.method == "complex-step"
     assert len(report.arguments) == len(config.shapes())
@@ -85,6 +89,7 @@ def test_whole_model(options: dict[str, Any], seed: int, dtype: str, dead_row: b
     bias=st.booleans(),
     activation=st.sampled_from(["relu", "gelu"]),
     dropout=st.sampled_from([0.0, 0.4]),
+    attention_dropout=st.sampled_from([0.0, 0.4]),
     norm_eps=st.sampled_from([1e-5, 1.0]),
     seed=st.integers(0, 2**32 - 1),
 )
@@ -93,7 +98,7 @@ def test_any_mixture_of_options(seed: int, **options: Any) -> None:
     """Options are drawn, not only those of `OPTIONS`."""
     sizes = {"src_vocab": SIZES["tgt_vocab"]} if options["tie"] == "all" else {}
     config = toy_config(**options, **sizes)
-    kwargs = {"config": config, "rng": np.random.default_rng(seed) if config.dropout else None}
+    kwargs = {"config": config, "rng": stream_of(config, seed)}
     args = (toy_params(config, seed % 1000), *random_batch(seed, dead_row=bool(seed % 2)))
     assert check_gradients(functions.forward, functions.backward, args, kwargs, rng=seed).ok
 
@@ -106,6 +111,6 @@ def test_options_have_every_value() -> None:
         "bias": {True, False}, "activation": {"relu", "gelu"},
     }.items():  # fmt: skip
         assert {getattr(config, name) for config in configs} == values
-    assert any(config.dropout for config in configs)
+    assert any(config.dropout for config in configs) and any(config.attention_dropout for config in configs)
     with_both = itertools.product(("pre", "post"), (0.0, 0.3))
     assert all(any(c.norm == norm and bool(c.dropout) == bool(p) for c in configs) for norm, p in with_both)

@@ -54,6 +54,7 @@ def config_of(task: Task, **options: Any) -> TransformerConfig:
     sizes = (len(task.codec.source_vocabulary), len(task.codec.target_vocabulary))
     return TransformerConfig(*sizes, **{
         "d_model": 8, "n_heads": 2, "d_ff": 12, "n_encoder_layers": 1, "n_decoder_layers": 1, "dropout": 0.2,
+        "attention_dropout": 0.1,
     } | options)  # fmt: skip
 
 
@@ -170,8 +171,18 @@ class TestTrain:
         assert read_log(folder) == read_log(Path(folder)) and read_description(folder) == read_description(Path(folder))
 
     def test_without_dropout_there_is_no_seed(self, tmp_path: Path, task: Task) -> None:
-        run = Run.start(tmp_path, task, config_of(task, dropout=0.0), SETTINGS)
-        assert run.trainer.seed is None
+        none = {"dropout": 0.0, "attention_dropout": 0.0}
+        for seed, options in ((None, none), (5, none | {"dropout": 0.2}), (5, none | {"attention_dropout": 0.2})):
+            assert Run(tmp_path, task, config_of(task, **options), SETTINGS).trainer.seed == seed
+
+    def test_a_run_from_before_attention_dropout(self, tmp_path: Path, task: Task) -> None:
+        """A `run.json` without the field stands for 0; every new one states it."""
+        run = Run.start(tmp_path, task, config_of(task, attention_dropout=0.0), SETTINGS)
+        path = tmp_path / "run.json"
+        description = json.loads(path.read_text(encoding="utf-8"))
+        assert description["config"].pop("attention_dropout") == 0
+        path.write_text(json.dumps(description), encoding="utf-8")
+        assert Run.resume(tmp_path, task).config == run.config
 
     def test_seeds(self, tmp_path: Path, task: Task) -> None:
         models = [start(tmp_path / str(i), task, seed=seed).model.params.flat for i, seed in enumerate((5, 5, 6))]

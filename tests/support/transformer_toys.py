@@ -28,6 +28,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "gelu": {"activation": "gelu"},
     "large epsilon": {"norm_eps": 0.5, "final_norm": True},
     "dropout": {"dropout": 0.3},
+    "attention dropout": {"attention_dropout": 0.3},
     "one head, uneven depths": {"n_heads": 1, "n_encoder_layers": 1, "n_decoder_layers": 3},
     "no encoder layer": {"n_encoder_layers": 0, "tie": "none"},
     "odd width": {"d_model": 7, "n_heads": 1},

@@ -41,8 +41,8 @@ def trainer(model: Transformer | None = None, **options: Any) -> Trainer:
     return Trainer(model, Adam(model.params, lr=0.01), **{"workers": 1} | options)
 
 
-def small_model(dropout: float = 0.0, dtype: Any = np.float64) -> Transformer:
-    return toy_model(dtype=dtype, n_encoder_layers=1, n_decoder_layers=1, dropout=dropout)
+def small_model(dropout: float = 0.0, dtype: Any = np.float64, **options: Any) -> Transformer:
+    return toy_model(dtype=dtype, n_encoder_layers=1, n_decoder_layers=1, dropout=dropout, **options)
 
 
 def snapshot(it: Trainer) -> tuple[Any, ...]:
@@ -132,12 +132,16 @@ def record(monkeypatch: pytest.MonkeyPatch, extra: Any = lambda: None) -> list[d
     return calls
 
 
+each_dropout = pytest.mark.parametrize("rates", [{"dropout": 0.4}, {"attention_dropout": 0.4}], ids=min)
+
+
 class TestDropout:
+    @each_dropout
     @pytest.mark.parametrize("workers", [1, 2, 3])
-    def test_the_same_seed_and_workers_give_the_same_bits(self, workers: int) -> None:
+    def test_the_same_seed_and_workers_give_the_same_bits(self, workers: int, rates: dict[str, float]) -> None:
         ends = []
         for seed in (3, 3, 4):
-            it = trainer(small_model(dropout=0.4), workers=workers, rng=seed)
+            it = trainer(small_model(**rates), workers=workers, rng=seed)
             losses = [it.step(SRC, TGT) for _ in range(3)]
             ends.append((losses, snapshot(it)[:2]))
         assert ends[0] == ends[1]
@@ -150,10 +154,11 @@ class TestDropout:
             it.step(SRC, TGT)
         assert len({call["number"] for call in calls}) == len(calls) == 9
 
-    def test_a_resumed_trainer_draws_what_it_would_have_drawn(self) -> None:
-        first = trainer(small_model(dropout=0.4), workers=2, rng=7)
+    @each_dropout
+    def test_a_resumed_trainer_draws_what_it_would_have_drawn(self, rates: dict[str, float]) -> None:
+        first = trainer(small_model(**rates), workers=2, rng=7)
         losses = [first.step(SRC, TGT) for _ in range(4)]
-        stopped = trainer(small_model(dropout=0.4), workers=2, rng=7)
+        stopped = trainer(small_model(**rates), workers=2, rng=7)
         assert [stopped.step(SRC, TGT) for _ in range(2)] == losses[:2]
         resumed = trainer(copy.deepcopy(stopped.model), workers=2)
         resumed.optimizer.load_state_dict(stopped.optimizer.state_dict())
@@ -162,8 +167,9 @@ class TestDropout:
         assert [resumed.step(SRC, TGT) for _ in range(2)] == losses[2:]
         assert snapshot(resumed) == snapshot(first)
 
-    def test_no_dropout_without_a_seed(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        model = small_model(dropout=0.4)
+    @each_dropout
+    def test_no_dropout_without_a_seed(self, rates: dict[str, float]) -> None:
+        model = small_model(**rates)
         loss, _ = model.loss_and_gradients(SRC, TGT)
         assert trainer(model).step(SRC, TGT) == loss
 

@@ -73,6 +73,7 @@ class TestValues:
             "src_vocab": 3, "tgt_vocab": 4, "d_model": 512, "n_heads": 8, "d_ff": 2048, "n_encoder_layers": 6,
             "n_decoder_layers": 6, "dropout": 0.1, "norm": "post", "final_norm": None, "tie": "output", "bias": True,
             "activation": "relu", "pad_id": 0, "bos_id": 1, "eos_id": 2, "norm_eps": 1e-5,
+            "attention_dropout": 0.0,
         }  # fmt: skip
 
     @pytest.mark.parametrize(
@@ -106,6 +107,8 @@ class TestErrors:
             ({"dropout": 1.0}, "dropout: expected 0 ≤ dropout < 1, got 1.0"),
             ({"norm_eps": 0.0}, "norm_eps: expected 1.17549e-38 ≤ norm_eps < 1.70141e+38, got 0.0"),
             ({"dropout": math.nan}, "dropout: expected 0 ≤ dropout < 1, got nan"),
+            ({"attention_dropout": 1}, "attention_dropout: expected 0 ≤ attention_dropout < 1, got 1"),
+            ({"attention_dropout": -0.1}, "attention_dropout: expected 0 ≤ attention_dropout < 1, got -0.1"),
             ({"norm": "sandwich"}, "norm: expected one of post, pre, got 'sandwich'"),
             ({"tie": True}, "tie: expected one of output, all, none, got True"),
             ({"activation": "swish"}, "activation: expected one of relu, gelu, got 'swish'"),
@@ -125,6 +128,8 @@ class TestErrors:
             ({"eos_id": "2"}, "eos_id: expected an integer, got '2'"),
             ({"dropout": "0.1"}, "dropout: expected a number, got '0.1'"),
             ({"dropout": False}, "dropout: expected a number, got False"),
+            ({"attention_dropout": "0.1"}, "attention_dropout: expected a number, got '0.1'"),
+            ({"attention_dropout": None}, "attention_dropout: expected a number, got None"),
             ({"norm_eps": "1e-5"}, "norm_eps: expected a number, got '1e-5'"),
             ({"bias": 1}, "bias: expected True or False, got 1"),
             ({"final_norm": "no"}, "final_norm: expected True or False, got 'no'"),
@@ -139,8 +144,9 @@ class TestErrors:
     def test_numbers_of_numpy_become_numbers_of_python(self) -> None:
         """JSON cannot hold np.int64, and np.float64 would promote float32."""
         sizes = {"d_model": np.int64(6), "dropout": np.float64(0.5), "pad_id": np.uint8(0)}
-        config = toy_config(**sizes, norm_eps=np.float32(0.25), bias=np.True_, final_norm=np.False_)
-        assert config == toy_config(dropout=0.5, norm_eps=0.25, final_norm=False)
+        more = {"norm_eps": np.float32(0.25), "attention_dropout": np.float32(0.25)}
+        config = toy_config(**sizes, **more, bias=np.True_, final_norm=np.False_)
+        assert config == toy_config(dropout=0.5, norm_eps=0.25, attention_dropout=0.25, final_norm=False)
         kinds = {name: type(value) for name, value in dataclasses.asdict(config).items()}
         assert kinds == {name: type(value) for name, value in dataclasses.asdict(toy_config(final_norm=False)).items()}
 

@@ -1,4 +1,4 @@
-"""Attention of the fast path equals version 7, its softmax that of the layers, and packed rows equal padded batches."""
+"""Attention of the fast path equals version 7 with dropout, its softmax that of the layers; packed rows are batches."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ from hypothesis import strategies as st
 from npattn import causal_mask, layers
 from npattn._internal.checks import Array
 from npattn.attention import v7_multi_head
+from npattn.transformer import TransformerConfig, dropped_attention
 from npattn.transformer.fast import attention, softmax
 from npattn.transformer.fast.gradient import computed
 from npattn.transformer.fast.packing import Packing
 from npattn.transformer.parameters import Parameters, nested
+from support.transformer_toys import toy_config
 
 NAMES = [f"{kind}_{which}" for kind in "Wb" for which in "QKVO"]
 
@@ -47,39 +49,55 @@ def arguments(p: dict[str, Array]) -> list[Array | None]:
     return [p.get(name) for name in NAMES]
 
 
-CASES = given(st.integers(0, 2**32), st.booleans(), st.booleans(), st.sampled_from([1, 2, 3]))
+CASES = given(
+    st.integers(0, 2**32), st.booleans(), st.booleans(), st.sampled_from([1, 2, 3]), st.sampled_from([0.0, 0.4])
+)
+
+
+def plain(
+    X_Q: Array, X: Array, p: dict[str, Array], mask: Any, config: TransformerConfig, seed: int, dZ: Array
+) -> tuple[Array, Array, Array, dict[str, Any]]:
+    """Return Z, dX_Q, dX and the gradients by name, from version 7 or, with dropout, from `dropped_attention`."""
+    if config.attention_dropout:
+        options: dict[str, Any] = {"p": config.attention_dropout, "rng": np.random.default_rng(seed)}
+        Z, cache = dropped_attention.forward(X_Q, X, *arguments(p), n_heads=config.n_heads, mask=mask, **options)
+        dX_Q, dX, *d = dropped_attention.backward(dZ, cache)
+    else:
+        Z, c = v7_multi_head.forward(X_Q, X, *arguments(p), n_heads=config.n_heads, mask=mask)
+        dX_Q, dX, *d = v7_multi_head.backward(dZ, c)
+    return Z, dX_Q, dX, dict(zip(NAMES, d, strict=True))
 
 
 class TestAgainstVersion7:
     @CASES
-    def test_self_attention(self, seed: int, biased: bool, apart: bool, n_heads: int) -> None:
+    def test_self_attention(self, seed: int, biased: bool, apart: bool, n_heads: int, dropout: float) -> None:
         p, src, _ = draw(seed, biased, apart)
         rng, packing = np.random.default_rng(seed), Packing.of(src, 0)
         X, dZ = rng.normal(size=(2, 4, 5, 6))
         dZ[src == 0] = 0                                      # pads have no row and no gradient
-        Z, cache = attention.self_attention(packing.pack(X), p, n_heads, packing)
+        config = toy_config(n_heads=n_heads, attention_dropout=dropout)
+        Z, cache = attention.self_attention(packing.pack(X), p, packing, config, np.random.default_rng(seed))
         dX, grads = attention.self_attention_backward(packing.pack(dZ), cache)
-        expected, c = v7_multi_head.forward(X, X, *arguments(p), n_heads=n_heads, mask=packing.mask)
-        dX_Q, dX_X, *d = v7_multi_head.backward(dZ, c)
+        expected, dX_Q, dX_X, d = plain(X, X, p, packing.mask, config, seed, dZ)
         np.testing.assert_allclose(Z, packing.pack(expected), rtol=0, atol=1e-13 * abs(expected).max())
         self.compare(dX, packing.pack(dX_Q + dX_X))
-        self.compare_parameters(grads, dict(zip(NAMES, d, strict=True)))
+        self.compare_parameters(grads, d)
 
     @CASES
-    def test_cross_attention(self, seed: int, biased: bool, apart: bool, n_heads: int) -> None:
+    def test_cross_attention(self, seed: int, biased: bool, apart: bool, n_heads: int, dropout: float) -> None:
         p, src, tgt = draw(seed, biased, apart)
         rng, packing_M = np.random.default_rng(seed), Packing.of(src, 0)
         packing = Packing.of(tgt, 0, causal=True)
         M, (X, dZ) = rng.normal(size=(4, 5, 6)), rng.normal(size=(2, 4, 3, 6))
         dZ[tgt == 0] = 0
-        Z, cache = attention.cross_attention(packing.pack(X), packing_M.pack(M), p, n_heads, packing, packing_M)
+        config, rows = toy_config(n_heads=n_heads, attention_dropout=dropout), (packing.pack(X), packing_M.pack(M))
+        Z, cache = attention.cross_attention(*rows, p, packing, packing_M, config, np.random.default_rng(seed))
         dX, dM, grads = attention.cross_attention_backward(packing.pack(dZ), cache)
-        expected, c = v7_multi_head.forward(X, M, *arguments(p), n_heads=n_heads, mask=packing_M.mask)
-        dX_Q, dX_X, *d = v7_multi_head.backward(dZ, c)
+        expected, dX_Q, dX_X, d = plain(X, M, p, packing_M.mask, config, seed, dZ)
         np.testing.assert_allclose(Z, packing.pack(expected), rtol=0, atol=1e-13 * abs(expected).max())
         self.compare(dX, packing.pack(dX_Q))
         self.compare(dM, packing_M.pack(dX_X))
-        self.compare_parameters(grads, dict(zip(NAMES, d, strict=True)))
+        self.compare_parameters(grads, d)
 
     def compare(self, got: Array, expected: Array) -> None:
         assert abs(got - expected).max(initial=0) <= 1e-12 * max(abs(expected).max(initial=0), 1e-300)
@@ -150,7 +168,7 @@ class TestWeights:
 def test_the_cache_of_self_attention_holds_its_input_once() -> None:
     p, src, _ = draw(0, biased=True, apart=True)
     packing = Packing.of(src, 0)
-    _, cache = attention.self_attention(np.ones((int((src != 0).sum()), 6)), p, 2, packing)
+    _, cache = attention.self_attention(np.ones((int((src != 0).sum()), 6)), p, packing, toy_config(), None)
     assert cache.X_Q is cache.X
     assert cache.packing_Q is cache.packing_X is packing
 

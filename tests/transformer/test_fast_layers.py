@@ -100,7 +100,8 @@ class TestSubLayers:
     @pytest.mark.parametrize("bias", [True, False])
     def test_cross_attention(self, method: Any, bound: float, bias: bool) -> None:
         p = parts(small_config(bias=bias))["decoder"]["0"]["cross_attention"]
-        args, kwargs = (draw(0, n, D), draw(1, n_M, D), p), {"n_heads": 2, "packing": TOKENS, "packing_M": TOKENS_M}
+        args = (draw(0, n, D), draw(1, n_M, D), p)
+        kwargs = {"packing": TOKENS, "packing_M": TOKENS_M, "config": small_config(), "rng": None}
         backward = by_name(attention.cross_attention_backward)
         check_gradients(attention.cross_attention, backward, args, kwargs, method=method, rtol=bound)
 
@@ -108,7 +109,8 @@ class TestSubLayers:
     def test_self_attention(self, method: Any, bound: float, packing: Packing) -> None:
         rows = int(packing.places.size)
         args = (draw(0, rows, D), parts(small_config(bias=False))["encoder"]["0"]["self_attention"])
-        kwargs, backward = {"n_heads": 2, "packing": packing}, by_name(attention.self_attention_backward)
+        kwargs: dict[str, Any] = {"packing": packing, "config": small_config(), "rng": None}
+        backward = by_name(attention.self_attention_backward)
         check_gradients(attention.self_attention, backward, args, kwargs, method=method, rtol=bound)
 
     @pytest.mark.parametrize("norm", ["post", "pre"])
@@ -200,7 +202,7 @@ def test_a_source_of_pads_alone_is_not_read() -> None:
     config = small_config()
     p = parts(config)["decoder"]["0"]["cross_attention"]
     M = draw(1, n_M, D)
-    Z, cache = attention.cross_attention(draw(0, n, D), M, p, 2, TOKENS, TOKENS_M)
+    Z, cache = attention.cross_attention(draw(0, n, D), M, p, TOKENS, TOKENS_M, config, None)
     np.testing.assert_array_equal(TOKENS.unpack(Z)[2, :3], np.broadcast_to(p["b_O"], (3, D)))
     assert not cache.A[2].any()
     dX_Q, dM, _ = attention.cross_attention_backward(draw(2, n, D), cache)

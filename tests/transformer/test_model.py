@@ -357,12 +357,13 @@ class TestFiles:
         np.testing.assert_array_equal(again.params.flat, model.params.flat)
         np.testing.assert_array_equal(again.forward(SRC, TGT)[0], model.forward(SRC, TGT)[0])
 
-    def test_a_file_from_before_norm_eps(self, tmp_path: Path) -> None:
-        """Files of format 1 may have no norm_eps: it was 1e-5."""
+    @pytest.mark.parametrize(("name", "value"), [("norm_eps", 1e-5), ("attention_dropout", 0.0)])
+    def test_a_file_from_before_a_field(self, tmp_path: Path, name: str, value: float) -> None:
+        """Files of format 1 may not state fields that were added later. New files do."""
         path = tmp_path / "model.npz"
         toy_model().save(path)
         arrays, metadata = load_arrays(path)
-        assert metadata["config"].pop("norm_eps") == 1e-5
+        assert metadata["config"].pop(name) == value
         save_arrays(path, arrays, metadata)
         assert Transformer.load(path).config == toy_config()
 
@@ -480,9 +481,16 @@ class TestFromArrays:
          "TypeError: config: expected a TransformerConfig, got dict"),
         (lambda: Transformer.from_arrays(toy_config(), []),  # type: ignore[arg-type]
          "TypeError: arrays: expected a mapping of names to NumPy arrays, got list"),
+        (lambda: Transformer.from_arrays(toy_config(), {"W": [1.0]}),  # type: ignore[dict-item]
+         "TypeError: arrays: 'W': expected a NumPy array, got list"),
+        (lambda: toy_model().loss_and_gradients(SRC, TGT, smoothing=1.5),
+         "ValueError: smoothing: expected 0 ≤ smoothing < 1, got 1.5"),
         (lambda: toy_model().backward(np.ones((4, 3, 11)), None),  # type: ignore[arg-type]
          "TypeError: cache: expected what forward returned, a npattn.transformer.fast.transformer.TransformerCache, "
          "got NoneType"),
+        (lambda: toy_model().backward(np.ones((4, 3, 11)), toy_model().forward(SRC, TGT)[1].decoder),  # type: ignore[arg-type]
+         "TypeError: cache: expected what forward returned, a npattn.transformer.fast.transformer.TransformerCache, "
+         "got npattn.transformer.fast.encoder_decoder.LayersCache"),
     ],
 )  # fmt: skip
 def test_wrong_arguments(make: Callable[[], Any], message: str) -> None:

@@ -128,16 +128,24 @@ class TestViews:
     )
     def test_a_wrong_value_changes_nothing(self, value: Any, message: str) -> None:
         params = Parameters({"W": (2, 3)})
+        params.flat[:] = 7
         with pytest.raises((TypeError, ValueError)) as caught:
             params["W"] = value
         assert f"{caught.type.__name__}: {caught.value}" == message
-        assert not params.flat.any()
+        assert (params.flat == 7).all()
 
     def test_other_real_numbers_are_rounded(self) -> None:
         params = Parameters({"W": (2,)})
-        for value in (np.array([1, 2]), np.array([1.0, 2.0]), np.array([True, False]), np.array([np.inf, np.nan])):
+        numbers = [1, 2], [1.0, 1 / 3], [True, False], [np.inf, np.nan], [-np.inf, 2.0], np.array([1, 2], np.float16)
+        for value in map(np.array, numbers):
             params["W"] = value
             np.testing.assert_array_equal(params["W"], value.astype(np.float32))
+
+    def test_numbers_too_small_for_the_dtype_become_0(self) -> None:
+        params = numbered()
+        with np.errstate(all="raise"):
+            params["b"] = np.full(5, 1e-300)
+        assert not params["b"].any()
 
     def test_an_unknown_name(self) -> None:
         params = numbered()
@@ -246,15 +254,17 @@ class TestSideBySide:
         (({"W": [2]},), "TypeError: shapes: expected names with tuples of sizes, got 'W' with list"),
         (({"W": (2, -3)},), "ValueError: shapes: 'W': expected 0 or more, got -3"),
         (({"W": (2.0,)},), "TypeError: shapes: 'W': expected an integer, got 2.0"),
-        (({"W": (2**40, 2**20)},),
-         "ValueError: shapes: expected no more numbers than memory has room for, got 1152921504606846976"),
+        (({"W": (2**40, 2**20), "b": (5,)},),
+         f"ValueError: shapes: expected no more numbers than memory has room for, got {2**60 + 5}"),
         (({"W": (2,)}, complex), "TypeError: dtype: expected float32 or float64, got complex128"),
         (({"W": (2,)}, "f4", ["W"]), "TypeError: side_by_side: expected a mapping of names to names, got list"),
         (({"W": (2,)}, "f4", {"U": ()}), "ValueError: side_by_side: 'U': expected a tuple of names with axes, got ()"),
         (({"W": (2,)}, "f4", {"U": "W"}),
          "ValueError: side_by_side: 'U': expected a tuple of names with axes, got 'W'"),
-        (({"W": (2,)}, "f4", {"U": ("V",)}),
-         "ValueError: side_by_side: 'U': expected a tuple of names with axes, got ('V',)"),
+        (({"W": (2,)}, "f4", {"U": ("W", "V")}),
+         "ValueError: side_by_side: 'U': expected a tuple of names with axes, got ('W', 'V')"),
+        (({"W": (2,), "s": ()}, "f4", {"U": ("W", "s")}),
+         "ValueError: side_by_side: 'U': expected a tuple of names with axes, got ('W', 's')"),
     ],
 )
 def test_wrong_layouts(arguments: tuple[Any, ...], message: str) -> None:

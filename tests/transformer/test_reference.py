@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from npattn import GradientError, TransformerConfig, check_gradients
 from npattn._internal.checks import Array, Params
+from npattn.attention import dot_product
 from npattn.layers import cross_entropy, cross_entropy_backward
 from npattn.transformer import reference
 from npattn.transformer.fast import attention, encoder_decoder, layers, packing
@@ -80,7 +81,7 @@ def compare(config: TransformerConfig, params: Params, src: Array, tgt: Array, s
     """Compare logits, loss and every gradient of the fast path with those of the reference."""
 
     def rng() -> np.random.Generator | None:
-        return np.random.default_rng(seed) if config.dropout else None
+        return np.random.default_rng(seed) if config.dropout or config.attention_dropout else None
 
     logits, cache = reference.forward(params, src, tgt, config, rng())
     fast_logits, fast_cache = fast.forward(params, src, tgt, config, rng())
@@ -112,11 +113,13 @@ class TestFastPath:
     @examples(2)
     def test_with_dropout(self, options: dict[str, Any], drawn: dict[str, Any]) -> None:
         """The batch has no pads: a pad without a row takes no random numbers, so its mask would be another."""
-        config = config_of(options, drawn, dropout=0.3)
+        config = config_of(options, drawn, dropout=0.3, attention_dropout=0.2)
         compare(config, toy_params(config, drawn["seed"]), *batch(drawn, pads=False), drawn["seed"])
 
-    def test_a_pad_between_tokens(self) -> None:
-        config = toy_config()
+    @pytest.mark.parametrize("attention_dropout", [0.0, 0.3])
+    def test_a_pad_between_tokens(self, attention_dropout: float) -> None:
+        """With pads too: weights have random numbers at every place of the batch."""
+        config = toy_config(attention_dropout=attention_dropout)
         compare(config, toy_params(config), SRC, np.array([[1, 0, 7, 2], [1, 4, 0, 0], [1, 10, 0, 2], [0, 0, 5, 0]]))
 
     @pytest.mark.parametrize("kind", ["source", "target"])
@@ -160,6 +163,13 @@ class TestReference:
         assert reference.encoder_layer_backward(dX, layers[0])[1] == 0
         assert reference.self_attention_backward(dX, c_attention)[1] == 0
         assert reference.feed_forward_backward(dX, c_feed_forward)[1] == 0
+
+    @pytest.mark.parametrize("name", ["paper", "many", "many others"])
+    def test_float32_stays_float32(self, name: str) -> None:
+        config, rng = toy_config(**OPTIONS[name], attention_dropout=0.3), np.random.default_rng(0)
+        logits, cache = reference.forward(toy_params(config, dtype=np.float32), SRC, TGT, config, rng)
+        grads = reference.backward(np.ones_like(logits), cache)
+        assert {array.dtype for array in (logits, *grads.values())} == {np.dtype(np.float32)}
 
     @pytest.mark.parametrize("name", ["paper", "many", "many others"])
     def test_is_pure(self, name: str) -> None:
@@ -295,6 +305,8 @@ BACKWARD: dict[str, Fault] = {
     "fast: one use of dM": (layers, "cross_attention_backward", every_other_dM),
     "fast: no residual sum": (layers, "sub_layer_backward", without_residual_sum),
     "fast: no dropout mask": (encoder_decoder, "dropout_backward", lambda part: lambda dY, cache: dY.copy()),
+    "no mask of the weights, dropout": (dot_product, "dropout_backward", lambda part: lambda dY, cache: dY.copy()),
+    "fast: no mask of the weights, dropout": (attention, "dropout_backward", lambda part: lambda dY, cache: dY.copy()),
     "fast: tied embedding without its use as output": (fast, "weight_gradient", lambda part: lambda *a: part(*a) * 0),
     "fast: one gradient too large by a factor of 1 + 1e-9": (
         layers, "cross_attention_backward", result(lambda dX, *rest: (dX * (1 + 1e-9), *rest)),
@@ -319,7 +331,8 @@ class TestPlantedFaults:
         monkeypatch.setattr(module, attribute, fault(getattr(module, attribute)))
         config, src, tgt = toy_config(), SRC, TGT
         if "dropout" in name:                                 # then there must be no pads
-            config, src, tgt = toy_config(dropout=0.3), np.full((2, 3), 4), np.array([[1, 5, 5], [1, 7, 4]])
+            config = toy_config(dropout=0.3, attention_dropout=0.3)
+            src, tgt = np.full((2, 3), 4), np.array([[1, 5, 5], [1, 7, 4]])
         with pytest.raises(AssertionError):
             compare(config, toy_params(config), src, tgt)
 

@@ -158,6 +158,7 @@ def delta_cases(draw: _Draw) -> list[Case]:
     ]
     found = []
     for name, (H_Q, H_K, H), options in choices:
+        # g is the log of a decay, at most 0, and beta is between 0 and 1; abs is safe here: no forward runs.
         g, beta = -np.abs(draw(2, H, 7)), 1 / (1 + np.exp(draw(2, H, 7)))
         args = (draw(2, H_Q, 7, 3), draw(2, H_K, 7, 3), draw(2, H, 7, 5), g, beta, draw(2, H, 5, 3))
         found.append(Case("attention", f"v14{name}", _delta_with_state, _delta_with_state_backward, args, options))
@@ -248,6 +249,7 @@ TRANSFORMERS: dict[str, dict[str, Any]] = {
     "gelu": {"activation": "gelu"},
     "gelu, no biases": {"activation": "gelu", "bias": False},
     "dropout": {"dropout": 0.3},
+    "attention dropout": {"attention_dropout": 0.3},
 }
 
 
@@ -258,7 +260,7 @@ def transformer_cases(draw: _Draw) -> list[Case]:
     for name, choices in TRANSFORMERS.items():
         config = TransformerConfig(**SIZES | choices)
         params = {n: draw.parameter(n, *shape) for n, shape in config.shapes().items()}
-        options = {"config": config, "rng": np.random.default_rng(1) if config.dropout else None}
+        options = {"config": config, "rng": np.random.default_rng(1) if "dropout" in name else None}
         found.append(Case("Transformer", name, transformer.forward, transformer.backward, (params, src, tgt), options))
     return found
 
@@ -285,7 +287,7 @@ def _latent_with_outputs(
     *args: Array | None, **options: Any
 ) -> tuple[tuple[Array, Array, Array], v13_latent.Cache]:
     """Version 13 with (Z, C, K_R) in place of Z: later pieces read the grown C and K_R."""
-    Z, cache = v13_latent.forward(*args, **options)           # type: ignore[arg-type]
+    Z, cache = v13_latent.forward(*args, **options)           # type: ignore[arg-type]  # the last five may be None
     return (Z, cache.C, cache.K_R), cache
 
 

@@ -164,6 +164,7 @@ def describe(run: Run, console: Console, *, with_folder: bool = True) -> None:
     task, c, s = run.task, run.config, run.settings
     batch_size = min(s.batch_size, len(task.train))
     epochs = s.steps / -(-len(task.train) // s.batch_size)    # of so many batches
+    of_weights = f", {c.attention_dropout:g} of attention weights" if c.attention_dropout else ""
     workers = counted(run.trainer.workers, "worker")
     if run.ranks.size > 1:
         workers = f"{run.ranks.size} ranks of {workers}"
@@ -173,7 +174,7 @@ def describe(run: Run, console: Console, *, with_folder: bool = True) -> None:
                  f"{counted(len(task.test), 'test item')}"),
         ("model", f"{run.model.params.flat.size:,} parameters: {c.n_encoder_layers} + {c.n_decoder_layers} layers of "
                   f"width {c.d_model}, {counted(c.n_heads, 'head')}, feed-forward {c.d_ff}, {c.norm}-norm, "
-                  f"dropout {c.dropout:g}"),
+                  f"dropout {c.dropout:g}{of_weights}"),
         ("training", f"{counted(s.steps, 'step')} of {counted(batch_size, 'pair')} ({epochs:.1f} epochs), peak "
                      f"learning rate {s.peak_rate:g}, seed {s.seed}, {workers}"),
     ]  # fmt: skip

@@ -33,7 +33,9 @@ def add_options(parser: Parser) -> None:
     add("--layers", metavar="N", type=integer_from(1), help="layers of the encoder, and of the decoder")
     add("--heads", dest="n_heads", metavar="H", type=integer_from(1), help="heads of every attention")
     add("--norm", choices=("pre", "post"), help="layer norm before each sub-layer, or after it as in the paper")
-    add("--dropout", metavar="P", type=number_between(0, 1), help="probability of dropping a number, from 0 to below 1")
+    probability = number_between(0, 1)
+    add("--dropout", metavar="P", type=probability, help="probability of dropping a number, from 0 to below 1")
+    add("--attention-dropout", metavar="P", type=probability, help="the same for weights of attention (default: 0)")
 
     add = parser.add_argument_group("the training").add_argument
     add("--batch", dest="batch_size", metavar="B", type=integer_from(1), help="pairs in a batch")

@@ -1,6 +1,7 @@
 """Multi-head attention as training runs it.
 
-**Equals** `npattn.attention.v7_multi_head`, forward and backward, under the mask of a `Packing`. Tests compare the two.
+**Equals** `npattn.attention.v7_multi_head` and, with dropout, `npattn.transformer.dropped_attention`, forward and
+backward, under the mask of a `Packing`. Tests compare them.
 
 **Changed for speed**
 
@@ -10,25 +11,30 @@
   comes through queries, keys and values.
 - The product of each head is written to its place in the merged array, so no head is copied.
 - The softmax subtracts the row maximum only where it must, see `npattn.transformer.fast.softmax`.
+- Dropout of the weights makes no copy where nothing is dropped.
 - Gradients of matrices come as functions that compute them, see `npattn.transformer.fast.gradient`.
-- Nothing is checked: the batch has been checked where it enters the model.
+- No shape is checked: the batch has been checked where it enters the model.
 
-X and Z (n, D_X), Q (B, H, N_Q, D_H), K and V (B, H, N_X, D_H), A (B, H, N_Q, N_X), with D_H = D_X/H the width of a
-head.
+X and Z (n, D_X), Q (B, H, N_Q, D_H), K and V (B, H, N_X, D_H), A and D (B, H, N_Q, N_X), with D_H = D_X/H the width of
+a head.
 """
 
 from __future__ import annotations
 
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
 from npattn._internal.checks import Array
+from npattn.layers.dropout import dropout, dropout_backward
 from npattn.layers.kernels import project, row_sum, sqrt_width, sum_rows, weight_gradient
+from npattn.transformer.config import TransformerConfig
 from npattn.transformer.fast.packing import Packing
 from npattn.transformer.fast.softmax import masked_softmax
 from npattn.transformer.parameters import Nested
+
+Rng: TypeAlias = np.random.Generator | None
 
 
 class Cache(NamedTuple):
@@ -42,19 +48,21 @@ class Cache(NamedTuple):
     K: Array          # (B, H, N_X, D_H)
     V: Array          # (B, H, N_X, D_H)
     A: Array          # (B, H, N_Q, N_X)
+    D: Array          # (B, H, N_Q, N_X)  A ⊙ M, the weights after dropout: A itself where nothing is dropped
     Y: Array          # (n_Q, D_X)  merged
+    dropout: Any      # None where nothing is dropped
     biased: bool
     packing_Q: Packing
     packing_X: Packing
 
 
-def self_attention(X: Array, p: Nested, n_heads: int, packing: Packing) -> tuple[Array, Cache]:
+def self_attention(X: Array, p: Nested, packing: Packing, config: TransformerConfig, rng: Rng) -> tuple[Array, Cache]:
     """Return Z (n, D_X) and the cache: each token attends to the real tokens of its own row."""
     W, b = side_by_side(p)
-    Q, K, V = project_heads(X, W, b, n_heads, packing)
-    A, Y = attend(Q, K, V, packing, packing)
-    cache = Cache(X, X, W, p["W_O"], Q, K, V, A, Y, b is not None, packing, packing)
-    return project(Y, p["W_O"], p.get("b_O")), cache
+    Q, K, V = project_heads(X, W, b, config.n_heads, packing)
+    weights = attend(Q, K, V, packing, packing, config.attention_dropout, rng)
+    cache = Cache(X, X, W, p["W_O"], Q, K, V, *weights, b is not None, packing, packing)
+    return project(cache.Y, p["W_O"], p.get("b_O")), cache
 
 
 def self_attention_backward(dZ: Array, cache: Cache) -> tuple[Array, Nested]:
@@ -68,15 +76,15 @@ def self_attention_backward(dZ: Array, cache: Cache) -> tuple[Array, Nested]:
 
 
 def cross_attention(
-    X: Array, M: Array, p: Nested, n_heads: int, packing: Packing, packing_M: Packing
+    X: Array, M: Array, p: Nested, packing: Packing, packing_M: Packing, config: TransformerConfig, rng: Rng
 ) -> tuple[Array, Cache]:
     """Return Z (n, D_X) and the cache: each token of X attends to the real tokens of M."""
     (W, b), D = side_by_side(p), X.shape[1]
-    (Q,) = project_heads(X, W[:, :D], None if b is None else b[:D], n_heads, packing)
-    K, V = project_heads(M, W[:, D:], None if b is None else b[D:], n_heads, packing_M)
-    A, Y = attend(Q, K, V, packing, packing_M)
-    cache = Cache(X, M, W, p["W_O"], Q, K, V, A, Y, b is not None, packing, packing_M)
-    return project(Y, p["W_O"], p.get("b_O")), cache
+    (Q,) = project_heads(X, W[:, :D], None if b is None else b[:D], config.n_heads, packing)
+    K, V = project_heads(M, W[:, D:], None if b is None else b[D:], config.n_heads, packing_M)
+    weights = attend(Q, K, V, packing, packing_M, config.attention_dropout, rng)
+    cache = Cache(X, M, W, p["W_O"], Q, K, V, *weights, b is not None, packing, packing_M)
+    return project(cache.Y, p["W_O"], p.get("b_O")), cache
 
 
 def cross_attention_backward(dZ: Array, cache: Cache) -> tuple[Array, Array, Nested]:
@@ -100,30 +108,35 @@ def cross_weight_gradient(X: Array, dQ: Array, M: Array, dKV: Array, out: Array 
     return dW
 
 
-def attend(Q: Array, K: Array, V: Array, packing_Q: Packing, packing_X: Packing) -> tuple[Array, Array]:
-    """Return A (B, H, N_Q, N_X) and Y = A V with its heads merged, (n_Q, D_X)."""
+def attend(
+    Q: Array, K: Array, V: Array, packing_Q: Packing, packing_X: Packing, p: float, rng: Rng
+) -> tuple[Array, Array, Array, Any]:
+    """Return A and D = dropout(A), both (B, H, N_Q, N_X), Y = D V with its heads merged, (n_Q, D_X), and a cache."""
     E = Q @ K.mT                                              # (B, H, N_Q, N_X)
     E *= 1 / sqrt_width(Q)
     A = masked_softmax(E, packing_X)
+    D, c_dropout = (A, None) if rng is None or p == 0 else dropout(A, p, rng)
     B, H, N_Q, D_H = Q.shape
     Y = np.empty((B, N_Q, H, D_H), Q.dtype)
-    np.matmul(A, V, out=Y.swapaxes(1, 2))
-    return A, packing_Q.pack(Y.reshape(B, N_Q, H * D_H))
+    np.matmul(D, V, out=Y.swapaxes(1, 2))
+    return A, D, packing_Q.pack(Y.reshape(B, N_Q, H * D_H)), c_dropout
 
 
 def attend_backward(dZ: Array, cache: Cache, dQ: Array, dKV: Array) -> Nested:
     """Fill dQ (B, N_Q, H, D_H) and dKV (B, N_X, 2, H, D_H), and return the gradients of W_O and b_O."""
-    Q, K, V, A, Y = cache.Q, cache.K, cache.V, cache.A, cache.Y
+    Q, K, V, A, D = cache.Q, cache.K, cache.V, cache.A, cache.D
     dY = cache.packing_Q.unpack(project(dZ, cache.W_O.T))     # Z = Y W_O + b_O
     dY = dY.reshape(dQ.shape).swapaxes(1, 2)                  # (B, H, N_Q, D_H)
-    dA = dY @ V.mT                                            # Y = A V
-    np.matmul(A.mT, dY, out=dKV[:, :, 1].swapaxes(1, 2))      # Y = A V: dV
+    dA = dY @ V.mT                                            # Y = D V: dD
+    np.matmul(D.mT, dY, out=dKV[:, :, 1].swapaxes(1, 2))      # Y = D V: dV
+    dA = dA if cache.dropout is None else dropout_backward(dA, cache.dropout)   # D = dropout(A)
     dA -= row_sum(A * dA)  # vecdot takes twice as long       # A = softmax(E): dE = A ⊙ (dA − rowsum(A ⊙ dA))
     dE = np.multiply(dA, A, out=dA)                           # … in the memory of dA
     dE *= 1 / sqrt_width(Q)                                   # E = Q Kᵀ / √D_H: from here on dE/√D_H
     np.matmul(dE.mT, Q, out=dKV[:, :, 0].swapaxes(1, 2))      # E = Q Kᵀ / √D_H: dK
     np.matmul(dE, K, out=dQ.swapaxes(1, 2))                   # E = Q Kᵀ / √D_H: dQ
-    return {"W_O": partial(weight_gradient, Y, dZ), "b_O": sum_rows(dZ) if cache.biased else None}   # Z = Y W_O + b_O
+    d_O = partial(weight_gradient, cache.Y, dZ)               # Z = Y W_O + b_O
+    return {"W_O": d_O, "b_O": sum_rows(dZ) if cache.biased else None}
 
 
 def side_by_side(p: Nested) -> tuple[Array, Array | None]:

@@ -135,9 +135,9 @@ def encoder_layer(
     X: Array, p: Nested, packing: Packing, config: TransformerConfig, rng: np.random.Generator | None = None
 ) -> tuple[Array, EncoderLayerCache]:
     """Self-attention and feed-forward."""
-    H, phi = config.n_heads, config.activation
-    X, c_1 = sub_layer(X, lambda I: self_attention(I, p["self_attention"], H, packing), p["norm_1"], config, rng)
-    X, c_2 = sub_layer(X, lambda I: feed_forward(I, p["feed_forward"], phi), p["norm_2"], config, rng)
+    phi, both = config.activation, (config, rng)
+    X, c_1 = sub_layer(X, lambda I: self_attention(I, p["self_attention"], packing, *both), p["norm_1"], *both)
+    X, c_2 = sub_layer(X, lambda I: feed_forward(I, p["feed_forward"], phi), p["norm_2"], *both)
     return X, EncoderLayerCache(c_1, c_2)
 
 
@@ -160,10 +160,10 @@ def decoder_layer(
     rng: np.random.Generator | None = None,
 ) -> tuple[Array, DecoderLayerCache]:
     """Self-attention, cross-attention to M and feed-forward."""
-    H, phi, p_cross = config.n_heads, config.activation, p["cross_attention"]
-    X, c_1 = sub_layer(X, lambda I: self_attention(I, p["self_attention"], H, packing), p["norm_1"], config, rng)
-    X, c_2 = sub_layer(X, lambda I: cross_attention(I, M, p_cross, H, packing, packing_M), p["norm_2"], config, rng)
-    X, c_3 = sub_layer(X, lambda I: feed_forward(I, p["feed_forward"], phi), p["norm_3"], config, rng)
+    phi, both, p_cross = config.activation, (config, rng), p["cross_attention"]
+    X, c_1 = sub_layer(X, lambda I: self_attention(I, p["self_attention"], packing, *both), p["norm_1"], *both)
+    X, c_2 = sub_layer(X, lambda I: cross_attention(I, M, p_cross, packing, packing_M, *both), p["norm_2"], *both)
+    X, c_3 = sub_layer(X, lambda I: feed_forward(I, p["feed_forward"], phi), p["norm_3"], *both)
     return X, DecoderLayerCache(c_1, c_2, c_3)
 
 

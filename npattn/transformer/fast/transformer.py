@@ -66,7 +66,7 @@ class TransformerCache(NamedTuple):
     config: TransformerConfig
 
     def attention_weights(self) -> dict[str, Array]:
-        """Return the weights (B, H, N_Q, N_X) of every attention, by the name of the attention."""
+        """Return the weights (B, H, N_Q, N_X) of every attention before dropout, by the name of the attention."""
         weights = {}
         for i, encoder in enumerate(self.encoder.layers):
             weights[f"encoder.{i}.self_attention"] = encoder.self_attention.f.A
