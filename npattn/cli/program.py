@@ -19,6 +19,7 @@ from npattn.cli import figures, predict
 from npattn.cli.check import command as check
 from npattn.cli.exercise import command as exercise
 from npattn.cli.explain import command as explain
+from npattn.cli.notebook import command as notebook
 from npattn.cli.terminal import (
     FAILURE,
     INTERRUPTED,
@@ -47,12 +48,13 @@ examples:
   %(prog)s explain v5
   %(prog)s trace v5
   %(prog)s exercise softmax
+  %(prog)s notebook climb.ipynb
   %(prog)s train dates
   %(prog)s predict g2p knight --show-attention
   %(prog)s predict --help
 """
 
-COMMANDS = (tour, check, explain, trace, exercise, train, predict, figures)
+COMMANDS = (tour, check, explain, trace, exercise, notebook, train, predict, figures)
 
 USAGE, BROKEN_PIPE = 2, 141
 

@@ -173,7 +173,7 @@ class Check:
         if self.kinks:
             names = listed([self.pair.names[i] for i in sorted(self.kinks)])
             notes.append(f"there is a kink along {names} (relu at 0, a tie of max?): checked 0.1 % beside it")
-        noisy = [r for r in rows if r.noise and r.verdict in ("ok", "kink")]
+        noisy = [r for r in rows if r.noise and r.verdict in ("ok", "kink") and r.name not in self.pair.varying]
         if noisy:
             text = f"rounding in forward hides up to {max(r.noise for r in noisy):.0e} of the gradient of"
             notes.append(f"{text} {listed([r.name for r in noisy])}")

@@ -18,14 +18,16 @@ Block: TypeAlias = tuple[Any, ...]  # an index into a gradient
 
 def row(trial: Trial, finding: Finding, beside_kink: bool, locate: bool) -> ArgumentReport:
     """Return the row of one finding. `locate` searches a large wrong gradient for its wrong entry, which takes time."""
-    hint = None
+    hint, pair = None, trial.loss.pair
+    function = pair.varying.get(pair.names[finding.leaf])
+    varies = f"two calls of {function} with the same arguments give different numbers" if function else None
     if beside_kink and finding.verdict == "ok":
         finding = replace(finding, verdict="kink")
     if finding.verdict == "wrong":
         finding, block = _located(trial, finding) if locate else (finding, None)
-        hint = _value_hint(trial, finding, block)
+        hint = _value_hint(trial, finding, block) or varies
     elif finding.verdict == "noisy":
-        hint = f"cannot be judged: rounding in forward hides {finding.noise:.0e} of it"
+        hint = f"cannot be judged: {varies or f'rounding in forward hides {finding.noise:.0e} of it'}"
     return _row(trial, finding, hint)
 
 

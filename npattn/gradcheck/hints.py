@@ -46,7 +46,7 @@ def value_hint(
     `others` are the other gradients that backward returned. `axes` are the names and lengths of the axes of all arrays.
 
     >>> value_hint(np.array([2.0, -4.0]), np.array([1.0, -2.0]), [], [("axis 0 of x", 2)])
-    'off by a factor of 2 = 2; 2 is the length of axis 0 of x'
+    'off by a factor of 2; 2 is the length of axis 0 of x'
     """
     known = known or Known()
     if not np.isfinite(analytic).all():
@@ -118,7 +118,8 @@ def _origin(factor: float, axes: Sequence[tuple[str, int]]) -> str:
             for inverse, candidate in (("", value), ("1/", 1 / max(value, 1.0))):
                 if length > 1 and abs(abs(factor) / candidate - 1) < 1e-6 and not (root and value.is_integer()):
                     text = f"{'-' * (factor < 0)}{inverse}{root}{length}"
-                    return f" = {text}; {length} is the length of {name}"
+                    equals = f" = {text}" * (text != f"{factor:.6g}")
+                    return f"{equals}; {length} is the length of {name}"
     return ""
 
 

@@ -66,6 +66,7 @@ class PairUnderTest:
         self.eps = float(np.finfo(np.float64).eps)            # of the numbers that the functions compute with
         self.takes_float64 = True
         self.left_over: Mapping[str, Array] = {}              # what a layer held before backward, by names of leaves
+        self.varying: dict[str, str] = {}                     # the function whose calls differ, by names of leaves
         name = getattr(forward, "__qualname__", type(forward).__name__)
         self.title = f"{getattr(forward, '__module__', None) or 'builtins'}.{name}"
 

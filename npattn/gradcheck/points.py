@@ -13,8 +13,8 @@ LIKE_ZERO, ZERO_SIZE = 1e-18, 1e-200  # numbers so much smaller than their array
 
 
 def largest_finite(values: Array | float) -> float:
-    """Return the largest finite magnitude in `values`, or 0 if there is none. abs is safe: no forward runs here."""
-    magnitudes = np.abs(values)
+    """Return the largest finite magnitude in `values`, or 0 if there is none."""
+    magnitudes = np.abs(values)                               # abs is safe here: slopes and values are real
     return float(np.max(magnitudes, where=np.isfinite(magnitudes), initial=0.0))
 
 
@@ -30,7 +30,8 @@ def norm(values: Array | Sequence[float]) -> float:
     >>> norm([3e-200, 4e-200]), norm([0.0, 3e200])
     (5e-200, 3e+200)
     """
-    size = float(np.max(np.abs(values), initial=0.0))  # abs and norm are safe here: slopes are real
+    size = float(np.max(np.abs(values), initial=0.0))         # abs and norm are safe here: slopes are real
+    # 0 cannot be divided by; inf and nan are the result already.
     return size * float(np.linalg.norm(np.asarray(values) / size)) if 0 < size < np.inf else size
 
 
@@ -44,6 +45,7 @@ def perturbed(
     moved = []
     for value in values:
         size = size_of(value)
+        # abs is safe here: values are real. An inf moves by 0, because inf − inf is nan.
         sizes = np.where(np.abs(value) < like_zero * size, size, np.where(np.isfinite(value), value, 0))
         steps = up_or_down(0.5, 1.0, value.shape, rng)
         moved.append(np.asarray(value + amount * sizes * steps, value.dtype))

@@ -37,7 +37,7 @@ class ArgumentReport:
     - ``kink``: right at a point nearby; the arguments are on a kink, where there is no derivative;
     - ``wrong``: the error is larger than the tolerance and the noise;
     - ``shape``, ``dtype``: not that of the argument;
-    - ``noisy``: unknown, because rounding in forward is too large.
+    - ``noisy``: unknown, because rounding in forward is too large, or because a function draws at random.
     """
 
     name: str

@@ -20,10 +20,11 @@ from npattn._internal.checks import Array
 from npattn.gradcheck.trees import Tree, branches, is_floating
 
 Gradient: TypeAlias = Array | None
+REAL = "fiub"  # kinds of dtypes that can be compared with slopes; all but "f" have the verdict "dtype"
 
 
 class Misaligned(Exception):
-    """The gradients do not have the structure of the arguments."""
+    """The gradients do not have the structure of the arguments, or they are no real numbers."""
 
 
 @dataclass
@@ -79,7 +80,10 @@ def _aligned(matches: Sequence[Match]) -> list[Gradient]:
         elif not is_floating(part.tree):
             left += reversed(_matches(part, gradient))
         elif isinstance(gradient, (np.ndarray, np.generic, float)):
-            aligned.append(np.asarray(gradient))
+            array = np.asarray(gradient)
+            if array.dtype.kind not in REAL:
+                raise Misaligned(f"gradient of {part.name}: expected real numbers, got {array.dtype}")
+            aligned.append(array)
         else:
             raise Misaligned(f"gradient of {part.name}: expected an array, got {type(gradient).__name__}")
     return aligned

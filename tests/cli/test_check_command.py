@@ -179,8 +179,19 @@ def test_usage_errors_are_one_line_and_status_2(run: Cli, mine: Path, argv: list
 
 
 def test_an_argument_that_is_given_twice_is_an_error() -> None:
-    with pytest.raises(UsageError, match="X is given twice"):
+    with pytest.raises(UsageError, match=r"^--args: X is given twice$"):
         list(own_pair.find_arguments(["X:3", "X:4"], lambda X: None, 0))
+
+
+def test_what_is_wrong_after_layer_is_said_of_layer(run: Cli, mine: Path) -> None:
+    options = ["check", "mine:linear", "--args", "X:3,4", "--layer"]
+    for text, message in (
+        ("n_in", "--layer: expected name:shape as in X:3,4 or name=value as in eps=1e-5, got 'n_in'"),
+        ("n=1e", "--layer: n: expected a Python literal as in 1e-5, True or (0,1), got '1e'"),
+        ("n:3:5..2", "--layer: expected a range from low to high as in 0..9, got 'n:3:5..2'"),
+    ):
+        assert message in run.fails(*options, text, status=2)
+    assert "--layer: n is given twice" in run.fails(*options, "n=1", "m=2", "n=3", status=2)
 
 
 def test_an_error_of_the_users_code_is_one_line_and_status_1(run: Cli, mine: Path) -> None:

@@ -231,6 +231,16 @@ def test_the_error_for_an_unknown_section_or_entry_suggests_similar_names(run: C
     assert "foundatons: unknown topic; did you mean foundations?" in run.fails("explain", "foundatons", status=2)
 
 
+def test_a_page_cannot_be_compared_with_a_topic(run: Cli) -> None:
+    for page in ("foundations", "cheat-sheet", "F9", "glossary", "cotangent"):
+        reason = "a page or a part of one cannot be compared with a topic"
+        message = f"{page}: {reason}; npattn explain {page} prints it"
+        assert message in run.fails("explain", "v5", page, status=2)
+    message = "v5: not in foundations, and a page cannot be compared with a topic; npattn explain foundations prints"
+    assert message in run.fails("explain", "foundations", "v5", status=2)
+    assert "v5: unknown topic" not in run.fails("explain", "v5", "v55", status=2)
+
+
 def test_a_derivation_has_one_language(run: Cli) -> None:
     assert "v5 is in English only" in run.fails("explain", "v5", "--language", "zh", status=2)
     assert "v55: unknown topic" in run.fails("explain", "v55", "--language", "zh", status=2)

@@ -269,6 +269,7 @@ def test_the_picture_of_attention_has_a_row_for_the_end_and_one_scale(folder: Pa
         figure = draw_alignments(model, codec, [("abc", "cb"), ("ab", "ba")], per_head=per_head).figure
         *maps, bar = figure.axes
         assert len(maps) == (4 if per_head else 2) and bar.get_ylim() == (0, 1)
+        assert bar.get_ylabel() == "weights $A$ from 0 to 1,\nthe same scale in every picture"
         for ax, target in zip(maps, ("cb",) * (len(maps) // 2) + ("ba",) * (len(maps) // 2), strict=True):
             assert [tick.get_text() for tick in ax.get_yticklabels()] == [*target, "<eos>"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 from pathlib import Path
@@ -12,6 +13,8 @@ import pytest
 import npattn
 from npattn import layers
 from npattn.attention import MODERN_VERSIONS, VERSIONS
+from npattn.cli.terminal import Console
+from npattn.cli.trace.command import show
 from npattn.cli.trace.example import example, targets
 from support.command_line import Cli, process
 
@@ -142,6 +145,7 @@ def test_the_numbers_of_a_cut_matrix_are_not_all_zero(run: Cli) -> None:
 
 def test_a_trained_model_with_another_target(run: Cli) -> None:
     assert run("trace", "g2p", "read", "--target", "R IY D").out.startswith("r e a d → R IY D <eos>   loss")
+    assert run("trace", "g2p", "a", "--layer", "decoder").status == 0
 
 
 def test_json(run: Cli) -> None:
@@ -183,19 +187,60 @@ def test_functions_of_ones_own(run: Cli, tmp_path: Path, monkeypatch: pytest.Mon
         (["g2p"], "and trained models with a WORD"),
         (["v5", "--target", "x"], "--target: it is for a trained model with a WORD, not for a version or a layer"),
         (["g2p", "a", "--args", "X:3"], "--args: it is for a version or a layer or functions of your own, not for"),
-        (["g2p", "a", "--layer", "decoder"], ""),
         (["encoder_layer", "--layer", "x"], "--layer: expected one of norm_1, self_attention, norm_2, feed_forward"),
         (["v5", "--norm", "pre"], "--norm: it is for encoder_layer and decoder_layer"),
         (["v5", "--args", "Z:3"], "--args: got an unexpected keyword argument 'Z'"),
+        (["v5", "--args", "Q:3,4", "Q:3,4"], "--args: Q is given twice"),
         (["v5", "--digits", "-1"], "--digits: expected a whole number of 0 or more"),
         (["mine:forward"], "--args is missing"),
     ],
 )
 def test_usage_errors(run: Cli, argv: list[str], words: str) -> None:
-    if not words:
-        assert run("trace", *argv).status == 0
-        return
     assert words in run.fails("trace", *argv, status=2)
+
+
+def test_the_order_of_the_legend_is_that_of_the_parts(capsys: pytest.CaptureFixture[str]) -> None:
+    traces = {name: npattn.trace(*example(targets()[name], {})) for name in ("v7", "v8")}
+    args = argparse.Namespace(layer=None, json=False, digits=3)
+    for order in (("v7", "v8"), ("v8", "v7")):
+        show({name: traces[name] for name in order}, args, Console())
+        legend = " ".join(capsys.readouterr().out.partition("\n\n")[0].split())
+        assert re.findall(r"npattn explain (v\d+)", legend) == list(order)
+
+
+def test_version_14_has_the_formulas_of_the_recurrence(run: Cli) -> None:
+    """Those of the chunks are another way to compute the same, and Y has another layout before it is returned."""
+    out = run("trace", "v14").out
+    for formula in ("D_0", "β Z", "(F + Fᵀ)"):
+        assert formula not in out
+    assert "dS += s dy_t q̂_tᵀ,  dS = α_t dS̃" in out
+    assert "\nY  (1, 2, 1, 1)\n" in out and "\nY (2)  (H=1, N=2, D_V=1)" in out
+
+
+def test_version_13_has_the_formulas_without_absorption(run: Cli) -> None:
+    out = run("trace", "v13").out
+    assert "U = Q W_UK" not in out and "M = A C\n" not in out
+    assert "E = s (Q Kᵀ + Q_R K_Rᵀ)" in out and "\nY = A V\n" in out
+
+
+def test_axes_have_the_symbols_of_their_arguments_or_none(run: Cli) -> None:
+    out = run("trace", "v10").out
+    assert "dE (3)  (1, 4, 2)" in out                         # four rows are those of two queries in two heads
+    assert "dK_past  (H_K=1, P=0, D_Q=2)" in out
+
+
+def test_a_gradient_that_is_returned_at_once_has_its_formula(run: Cli) -> None:
+    out = run("trace", "linear").out
+    assert "dX = dY Wᵀ" in out and "return project(dY, W.T), dW, db" in out
+
+
+def test_a_statement_in_a_loop_is_printed_once(run: Cli) -> None:
+    assert run("trace", "causal_convolution").out.count("Y += w * rows[..., j : j + N, :]") == 1
+
+
+def test_a_formula_with_an_alternative_is_no_label(run: Cli) -> None:
+    for score in ("softmax", "sigmoid"):
+        assert "s = softmax(ℓ)" not in run("trace", "route", "--args", f"score={score}").out
 
 
 def test_other_errors_are_one_line(run: Cli) -> None:

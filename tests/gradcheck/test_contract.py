@@ -215,6 +215,59 @@ def test_forward_differs_from_call_to_call(X):
     assert found == ("forward: two calls with the same arguments give different outputs",)
 
 
+def test_a_backward_that_draws_at_random_is_named_as_the_cause(X):
+    """Its noise is not called rounding, and its gradient not nonlinear: those would be other faults."""
+    cause = "two calls of backward with the same arguments give different numbers"
+    broken = (
+        "gradient of X: a second call of backward gives other bits",
+        "gradient of X: depends on later calls of forward, not on the cache alone",
+    )
+
+    def check(size, **options):
+        rng = np.random.default_rng(0)
+
+        def backward(dY, X):
+            return square_backward(dY, X) * (1 + size * rng.standard_normal(X.shape))
+
+        try:
+            return check_gradients(square, backward, (X,), **options)
+        except GradientError as error:
+            return error.report
+
+    report = check(0.1)
+    assert (report["X"].verdict, report["X"].hint) == ("noisy", f"cannot be judged: {cause}")
+    assert report.problems == broken and report.notes == ()
+    report = check(0.1, contract=False)
+    assert (report["X"].verdict, report["X"].hint) == ("noisy", f"cannot be judged: {cause}")
+    assert report.problems == () and report.notes == broken
+    report = check(1e-7, contract=False)
+    assert report.ok and report["X"].noise > 1e-8 and report.notes == broken
+
+
+def test_a_wrong_gradient_that_is_drawn_at_random_is_named_too(X):
+    rng = np.random.default_rng(0)
+    shifted = lambda dY, X: 5 + rng.random(X.shape)  # noqa: E731
+    with pytest.raises(GradientError) as error:
+        check_gradients(square, shifted, (X,), contract=False)
+    found = error.value.report["X"]
+    hint = "two calls of backward with the same arguments give different numbers"
+    assert (found.verdict, found.hint) == ("wrong", hint)
+
+
+def test_a_forward_that_draws_at_random_is_named_as_the_cause(X):
+    rng = np.random.default_rng(0)
+
+    def forward(X):
+        factors = 1 + 0.1 * rng.standard_normal(X.shape)
+        return X * factors, factors
+
+    with pytest.raises(GradientError) as error:
+        check_gradients(forward, lambda dY, factors: dY * factors, (X,), contract=False)
+    found = error.value.report["X"]
+    assert found.hint is not None
+    assert found.hint.endswith("two calls of forward with the same arguments give different numbers")
+
+
 # ---- aliasing -------------------------------------------------------------------------------------------------
 
 
@@ -336,6 +389,40 @@ def test_wrong_dtype(X, wrong):
     argument = error.value.report["X"]
     assert argument.verdict == "dtype" and argument.error < 1e-6
     assert argument.hint == f"expected float64 like the argument, got {np.dtype(wrong)}"
+
+
+@pytest.mark.parametrize("wrong", [bool, int, np.uint8])
+def test_numbers_of_a_dtype_that_is_not_floating(X, wrong):
+    with pytest.raises(GradientError) as error:
+        check_gradients(square, lambda dY, X: square_backward(dY, X).astype(wrong), (np.abs(X),))
+    argument = error.value.report["X"]
+    assert argument.verdict == "dtype"
+    assert argument.hint == f"expected float64 like the argument, got {np.dtype(wrong)}"
+
+
+NO_REAL_NUMBERS = {
+    "object": lambda dX: dX.astype(object),
+    "object with None": lambda dX: np.where(dX > 0, dX, None),
+    "complex128": lambda dX: dX.astype(complex),
+    "complex64": lambda dX: np.complex64(1j),
+    "<U32": lambda dX: dX.astype(str),
+    "|S32": lambda dX: dX.astype(bytes),
+    "datetime64[s]": lambda dX: dX.astype("M8[s]"),
+    "timedelta64[s]": lambda dX: dX.astype("m8[s]"),
+    "[('a', '<f8')]": lambda dX: dX.view([("a", "<f8")]),
+    "|V8": lambda dX: dX.view("V8"),
+}
+
+
+@pytest.mark.parametrize("dtype", NO_REAL_NUMBERS)
+def test_a_gradient_without_real_numbers(X, dtype):
+    change = NO_REAL_NUMBERS[dtype]
+    for contract in (True, False):
+        with pytest.raises(GradientError) as error:
+            check_gradients(square, lambda dY, X: change(square_backward(dY, X)), (X,), contract=contract)
+        report = error.value.report
+        assert report.arguments == ()
+        assert report.problems == (f"gradient of X: expected real numbers, got {dtype.partition(' with')[0]}",)
 
 
 def test_float32_argument_whose_gradient_is_float64(X):

@@ -156,7 +156,8 @@ def test_shape_hints(shape, expected, hint):
     assert shape_hint(shape, expected) == hint
 
 
-AXES = [("axis 0 of X", 8), ("axis 1 of X", 1), ("axis 2 of X", 0), ("axis 3 of X", 2), ("axis 4 of X", 3)]
+SIZES = (8, 1, 0, 2, 3, 1234567)
+AXES = [(f"axis {i} of X", n) for i, n in enumerate(SIZES)]
 
 
 @pytest.mark.parametrize(
@@ -167,10 +168,12 @@ AXES = [("axis 0 of X", 8), ("axis 1 of X", 1), ("axis 2 of X", 0), ("axis 3 of 
         (1.7, "off by a factor of 1.7"),
         (-0.5001, "off by a factor of -0.5001"),
         (0.9985, "off by a factor of 0.9985"),
-        (2.0, "off by a factor of 2 = 2; 2 is the length of axis 3 of X"),
+        (2.0, "off by a factor of 2; 2 is the length of axis 3 of X"),
         (3**-0.5, "off by a factor of 0.57735 = 1/√3; 3 is the length of axis 4 of X"),
-        (8.0, "off by a factor of 8 = 8; 8 is the length of axis 0 of X"),
+        (8.0, "off by a factor of 8; 8 is the length of axis 0 of X"),
         (1 / 8, "off by a factor of 0.125 = 1/8; 8 is the length of axis 0 of X"),
+        (-3.0, "off by a factor of -3; 3 is the length of axis 4 of X"),
+        (1234567.0, "off by a factor of 1.23457e+06 = 1234567; 1234567 is the length of axis 5 of X"),
         (-(8**0.5), "off by a factor of -2.82843 = -√8; 8 is the length of axis 0 of X"),
         (8**-0.5, "off by a factor of 0.353553 = 1/√8; 8 is the length of axis 0 of X"),
     ],

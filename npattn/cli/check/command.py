@@ -17,7 +17,7 @@ import numpy as np
 from npattn import GradientError, GradientReport, check_gradients, check_layer
 from npattn import attention as versions
 from npattn.cli.check.cases import Case, cases
-from npattn.cli.check.own_pair import Arguments, OwnPair, find_arguments, find_function, find_pair, read_argument
+from npattn.cli.check.own_pair import Arguments, OwnPair, find_arguments, find_function, find_pair, read_arguments
 from npattn.cli.terminal import Console, Parser, UsageError, integer_from, number_between, pad_right
 from npattn.gradcheck import GradientWarning
 from npattn.gradcheck.check import METHODS as CHOICES
@@ -141,11 +141,11 @@ def _refuse_misplaced_options(args: argparse.Namespace) -> None:
 
 def check_own(pair: OwnPair, calls: Iterator[Arguments], args: argparse.Namespace, console: Console) -> int:
     """Print a report for each set of arguments."""
-    options = {"method": args.method or "auto", "rtol": args.rtol, "rng": args.seed or 0}
     all_right = True
     for call in calls:
         with _errors_of(pair.name, call, argument_names(pair.forward, len(call.args))):
-            report = check(Case("", pair.name, pair.forward, pair.backward, call.args, call.kwargs), **options)
+            case = Case("", pair.name, pair.forward, pair.backward, call.args, call.kwargs)
+            report = check(case, **_options(args))
         all_right &= report.ok
         console.line(str(report))
         fixed = [key for key, value in call.kwargs.items() if any(floating_leaves(value))]
@@ -159,16 +159,19 @@ def check_layers(args: argparse.Namespace, console: Console) -> int:
     if len(args.functions) > 1:
         raise UsageError(f"--layer: expected one class, got {' '.join(args.functions)}")
     make = find_function(args.functions[0])
-    values = dict(read_argument(text, np.random.default_rng(args.seed or 0)) for text in args.layer)
+    values = read_arguments(args.layer, np.random.default_rng(args.seed or 0), "--layer")
     all_right = True
     for call in find_arguments(args.arguments, None, args.seed or 0):
         with _errors_of(args.functions[0], call):
-            layer = make(**values)
-            options = {"method": args.method or "auto", "rtol": args.rtol, "rng": args.seed or 0}
-            report = report_of(check_layer, layer, call.args, **options)
+            report = report_of(check_layer, make(**values), call.args, **_options(args))
         all_right &= report.ok
         console.line(str(report))
     return 0 if all_right else 1
+
+
+def _options(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the options of a check of the user's own code."""
+    return {"method": args.method or "auto", "rtol": args.rtol, "rng": args.seed or 0}
 
 
 @contextmanager

@@ -101,11 +101,7 @@ def find_arguments(texts: Sequence[str], forward: Callable[..., Any] | None, see
     if len(texts) == 1 and FUNCTION_NAME.fullmatch(texts[0]) and not RANDOM_ARRAY.fullmatch(texts[0]):
         yield from _call_for_arguments(texts[0], forward, rng)
     else:
-        pairs = [read_argument(text, rng) for text in texts]
-        twice = [name for i, (name, _) in enumerate(pairs) if name in dict(pairs[:i])]
-        if twice:
-            raise UsageError(f"--args: {twice[0]} is given twice")
-        yield bind(dict(pairs), forward)
+        yield bind(read_arguments(texts, rng), forward)
 
 
 def _call_for_arguments(name: str, forward: Callable[..., Any] | None, rng: np.random.Generator) -> Iterator[Arguments]:
@@ -124,8 +120,20 @@ def _call_for_arguments(name: str, forward: Callable[..., Any] | None, rng: np.r
             raise UsageError(f"{name}: expected a tuple of arguments or a dict by name, got {got}")
 
 
-def read_argument(text: str, rng: np.random.Generator) -> tuple[str, Any]:
+def read_arguments(texts: Sequence[str], rng: np.random.Generator, option: str = "--args") -> dict[str, Any]:
+    """Parse each text by `read_argument` and return the arguments by name. Raises UsageError for a name given twice."""
+    named: dict[str, Any] = {}
+    for name, value in (read_argument(text, rng, option) for text in texts):
+        if name in named:
+            raise UsageError(f"{option}: {name} is given twice")
+        named[name] = value
+    return named
+
+
+def read_argument(text: str, rng: np.random.Generator, option: str = "--args") -> tuple[str, Any]:
     """Parse ``name:shape``, ``name:shape:kind`` or ``name=value``; return the name and the random array or the value.
+
+    Raises UsageError, which names the option that the text was given to.
 
     >>> name, X = read_argument("X:3,4", np.random.default_rng(0))
     >>> name, X.shape, X.dtype
@@ -137,33 +145,34 @@ def read_argument(text: str, rng: np.random.Generator) -> tuple[str, Any]:
     """
     name, equals, value = text.partition("=")
     if equals and name.isidentifier():
-        return name, _parse_value(name, value)
+        return name, _parse_value(name, value, option)
     found = RANDOM_ARRAY.fullmatch(text)
     if found is None:
-        raise UsageError(f"--args: expected name:shape as in X:3,4 or name=value as in eps=1e-5, got {text!r}")
+        raise UsageError(f"{option}: expected name:shape as in X:3,4 or name=value as in eps=1e-5, got {text!r}")
     shape = tuple(map(int, found["shape"].split(","))) if found["shape"] else ()
-    return found["name"], _draw_array(text, shape, found, rng)
+    return found["name"], _draw_array(shape, found, rng, option)
 
 
-def _draw_array(text: str, shape: tuple[int, ...], found: re.Match[str], rng: np.random.Generator) -> Any:
+def _draw_array(shape: tuple[int, ...], found: re.Match[str], rng: np.random.Generator, option: str) -> Any:
     if found["kind"] == "bool":
         return rng.random(shape) < 0.7
     if found["low"] is None:
         return np.asarray(rng.standard_normal(shape), found["kind"] or "float64")
     low, high = int(found["low"]), int(found["high"])
     if high < low:
-        raise UsageError(f"--args: expected a range from low to high as in 0..9, got {text!r}")
+        raise UsageError(f"{option}: expected a range from low to high as in 0..9, got {found[0]!r}")
     return np.asarray(rng.integers(low, high, shape, endpoint=True))
 
 
-def _parse_value(name: str, text: str) -> Any:
+def _parse_value(name: str, text: str, option: str) -> Any:
     """Parse a Python literal; a plain word is a string, because the shell removes quotes."""
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):
         if text.isidentifier() and text not in NOT_PYTHON:
             return text
-        raise UsageError(f"--args: {name}: expected a Python literal as in 1e-5, True or (0,1), got {text!r}") from None
+        expected = "expected a Python literal as in 1e-5, True or (0,1)"
+        raise UsageError(f"{option}: {name}: {expected}, got {text!r}") from None
 
 
 def bind(named: Mapping[str, Any], forward: Callable[..., Any] | None) -> Arguments:

@@ -82,7 +82,8 @@ def find_page(words: list[str], language: str) -> str | None:
     except KeyError as error:
         name, part, known = error.args
         otherwise = f"{command_line('explain', name)} prints all of it"
-        raise UsageError(f"{part}: not in {name}; {hint(part, known, otherwise)}") from None
+        reason = ", and a page cannot be compared with a topic" if topics.is_topic(part) else ""
+        raise UsageError(f"{part}: not in {name}{reason}; {hint(part, known, otherwise)}") from None
     if page is None and not all(map(topics.is_topic, words)):
         with suppress(KeyError):
             return pages.find(["glossary", *words], language)
@@ -105,10 +106,13 @@ def show_page(text: str, console: Console) -> None:
 
 
 def find(name: str) -> topics.Topic:
-    """Return the topic of that name. Raises UsageError, which suggests similar names."""
+    """Return the topic of that name. Raises UsageError, which suggests similar names, or says that it is a page."""
     try:
         return topics.find_topic(name)
     except KeyError:
+        if find_page([name], "en") is not None:               # then there is a topic beside it
+            printed = f"{command_line('explain', name)} prints it"
+            raise UsageError(f"{name}: a page or a part of one cannot be compared with a topic; {printed}") from None
         known = [*pages.PAGES, *topics.names()]
         otherwise = f"{command_line('explain')} lists all topics"
         raise UsageError(f"{name}: unknown topic; {hint(name, known, otherwise)}") from None

@@ -50,7 +50,7 @@ def draw_alignments(
             ax = plot.attention_map(A, written(codec, target), codec.tokenize(source), ax=next(remaining))
             ax.set(xlabel="source", ylabel="target")
             plot.title(ax, f"head {h}" if per_head else "mean of the heads")
-    plot.colour_bar(axes, "weights $A$")
+    plot.colour_bar(axes, "weights $A$ from 0 to 1,\nthe same scale in every picture")
     return axes[0]
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from npattn._internal.checks import Array
-from npattn.cli.check.own_pair import find_arguments, find_pair, read_argument
+from npattn.cli.check.own_pair import find_arguments, find_pair, read_arguments
 from npattn.cli.explain.topics import Topic, names
 from npattn.cli.terminal import WIDTH, Console, Parser, UsageError, command_line, integer_from
 from npattn.cli.trace.example import example, targets
@@ -118,8 +118,8 @@ def run(args: argparse.Namespace, console: Console) -> int:
         found = trace_layer(side, args.norm or "post", args.seed or 0)
         show({"": found} | found.parts, args, console)
     else:
-        rng = np.random.default_rng(args.seed or 0)
-        found = trace(*example(find(name), dict(read_argument(text, rng) for text in args.args or ())))
+        given = read_arguments(args.args or (), np.random.default_rng(args.seed or 0))
+        found = trace(*example(find(name), given))
         show({"": found}, args, console)
     return 0
 
@@ -158,7 +158,8 @@ def show(parts: Mapping[str, Trace], args: argparse.Namespace, console: Console,
         return
     columns = max(shutil.get_terminal_size((WIDTH, 24)).columns, WIDTH)
     texts = {path: part.lines(columns, args.digits)[1:] for path, part in parts.items()}   # not the first empty line
-    versions = {version for part in parts.values() for version in re.findall(r"attention\.(v\d+)_", part.title)}
+    titles = " ".join(part.title for part in parts.values())
+    versions = dict.fromkeys(re.findall(r"attention\.(v\d+)_", titles))   # each once, in the order of the parts
     has_numbers = any(re.search("# [1-9](,| [a-z]|$)", line) for lines in texts.values() for line in lines)
     more = [NUMBERS.format(command_line("explain", version)) for version in versions if has_numbers]
     console.lines(textwrap.wrap(" ".join([LEGEND, *more]), columns))
@@ -197,7 +198,7 @@ def show_reading(found: Reading, args: argparse.Namespace, console: Console) -> 
     console.line(console.style(f"{source} → {target}   loss L = −log P of the target = {found.loss:.4f}", "bold"))
     console.lines(("", f"{'':<44}{'shape':<14}{'size':>10}{'gradient':>11}"))
     for name, value in stages(whole):
-        assert value.array is not None
+        assert value.array is not None and value.gradient is not None   # all of the residual stream has both
         sizes = f"{norm(value.array):>10.3g}{norm(value.gradient):>11.2e}"
         console.line(f"{name:<44}{value.array.shape!s:<14}{sizes}")
     letters = [f"{x}\N{NO-BREAK SPACE}{norm(dS_n):.1e}" for x, dS_n in zip(found.source, whole.dS[0], strict=True)]
@@ -208,9 +209,9 @@ def show_reading(found: Reading, args: argparse.Namespace, console: Console) -> 
     console.line(f"--layer shows a part in full, such as --layer {attention}")
 
 
-def norm(array: Array | None) -> float:
+def norm(array: Array) -> float:
     """Return √Σx²."""
-    return float(np.linalg.norm(np.ravel(array))) if array is not None else 0.0
+    return float(np.linalg.norm(np.ravel(array)))
 
 
 def stages(whole: Trace) -> Iterator[tuple[str, Value]]:

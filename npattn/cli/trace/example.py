@@ -25,7 +25,9 @@ class Example(NamedTuple):
     kwargs: dict[str, Any]
 
 
-#: The example of version 5 has one query. The second, 0, weighs all inputs alike, as in versions 4 and 6.
+#: The example of version 5 has one query. The second, 0, weighs all inputs alike, as in versions 4 and 6: a trace then
+#: shows that the rows of A, and the gradients of two queries, differ. The docstring does without it, since version 6
+#: compares its dW_V, dW_K and dX with those of version 5 for one query.
 SECOND_QUERY: dict[str, Mapping[str, Any]] = {
     "v5": {"Q": np.array([[0.0, 2 * np.log(3), 0.0, 0.0], [0.0, 0.0, 0.0, 0.0]]), "dY": np.array([[1.0], [1.0]])},
 }

@@ -138,8 +138,11 @@ def run(
         back = next((other for other in calls[n:] if other.is_backward_of(call)), None)
         whole.parts[path] = Trace(title_of(call.function), values_of(call, back), steps_of([call]), slope, size)
     end = tuple(step.line for step in calls[n].steps if step.how == RETURNED and step.line)
+    written = formulas(docstring_of(forward))
     for i in reversed(range(len(names))):                     # each is put before those that are there
-        whole.add_argument(Value(names[i], pair.leaves[i].copy(), gradients[i], (), (), end, place=i - len(names)))
+        formula = written.get(f"d{names[i]}", "")
+        leaf = Value(names[i], pair.leaves[i].copy(), gradients[i], (), (), end, "", formula, i - len(names))
+        whole.add_argument(leaf)
     return whole
 
 
@@ -204,6 +207,9 @@ def free_path(call: Call, owners: Mapping[str, Call]) -> str:
 
 Versions: TypeAlias = dict[str, list[list[Step]]]
 
+#: The sections of a docstring that have the formulas of what is traced.
+SECTIONS = ("Forward", "Backward")
+
 
 def versions(steps: Iterable[Step], merged: Callable[[str], bool]) -> Versions:
     """Return the values that each name had, each as the steps that made it."""
@@ -225,6 +231,11 @@ def values_of(call: Call, back: Call | None) -> Iterator[Value]:
     steps = [step._replace(name=f"d{output}") if step.name == first else step for step in back.steps] if back else []
     gradients = versions(steps, lambda name: name in returned)
     written = formulas(docstring_of(call.function))
+    sizes = dict[str, int]()                                  # of the axes of arguments, by their symbols
+    for step in [step for step in call.steps if step.how == ARGUMENT]:
+        axes = axes_of(step.name, call.function, [])
+        found_sizes = zip(axes[::-1], step.array.shape[::-1], strict=False)
+        sizes |= {axis: n for axis, n in found_sizes if n != 1}   # one of 1 may be broadcast, as in a mask
     for name, groups in versions(with_output(call, output), lambda name: True).items():
         found = gradients.pop(f"d{name}", [])
         is_argument = groups[0][0].how == ARGUMENT            # its gradient is complete where backward returns it
@@ -237,27 +248,35 @@ def values_of(call: Call, back: Call | None) -> Iterator[Value]:
         rest = [group for group in found if not any(group is other for other in beside)]
         pairs = [*zip(groups, beside, strict=True), *(([], group) for group in rest)]
         axes = axes_of(name, call.function, groups[0])
-        yield from (value_of(name, number, axes, written, *pair) for number, pair in enumerate(pairs, 1))
+        yield from (value_of(name, number, axes, sizes, written, *pair) for number, pair in enumerate(pairs, 1))
     for name, groups in gradients.items():
         if name[:1] == "d" and name[1:] and groups[0][0].array.dtype.kind == "f":
-            axes = axes_of(name, call.function, groups[0])
-            yield from (value_of(name[1:], number, axes, written, [], group) for number, group in enumerate(groups, 1))
+            axes = axes_of(name, call.function, groups[0]) or axes_of(name[1:], call.function, [])
+            pairs = [([], group) for group in groups]
+            yield from (value_of(name[1:], number, axes, sizes, written, *pair) for number, pair in enumerate(pairs, 1))
 
 
 def value_of(
     name: str,
     number: int,
     axes: tuple[str, ...],
+    sizes: Mapping[str, int],
     written: Mapping[str, str],
     forward: list[Step],
     backward: list[Step],
 ) -> Value:
-    """Return a value and its gradient, made by these steps of forward and backward."""
+    """Return a value and its gradient, made by these steps of forward and backward.
+
+    It has no symbols of axes if it has too few axes for them, or one of another size than in the arguments: a name can
+    hold an array in another layout before it holds the one that is declared.
+    """
+    shape = (forward or backward)[-1].array.shape
+    fits = len(axes) <= len(shape) and all(sizes.get(a, n) == n for a, n in zip(axes[::-1], shape[::-1], strict=False))
     return Value(
         name if number == 1 else f"{name} ({number})",
         forward[-1].array if forward else None,
         backward[-1].array if backward else None,
-        axes if len(axes) <= (forward or backward)[-1].array.ndim else (),
+        axes if fits else (),
         tuple(step.line for step in forward if step.line),
         tuple(step.line for step in backward if step.line),
         written.get(name, "") if number == 1 and forward and forward[0].line else "",
@@ -292,7 +311,7 @@ def axes_of(name: str, function: FunctionType, steps: Sequence[Step]) -> tuple[s
 def docstring_of(function: FunctionType) -> str:
     """Return the docstring of a function's module; from the source under `python -OO`, which keeps none."""
     found = function.__globals__.get("__doc__")
-    with contextlib.suppress(OSError, TypeError, SyntaxError):   # there may be no source
+    with contextlib.suppress(OSError, TypeError, SyntaxError, KeyError):   # no source, or run without a module
         found = found or ast.get_docstring(ast.parse(inspect.getsource(sys.modules[function.__module__])))
     return found or ""
 
@@ -300,12 +319,18 @@ def docstring_of(function: FunctionType) -> str:
 def formulas(docstring: str) -> dict[str, str]:
     """Return the formulas of a docstring by the letter on their left, if it is used once, in npattn.attention's layout.
 
+    Of a docstring with sections, those of Forward and Backward count: others have another way to compute the same. A
+    formula with "or" in it says two things, so it counts as two.
+
     >>> formulas("    V = X W_V      values\\n    A = softmax(E)    dE = A ⊙ dA,  dX = dV: …\\n    K = X    dX += dK")
     {'V': 'V = X W_V', 'A': 'A = softmax(E)', 'dE': 'dE = A ⊙ dA', 'dX': 'dX = dV,  dX += dK', 'K': 'K = X'}
     """
     found: dict[str, dict[str, None]] = {}
-    for line in re.findall(r"^    (.*)", docstring.partition("**Changed**")[0], re.MULTILINE):
+    text, *sections = re.split(r"^\*\*([^*]+)\*\*", docstring, flags=re.MULTILINE)
+    text += "".join(body for name, body in zip(sections[::2], sections[1::2], strict=True) if name in SECTIONS)
+    for line in re.findall(r"^    (.*)", text, re.MULTILINE):
+        line = re.sub(r"  +or  +", " or ", line)
         for name, sign, rest in re.findall(r"(?:^|  |: )(\w+) (\+?=) (\S.*?)(?=,?  |: |$)", line):
             found.setdefault(name, {})[f"{name} {sign} {rest}"] = None
-    once = {name: [*each] for name, each in found.items() if sum(" = " in formula for formula in each) == 1}
+    once = {name: [*each] for name, each in found.items() if sum((" = " in f) + (" or " in f) for f in each) == 1}
     return {name: ",  ".join(each) for name, each in once.items()}

@@ -29,7 +29,7 @@ INDENT, GAP = 2, 4
 #: An array whose largest number is outside is written in units of a power of ten.
 RANGE = 1e-2, 1e4
 
-#: A gradient is rounding alone if it is this many times smaller, in units of the spacing at 1, than the largest one.
+#: A gradient is rounding alone if it is at most so many eps of the largest one.
 NOISE = 64
 
 #: What a True stands for in a mask.
@@ -94,7 +94,7 @@ def block(
         f"in units of {unit:g}" if unit != 1 else "",
         f"1 = {'may be read' if name in MASKS else 'True'}" if array.dtype == bool else "",
     ]
-    code = [each for line in lines for each in code_lines(line, width)]
+    code = [each for line in dict.fromkeys(lines) for each in code_lines(line, width)]   # one in a loop once
     numbers = stack_lines(array / unit if unit != 1 else array, width - INDENT, digits)
     head = ["  ".join(filter(None, [name, *notes])), formula]
     return [*filter(None, head), *code, *(" " * INDENT + line for line in numbers)]

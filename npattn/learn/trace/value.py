@@ -89,11 +89,15 @@ class Trace(Mapping[str, Value]):
         """Set the complete gradient of an argument. One inside a mapping is shown in the part that reads it."""
         where, name = self._part(leaf.name)
         leaf = leaf if where is self else leaf._replace(gradient_lines=())   # its line of backward is another one
-        old = where._values.get(name, leaf)
+        old = where._values.get(name, leaf._replace(gradient=None, gradient_lines=()))
         if old.array is None:                                 # forward has no name of its own for it
             old = where._values.pop(name)._replace(array=leaf.array)
-        lines = old.gradient_lines or leaf.gradient_lines
-        new = old._replace(name=name, gradient=leaf.gradient, place=leaf.place, gradient_lines=lines)
+        named, complete, lines = old.gradient, leaf.gradient, old.gradient_lines
+        if named is None or complete is None or not np.array_equal(named, complete):
+            lines += leaf.gradient_lines                      # the return statement computes more
+        formula = old.gradient_formula or leaf.gradient_formula
+        new = old._replace(name=name, gradient=leaf.gradient, place=leaf.place)
+        new = new._replace(gradient_lines=lines, gradient_formula=formula)
         where._values = where._values | {name: new} if name in where._values else {name: new, **where._values}
 
     def label(self, name: str, text: str) -> None:
