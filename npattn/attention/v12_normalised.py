@@ -270,15 +270,15 @@ def backward(dZ: Array, cache: Cache, dK: Array | None = None, dV: Array | None 
     dK = plus("dK", dS.mT @ grouped(Q, H_K), dK)              # S = s Q K_gᵀ: a sum over the group; K is an output too
     dK_past, dK = parted(dK, Q)                               # K = [K_past; …]
     dV_past, dV = parted(dV, Q)                               # V = [V_past; …]
-    dQ = rotate_back(headed(dS @ K, H), rotation)             # S = s Q K_gᵀ, Q = f R …
-    dQ, dgamma_Q = normed_heads_back(dQ, norm, norm_Q)        # Q = f R split(norm(…)), merged for W_Q
-    dK, dgamma_K = normed_heads_back(rotate_back(dK, rotation), norm, norm_K)       # K = f R split(norm(…)), merged
+    dQ = headed(dS @ K, H)                                    # S = s Q K_gᵀ
+    dXW_Q, dgamma_Q = normed_heads_back(rotate_back(dQ, rotation), norm, norm_Q)    # Q = f R split(norm(X W_Q)), merged
+    dXW_K, dgamma_K = normed_heads_back(rotate_back(dK, rotation), norm, norm_K)    # K = f R split(norm(X W_K)), merged
     dV = merge_heads(dV)                                      # merged for W_V
     dX = project(dV, W_V.T)                                   # V = split(X W_V)
-    dX += project(dK, W_K.T)                                  # K = f R split(norm(X W_K)): X is used twice, so add
-    dX += project(dQ, W_Q.T)                                  # Q = f R split(norm(X W_Q)): … and a third time
-    dW_Q = weight_gradient(X, dQ)                             # Q = f R split(norm(X W_Q))
-    dW_K = weight_gradient(X, dK)                             # K = f R split(norm(X W_K))
+    dX += project(dXW_K, W_K.T)                               # K = f R split(norm(X W_K)): X is used twice, so add
+    dX += project(dXW_Q, W_Q.T)                               # Q = f R split(norm(X W_Q)): … and a third time
+    dW_Q = weight_gradient(X, dXW_Q)                          # Q = f R split(norm(X W_Q))
+    dW_K = weight_gradient(X, dXW_K)                          # K = f R split(norm(X W_K))
     dW_V = weight_gradient(X, dV)                             # V = split(X W_V)
     return dX, dW_Q, dW_K, dW_V, dW_O, *((dK_past, dV_past) if has_past else (None, None)), dsinks, dgamma_Q, dgamma_K
 

@@ -299,15 +299,15 @@ def backward(dZ: Array, cache: Cache, dC: Array | None = None, dK_R: Array | Non
     dK_R = rotate_back(dK_R[..., None, :, :], cache.rotation)[..., 0, :, :]         # K_R = f R X W_KR
     dQ, dQ_R = merge_heads(dQ), merge_heads(rotate_back(dQ_R, cache.rotation))      # Q_R = f R split(C_Q W_QR)
     dC_Q = project(dQ, W_Q.T) + project(dQ_R, W_QR.T)         # Q = split(C_Q W_Q), Q_R = …: C_Q is used twice, so add
-    dC_Q, dgamma_Q = normed_back(dC_Q, cache.of_C_Q)      # C_Q = norm(X W_DQ)
-    dC, dgamma = normed_back(dC, cache.of_C)              # C = norm(X W_DKV)
-    dX = project(dC, W_DKV.T)                                 # C = norm(X W_DKV)
+    dXW_DQ, dgamma_Q = normed_back(dC_Q, cache.of_C_Q)        # C_Q = norm(X W_DQ)
+    dXW_DKV, dgamma = normed_back(dC, cache.of_C)             # C = norm(X W_DKV)
+    dX = project(dXW_DKV, W_DKV.T)                            # C = norm(X W_DKV)
     dX += project(dK_R, W_KR.T)                               # K_R = f R X W_KR: X is used twice, so add
-    dX += dC_Q if W_DQ is None else project(dC_Q, W_DQ.T)     # C_Q = norm(X W_DQ): … and a third time
+    dX += dXW_DQ if W_DQ is None else project(dXW_DQ, W_DQ.T)         # C_Q = norm(X W_DQ): … and a third time
     pasts = (dC_past, dK_R_past) if cache.has_past else (None, None)
-    dW_DQ = None if W_DQ is None else weight_gradient(X, dC_Q)        # C_Q = norm(X W_DQ)
+    dW_DQ = None if W_DQ is None else weight_gradient(X, dXW_DQ)      # C_Q = norm(X W_DQ)
     dW_Q, dW_QR = weight_gradient(C_Q, dQ), weight_gradient(C_Q, dQ_R)
-    dW_DKV, dW_KR = weight_gradient(X, dC), weight_gradient(X, dK_R)
+    dW_DKV, dW_KR = weight_gradient(X, dXW_DKV), weight_gradient(X, dK_R)
     return dX, dW_Q, dW_QR, dW_DKV, dW_KR, dW_UK, dW_UV, dW_O, dgamma, dW_DQ, dgamma_Q, *pasts
 
 

@@ -21,9 +21,11 @@ from npattn._internal.checks import Array
 from npattn.attention import v4_multiple_queries as v4
 from npattn.attention import v5_cross_attention as v5
 from npattn.attention import v7_multi_head as v7
+from npattn.attention import v12_normalised, v13_latent
 from npattn.cli.check.cases import Case, cases
 from npattn.cli.trace.example import example, targets
 from npattn.gradcheck.pair import argument_names
+from npattn.layers import rotary_frequencies
 from npattn.learn.trace import Trace
 from npattn.learn.trace.recorder import Call
 from npattn.learn.trace.run import formulas
@@ -103,6 +105,22 @@ def test_the_worked_example_of_every_modern_version(version: Any) -> None:
     errors = found.errors()
     assert len(errors) >= 7 and max(errors.values()) <= TOLERANCE, errors
     assert ({"S (2)"} if version.number == 14 else {"E", "A"}) <= errors.keys()
+
+
+def test_norms_and_rotations_of_versions_12_and_13_have_their_own_gradients() -> None:
+    """A name that is normalised, rotated and joined to a past has several values; each has the gradient of its own."""
+    rng = np.random.default_rng(0)
+    widths: dict[Any, list[Any]] = {
+        v12_normalised: [(3, 5), (5, 8), (5, 8), (5, 6), (6, 4), None, None, None, 4, 4],
+        v13_latent: [(3, 5), (6, 8), (6, 4), (5, 4), (5, 2), (4, 8), (4, 6), (6, 4), 4, (5, 6), 6, None, None],
+    }
+    for module, shapes in widths.items():
+        args = tuple(None if shape is None else rng.normal(size=shape) for shape in shapes)
+        kwargs: dict[str, Any] = {"n_heads": 2, "frequencies": rotary_frequencies(4 if module is v12_normalised else 2)}
+        kwargs |= {"n_kv_heads": 2} if module is v12_normalised else {}
+        errors = npattn.trace(module, args, None, kwargs).errors()
+        assert max(errors.values()) <= TOLERANCE, errors
+        assert ({"Q (2)", "K (2)"} if module is v12_normalised else {"C (2)", "C_Q", "Q_R (2)"}) <= errors.keys()
 
 
 def test_every_number_of_version_5_and_its_steps() -> None:
