@@ -201,7 +201,7 @@ def test_a_broken_pipe_ends_it_without_a_message(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="closes standard streams as a POSIX shell does")
-@pytest.mark.parametrize("closed", ["0", "1", "2", "0 1 2"])
+@pytest.mark.parametrize("closed", [*(pytest.param(n, marks=pytest.mark.long) for n in ("0", "1", "2")), "0 1 2"])
 def test_closed_standard_streams_are_the_null_device(tmp_path: Path, closed: str) -> None:
     """Otherwise messages to standard error would be written into the file that got its number."""
     script = """if True:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="forks and kills")
+pytestmark = [pytest.mark.long, pytest.mark.skipif(sys.platform == "win32", reason="forks and kills")]
 
 
 def soak(*argv: str) -> str:

@@ -55,6 +55,7 @@ def error_lines(outcome: Outcome) -> list[str]:
 
 
 @needs_mpi
+@pytest.mark.long
 def test_one_run_on_changing_numbers_of_ranks(pairs: Path) -> None:
     """A run on two ranks, then without MPI, then on three ranks equals a run without a stop, to rounding."""
     assert train(0, pairs, "whole", *STEADY).status == 0
