@@ -48,7 +48,7 @@ text. Sinks of −∞, or none at all, is the softmax of version 10. A row with 
 gradients, with a sink or without.
 
 `offset` moves the window with the order: query i sees keys i + offset − W + 1 … i + offset. A past that was cut short
-needs `positions`, since they start at P.
+needs `positions`, because without them the new rows begin at position P.
 
 **Raises**  ValueError for shapes that don't fit, widths that the numbers of heads do not divide, H_K that does not
 divide H, more than D_Q/2 frequencies, a window below 1 and a past of which one half is missing, TypeError for dtypes

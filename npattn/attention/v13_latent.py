@@ -61,11 +61,12 @@ earlier piece as dC and dK_R.
 4. Latent rows are normalised, and queries may have a latent row too.
 
 **Conventions**  The norms are not in the paper's formulas but in its §3.1.2 and in all code, with ε = 1e-6; those of
-the latent rows alone. Where YaRN's `mscale_all_dim` is set, models multiply the scale by m² with
-m = 0.1 · mscale_all_dim · ln s + 1: give `scale` = m²/√(D_C + D_R). cos and sin are then multiplied by
-g(mscale)/g(mscale_all_dim) with g(a) = 0.1 a ln s + 1, which is `factor` of `rotary_frequencies`; where these are not
-set, by 0.1 ln s + 1. Published weights have their pairs as "neighbours"; Hugging Face reorders columns for "halves".
-Checkpoints hold Q and Q_R of a head side by side in one matrix, K and V likewise, and W_DKV beside W_KR.
+the latent rows alone. Where YaRN's `mscale_all_dim` is set, models multiply the scale by m² with m = 0.1 ·
+mscale_all_dim · ln r + 1, where r is the s of `rotary_frequencies`: give `scale` = m²/√(D_C + D_R). cos and sin are
+then multiplied by g(mscale)/g(mscale_all_dim) with g(a) = 0.1 a ln r + 1, which is the factor that `rotary_frequencies`
+takes; where these are not set, by 0.1 ln r + 1. Published weights have their pairs as "neighbours"; Hugging Face
+reorders columns for "halves". Checkpoints hold Q and Q_R of a head side by side in one matrix, K and V likewise, and
+W_DKV beside W_KR.
 
 **Raises**  ValueError for shapes that don't fit, widths that n_heads does not divide, more than D_R/2 frequencies and a
 past of which one half is missing, TypeError for dtypes that differ, a mask that is not boolean and frequencies that
@@ -255,7 +256,7 @@ def forward(
         K = V = C[..., None, :, :]                            # (…, 1, N_X, D_L)
     else:
         U, K, V = Q, split_heads(project(C, W_UK), n_heads), split_heads(project(C, W_UV), n_heads)     # 1
-    s = (max(Q.shape[-1] + Q_R.shape[-1], 1)) ** -0.5 if scale is None else float(scale)
+    s = max(Q.shape[-1] + Q_R.shape[-1], 1) ** -0.5 if scale is None else float(scale)
     E = (U @ K.mT + Q_R @ K_R[..., None, :, :].mT) * s        # (…, H, N_Q, N_X)  2
     A = softmax(E, in_order(mask, E.shape, None))             # (…, H, N_Q, N_X)
     M = A @ V

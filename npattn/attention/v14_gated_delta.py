@@ -23,12 +23,12 @@ S̃ and k̂_t are used twice, so their gradients add (foundations F4); each line
 row. npattn.layers.l2_norm derives dq_t and dk_t. S_t is needed at every step, from the last to the first, but only
 every 64th is kept: the steps between are run again.
 
-**In chunks**  `chunk=C` takes C steps at once, as matrix products with rows q_t, k_t, v_t again. With the decay from j
-to i, D_ij = exp(g_{j+1} + … + g_i) for i ≥ j, else 0, and D_i0 likewise from the beginning of the chunk, row i of U is
-β_i e_i:
+**In chunks**  `chunk=C` takes C steps at once, as matrix products. Q, K and V have the rows s q_t, k_t and v_t of these
+steps, normalised as above. With the decay from j to i, D_ij = exp(g_{j+1} + … + g_i) for i ≥ j, else 0, and D_i0
+likewise from the beginning of the chunk, row i of U is β_i e_i:
 
     M U = β (V − D_0 ⊙ K Sᵀ),      M = I + strictly lower part of β (K Kᵀ) ⊙ D
-    Y = D_0 ⊙ Q Sᵀ + P U,          P = (Q Kᵀ) ⊙ D;  Q stands for s Q here
+    Y = D_0 ⊙ Q Sᵀ + P U,          P = (Q Kᵀ) ⊙ D
     S' = D_C0 S + Uᵀ (D_C ⊙ K)     D_C: the last row of D, one number for each row of K
 
 Backward, from the last line to the first, where β and the columns D_0, D_C multiply rows:

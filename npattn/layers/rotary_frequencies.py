@@ -62,7 +62,7 @@ SCALINGS = ("none", "linear", "ntk", "dynamic", "yarn", "llama3")
 
 
 class RotaryFrequencies(NamedTuple):
-    """What `npattn.layers.rotary` and version 9 take."""
+    """What `npattn.layers.rotary` and versions 9 to 13 take."""
 
     theta: Array         # (R/2,)  the angle of each pair of columns from one position to the next
     factor: float = 1.0  # multiplies cos and sin

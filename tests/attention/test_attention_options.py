@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from npattn import scaled_dot_product_attention, scaled_dot_product_attention_backward
+from npattn import scaled_dot_product_attention, scaled_dot_product_attention_backward, tiled_attention
 from npattn._internal.checks import Array
 from npattn.attention import v12_normalised as v12
 from npattn.attention.dot_product import by_key, by_query, in_window
@@ -86,16 +86,20 @@ def test_sinks_that_broadcast_are_used_by_every_head() -> None:
 
 
 @pytest.mark.parametrize("W", [None, 1, 2, 3, 9, 2**62])
-@pytest.mark.parametrize("offset", [0, 1, 3, -1, -9, 2**62, -(2**63)])
-def test_which_keys_a_query_sees(W: int | None, offset: int) -> None:
+@pytest.mark.parametrize("offset", [0, 1, 3, 9, -1, -3, -9, 2**62, -(2**63)])
+@pytest.mark.parametrize(("N_Q", "N_X"), [(4, 6), (6, 4)])
+def test_which_keys_a_query_sees(W: int | None, offset: int, N_Q: int, N_X: int) -> None:
     """Keys i + offset − W + 1 … i + offset, for any integers, and of NumPy too."""
-    seen = in_window(None, (4, 6), offset, W)
+    seen = in_window(None, (N_Q, N_X), offset, W)
     limit = W or 2**70
-    assert seen.tolist() == [[i + offset - limit < n <= i + offset for n in range(6)] for i in range(4)]
-    assert (seen == in_window(None, (4, 6), np.int64(offset), W and np.int64(W))).all()  # type: ignore[arg-type]
-    Q, K, V = drawn((4, 5), (6, 5), (6, 2))
-    A = scaled_dot_product_attention(Q, K, V, causal=True, offset=offset, window=W)[1].A
-    assert ((A > 0) == seen).all()
+    assert seen.tolist() == [[i + offset - limit < n <= i + offset for n in range(N_X)] for i in range(N_Q)]
+    numpy_integers: Any = np.int64(offset), W and np.int64(W)
+    assert (seen == in_window(None, (N_Q, N_X), *numpy_integers)).all()
+    Q, K, V = drawn((N_Q, 5), (N_X, 5), (N_X, 2))
+    options: dict[str, Any] = {"causal": True, "offset": offset, "window": W}
+    found = scaled_dot_product_attention(Q, K, V, **options)
+    assert ((found[1].A > 0) == seen).all()
+    assert_same([tiled_attention(Q, K, V, **options)[0]], [found[0]])
 
 
 def test_a_window_needs_no_causal() -> None:
@@ -109,7 +113,7 @@ def test_an_offset_of_none_is_the_bottom_right() -> None:
     """For versions 11 and 12; the core takes integers alone."""
     assert (in_window(None, (2, 5), None, 2) == in_window(None, (2, 5), 3, 2)).all()
     with pytest.raises(TypeError, match=r"^offset: expected an integer, got None$"):
-        scaled_dot_product_attention(np.ones((2, 3)), np.ones((2, 3)), np.ones((2, 3)), offset=None)  # type: ignore[arg-type]
+        scaled_dot_product_attention(np.ones((2, 3)), np.ones((2, 3)), np.ones((2, 3)), offset=None)  # type: ignore[arg-type]  # the mistake that is tested
 
 
 def test_grouped_heads_are_views() -> None:
@@ -154,9 +158,9 @@ def test_dropout_zeroes_weights_and_scales_the_others() -> None:
 def test_a_rate_of_zero_and_no_rng_drop_nothing(dropout: float, seed: int | None) -> None:
     Q, K, V = drawn((4, 5), (6, 5), (6, 2))
     rng = None if seed is None else np.random.default_rng(seed)
-    results = []
-    for more in ({"dropout": dropout, "rng": rng}, {}):
-        Y, cache = scaled_dot_product_attention(Q, K, V, sinks=np.array(0.3), **more)  # type: ignore[arg-type]
+    results, drawing = [], dict[str, Any](dropout=dropout, rng=rng)
+    for more in (drawing, {}):
+        Y, cache = scaled_dot_product_attention(Q, K, V, sinks=np.array(0.3), **more)
         assert rng is not None or cache.D is cache.A          # no copy is made
         results.append([Y, *scaled_dot_product_attention_backward(cotangent(Y), cache)])
     for one, other in zip(*results, strict=True):

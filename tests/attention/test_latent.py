@@ -159,6 +159,15 @@ def test_by_default_it_is_plain() -> None:
 
 
 @pytest.mark.parametrize("absorbed", [False, True])
+def test_queries_of_width_0_weigh_all_rows_alike(absorbed: bool) -> None:
+    c = call(Setting(optional=15, sizes={"D_C": 0}), absorbed=absorbed, scale=None, frequencies=NO_TURN)
+    named = dict(zip(NAMES, c.args, strict=True))
+    named |= {name: named[name][..., :0] for name in ("W_QR", "W_KR", "K_R_past")}
+    A = v13_latent.forward(*named.values(), **c.kwargs)[1].A
+    assert_same([A], [(A > 0) / (A > 0).sum(-1, keepdims=True)])
+
+
+@pytest.mark.parametrize("absorbed", [False, True])
 @pytest.mark.parametrize("axis", ["N_Q", "B", "D_X", "D_L", "D_C", "D_V", "D_Z", "D_LQ"])
 def test_empty_axes(axis: str, absorbed: bool) -> None:
     c = call(Setting(optional=15, sizes={axis: 0}), absorbed=absorbed)

@@ -140,6 +140,19 @@ def test_no_query_sees_what_follows_it(version: Any, setting: Setting) -> None:
     assert not version.backward(dZ, cache)[0][..., -1, :].any()
 
 
+@pytest.mark.parametrize(
+    "name", [*(f"{version.module.__name__}.forward" for version in MODERN_VERSIONS), *(
+        f"npattn.attention.{each}_attention" for each in ("dot_product.scaled_dot_product", "tiled.attention.tiled"))]
+)  # fmt: skip
+def test_a_scale_of_0_makes_all_scores_0(name: str) -> None:
+    """0 is not None. 1e-200 gives the same numbers; in version 14 they are 0, since q is."""
+    c = PAIRS[name].call(Setting(optional=0))
+    Z, tiny = (Call(c.forward, c.args, c.kwargs | {"scale": scale}).run()[0] for scale in (0.0, 1e-200))
+    assert_same([Z], [tiny])
+    assert np.any(Z) == ("v14" not in name)
+    assert not np.allclose(Z, Call(c.forward, c.args, c.kwargs | {"scale": None}).run()[0])
+
+
 def test_offset_moves_the_diagonal() -> None:
     """None is P, aligned at the bottom right; 0 is torch's is_causal, aligned at the top left."""
     X, W, past = np.ones((2, 1)), np.ones((1, 1)), np.ones((1, 3, 1))

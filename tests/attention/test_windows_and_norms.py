@@ -268,6 +268,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"gamma_Q": np.ones(3), "norm": "wide_rms"}, "gamma_Q: expected (H·D_Q=6,), got (3,)"),
     ({"gamma_K": np.ones(3), "norm": "wide_rms"}, "gamma_K: expected (H_K·D_Q=6,), got (3,)"),
     ({"norm": "batch"}, "norm: expected one of rms, wide_rms, layer, got 'batch'"),
+    ({"norm": np.array(["rms", "layer"])}, "norm: expected one of rms, wide_rms, layer, got an array of <U5 (2,)"),
     ({"eps": 0}, "eps: expected 1.17549e-38 ≤ eps < 1.70141e+38, got 0"),
     ({"softcap": 0.0}, "softcap: expected 1.17549e-38 ≤ softcap < 8.50706e+37, got 0.0"),
     ({"n_kv_heads": 3}, "W_K: expected (D_X=5, H_K·D_Q=9), got (5, 6)"),
