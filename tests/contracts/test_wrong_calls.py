@@ -30,20 +30,23 @@ from support.spoiling import Spoiling, spoilings
 from support.wrong_calls import RIGHT
 
 PACKAGE = str(Path(npattn.__file__).parent)
-MODULES = ("", ".layers", ".optim", ".torch_weights", ".gradcheck", ".tasks")
+MODULES = ("", ".layers", ".optim", ".torch_weights", ".hf_weights", ".gradcheck", ".tasks")
 
 #: Public, but without arguments that could be wrong, or made by npattn and not by its users.
 WITHOUT = {
     "npattn.keep_memory", "npattn.return_memory", "npattn.Adam.state_dict", "npattn.Parameters.like",
     "npattn.Parameters.copy", "npattn.Trainer.state_dict", "npattn.Trainer.synchronize", "npattn.Trainer.require_alike",
+    "npattn.LanguageModelConfig.shapes",
     "npattn.TransformerConfig.shapes", "npattn.TransformerConfig.side_by_side",
     "npattn.CheckpointError", "npattn.GradientError", "npattn.GradientReport", "npattn.Hypothesis",
     "npattn.RanksDiffer", "npattn.gradcheck.ArgumentReport", "npattn.tasks.Batch", "npattn.tasks.Item",
     "npattn.tasks.Pair", "npattn.tasks.Task", "npattn.layers.RotaryFrequencies",
+    # It reads a folder. tests/hf_weights tests its argument.
+    "npattn.hf_weights.load_folder",
     # tests/runs tests their arguments.
     "npattn.TrainedModel", "npattn.load_model",
-    # tests/learn tests its arguments.
-    "npattn.trace",
+    # tests/learn tests their arguments.
+    "npattn.explore", "npattn.trace",
     # tests/gradcheck tests their arguments.
     "npattn.check_layer", "npattn.gradcheck.GradientWarning",
     # They read or write thousands of texts. tests/tasks tests their arguments.
@@ -83,7 +86,10 @@ def public() -> Iterator[tuple[str, Any]]:
 def test_no_public_function_is_forgotten() -> None:
     names = dict(public())
     for name, thing in list(names.items()):
-        if thing in (npattn.Adam, npattn.Parameters, npattn.Trainer, npattn.Transformer, npattn.TransformerConfig):
+        if thing in (
+            npattn.Adam, npattn.LanguageModel, npattn.LanguageModelConfig, npattn.Parameters, npattn.Trainer,
+            npattn.Transformer, npattn.TransformerConfig,
+        ):  # fmt: skip
             methods = {m: f for m, f in vars(thing).items() if callable(f) or isinstance(f, classmethod)}
             names |= {f"{name}.{m}": f for m, f in methods.items() if m[0] != "_" or m == "__setitem__"}
     tested = {name.partition(" of ")[0] for name in RIGHT}

@@ -14,9 +14,11 @@ from typing import Any
 import numpy as np
 
 import npattn
-from npattn import layers, optim, tasks, torch_weights
+from npattn import hf_weights, layers, optim, tasks, torch_weights
 from npattn._internal.checks import Array
 from support.calls import cotangent
+from support.language_model_toys import FAMILIES, IDS, toy_language_model
+from support.language_model_toys import SIZES as LANGUAGE_MODEL_SIZES
 from support.right_calls import Maker, Right, pairs
 from support.transformer_toys import SIZES, SRC, TGT, toy_model
 
@@ -91,6 +93,39 @@ def model_backward(seed: int) -> Right:
     model = toy_model(seed % 3)
     logits, cache = model.forward(SRC, TGT)
     return Right(lambda **arguments: dict(model.backward(**arguments)), {"dlogits": cotangent(logits), "cache": cache})
+
+
+def language_model(name: str, **arguments: Any) -> Maker:
+    """A method of a small language model."""
+    def make(seed: int) -> Right:
+        return Right(getattr(toy_language_model("gemma2", seed % 3), name), arguments)
+
+    return make
+
+
+def language_model_backward(seed: int) -> Right:
+    model = toy_language_model("gemma2", seed % 3)
+    logits, cache = model.forward(IDS)
+    return Right(lambda **arguments: dict(model.backward(**arguments)), {"dlogits": cotangent(logits), "cache": cache})
+
+
+def language_model_from_arrays(seed: int) -> Right:
+    toy = toy_language_model("llama")
+    arguments = {"config": toy.config, "arrays": dict(toy.params), "origin": "arrays"}
+    return Right(lambda **given: npattn.LanguageModel.from_arrays(**given).params.flat, arguments, takes=("origin",))
+
+
+def saved_language_model(path: Any) -> Any:
+    toy_language_model("llama").save(path)
+    return npattn.LanguageModel.load(path).params.flat
+
+
+def load_language_model(seed: int) -> Right:
+    config, state = hf_weights.dump_language_model(toy_language_model("llama"))
+    return Right(
+        lambda **given: hf_weights.load_language_model(**given).params.flat, {"config": config, "state": state},
+        takes=("state", "config"), also={"config": ("bos_id", "d_head", "d_model", "vocab", "architectures")},
+    )
 
 
 def trained(call: Callable[[npattn.Trainer, dict[str, Any]], Any], **arguments: Any) -> Maker:
@@ -231,6 +266,38 @@ RIGHT: dict[str, Maker] = pairs() | {
     "npattn.Transformer.save": saved(toy_model().save),
     "npattn.Transformer.load": loaded(lambda path: npattn.Transformer.load(path).params.flat),
     "npattn.Transformer.from_arrays": from_arrays,
+    "npattn.LanguageModelConfig": lambda seed: Right(
+        npattn.LanguageModelConfig, LANGUAGE_MODEL_SIZES | FAMILIES["gemma3"],
+        takes=("layer_types", "rotary_sliding None", "rotary_sliding {}"),
+    ),
+    "npattn.LanguageModelConfig.frequencies": lambda seed: Right(
+        npattn.LanguageModelConfig(**LANGUAGE_MODEL_SIZES).frequencies, {"layer_type": "full_attention", "length": 3}
+    ),
+    "npattn.LanguageModel": plain(
+        lambda **given: npattn.LanguageModel(**given).params.flat, config=toy_language_model("gpt2").config, rng=0,
+        dtype=np.float32,
+    ),
+    "npattn.LanguageModel.forward": language_model("forward", ids=IDS, rng=None),
+    "npattn.LanguageModel.backward": language_model_backward,
+    "npattn.LanguageModel.loss_and_gradients": language_model("loss_and_gradients", ids=IDS, smoothing=0.1, rng=None),
+    "npattn.generate": lambda seed: Right(
+        npattn.generate, errors=(TypeError, ValueError, IndexError, FloatingPointError),
+        takes=("stop_id", "ids tuple", "ids list"),
+        arguments={"model": toy_language_model("mistral", n_layers=1, layer_types=("sliding_attention",)),
+                   "ids": IDS[:, :2], "max_new": 2, "temperature": 0.5,
+                   "top_k": 3, "top_p": 0.9, "stop_id": 2, "rng": 3},
+    ),
+    "npattn.LanguageModel.save": saved(toy_language_model("llama").save),
+    "npattn.LanguageModel.load": loaded(saved_language_model),
+    "npattn.LanguageModel.from_arrays": language_model_from_arrays,
+    "npattn.hf_weights.load_language_model": load_language_model,
+    "npattn.hf_weights.dump_language_model": plain(
+        hf_weights.dump_language_model, model=toy_language_model("llama")
+    ),
+    "npattn.hf_weights.dump_gradients": lambda seed: Right(
+        hf_weights.dump_gradients,
+        {"model": toy_language_model("llama"), "grads": dict(toy_language_model("llama", seed).params)},
+    ),
     "npattn.Trainer": trainer,
     "npattn.Trainer.step": trained(lambda it, given: it.step(**given), src=SRC, tgt=TGT, lr=0.1),
     "npattn.Trainer.loss_and_gradients": trained(lambda it, given: it.loss_and_gradients(**given)[0], src=SRC, tgt=TGT),

@@ -1,0 +1,139 @@
+"""Hugging Face's names of weights for ours, and their layouts."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from npattn._internal.checks import Array, Params
+from npattn.language_model import LanguageModelConfig
+
+#: Tables of masks and frequencies that older files hold. They are no weights.
+BUFFERS = re.compile(r"(.*\.)?(h\.\d+\.attn\.(masked_)?bias|rotary_emb\.inv_freq)")
+
+
+#: How many rows of bfloat16 are widened at a time. Its bits are the upper half of a float32.
+ROWS = 64
+
+
+class Entry(NamedTuple):
+    """Our arrays side by side are Hugging Face's arrays side by side, each of these transposed if so marked."""
+
+    ours: list[str]
+    theirs: list[str]
+    transposed: bool = False
+
+
+def entries_of(config: LanguageModelConfig) -> list[Entry]:
+    """Return what corresponds to what, for every parameter."""
+    entries = gpt2_entries(config) if config.positions == "learned" else rotary_entries(config)
+    if not config.tie:
+        entries.append(Entry(["output.W"], ["lm_head.weight"], True))
+    return entries
+
+
+def gpt2_entries(config: LanguageModelConfig) -> list[Entry]:
+    """GPT-2 stores (in, out), as we do, with queries, keys and values in one array."""
+    names = {"embedding.W_E": "wte.weight", "embedding.W_P": "wpe.weight", "norm": "ln_f"}
+    for i in range(config.n_layers):
+        ours, theirs = f"layers.{i}.", f"h.{i}."
+        names |= {ours + "attention_norm": theirs + "ln_1", ours + "feed_forward_norm": theirs + "ln_2"}
+        names |= {f"{ours}attention.{kind}_O": f"{theirs}attn.c_proj.{word}" for kind, word in KINDS}
+        names |= {f"{ours}feed_forward.{kind}_1": f"{theirs}mlp.c_fc.{word}" for kind, word in KINDS}
+        names |= {f"{ours}feed_forward.{kind}_2": f"{theirs}mlp.c_proj.{word}" for kind, word in KINDS}
+    entries = [Entry([a], [f"transformer.{b}"]) for a, b in with_norms(names, biased=True)]
+    for i, (kind, word) in itertools.product(range(config.n_layers), KINDS):
+        stacked = [f"layers.{i}.attention.{kind}_{which}" for which in "QKV"]
+        entries.append(Entry(stacked, [f"transformer.h.{i}.attn.c_attn.{word}"]))
+    return entries
+
+
+def rotary_entries(config: LanguageModelConfig) -> list[Entry]:
+    """All but GPT-2 store (out, in), with the two halves of a gated layer in two arrays."""
+    pre = config.norm_position == "pre"
+    norms = {
+        "attention_norm": "input_layernorm", "attention_post_norm": "post_attention_layernorm",
+        "feed_forward_norm": "post_attention_layernorm" if pre else "pre_feedforward_layernorm",
+        "feed_forward_post_norm": "post_feedforward_layernorm",
+    }  # fmt: skip
+    shapes = config.shapes()
+    names = {"embedding.W_E": "embed_tokens.weight", "norm": "norm"}
+    entries = []
+    for i in range(config.n_layers):
+        ours, theirs = f"layers.{i}.", f"layers.{i}."
+        names |= {ours + a: theirs + b for a, b in norms.items() if f"{ours}{a}.gamma" in shapes}
+        names |= {f"{ours}attention.gamma_{which}": f"{theirs}self_attn.{which.lower()}_norm.weight" for which in "QK"}
+        projections = {f"attention.{{}}_{which}": [f"self_attn.{which.lower()}_proj"] for which in "QKVO"}
+        projections |= {"feed_forward.{}_1": ["mlp.gate_proj", "mlp.up_proj"], "feed_forward.{}_2": ["mlp.down_proj"]}
+        for (a, b), (kind, word) in itertools.product(projections.items(), KINDS):
+            entries.append(Entry([ours + a.format(kind)], [f"model.{theirs}{each}.{word}" for each in b], kind == "W"))
+    entries += [Entry([a], [f"model.{b}"]) for a, b in with_norms(names, biased=False)]
+    return [entry for entry in entries if entry.ours[0] in shapes]
+
+
+#: Our word for the kind of a parameter, and Hugging Face's.
+KINDS = (("W", "weight"), ("b", "bias"))
+
+
+def with_norms(names: Mapping[str, str], biased: bool) -> Iterator[tuple[str, str]]:
+    """Yield each pair of names; γ and β of what ends with "norm"."""
+    for ours, theirs in names.items():
+        if not ours.endswith("norm"):
+            yield ours, theirs
+            continue
+        yield f"{ours}.gamma", f"{theirs}.weight"
+        if biased:
+            yield f"{ours}.beta", f"{theirs}.bias"
+
+
+def shapes_of(config: LanguageModelConfig, entries: list[Entry]) -> dict[str, tuple[int, ...]]:
+    """Return the shape of each of Hugging Face's arrays."""
+    shapes, found = config.shapes(), dict[str, tuple[int, ...]]()
+    for ours, theirs, transposed in entries:
+        *rows, _ = shapes[ours[0]]
+        width = sum(shapes[name][-1] for name in ours) // len(theirs)
+        found |= dict.fromkeys(theirs, (width, *rows) if transposed else (*rows, width))
+    return found
+
+
+def to_theirs(params: Params, entries: list[Entry]) -> dict[str, Array]:
+    """Return Hugging Face's arrays, as C-contiguous copies."""
+    state = {}
+    for ours, theirs, transposed in entries:
+        joined = np.concatenate([params[name] for name in ours], -1)
+        for name, part in zip(theirs, np.split(joined, len(theirs), -1), strict=True):
+            state[name] = np.array(part.T if transposed else part, order="C")
+    return state
+
+
+def fill(params: Params, state: Params, entries: list[Entry]) -> None:
+    """Copy Hugging Face's arrays into ours. Nothing is joined, so that no second copy of a large array is made."""
+    for ours, theirs, transposed in entries:
+        targets = [params[name] for name in ours]
+        sources = [state[name].T if transposed else state[name] for name in theirs]
+        if len(sources) > 1:                                  # the two halves of a gated layer
+            targets = np.split(targets[0], len(sources), -1)
+        if len(targets) > len(sources):                       # GPT-2's queries, keys and values
+            ends = np.cumsum([target.shape[-1] for target in targets])
+            sources = np.split(sources[0], ends[:-1], -1)
+        for target, source in zip(targets, sources, strict=True):
+            copy(target, source)
+
+
+def copy(target: Array, source: Array) -> None:
+    """Copy an array into one of the same shape. bfloat16 is widened a few rows at a time."""
+    if not is_bfloat16(source):
+        target[...] = source
+        return
+    for start in range(0, len(source), ROWS):
+        rows = source[start : start + ROWS]
+        target[start : start + ROWS] = (rows.view("<u2").astype("<u4") << 16).view("<f4")
+
+
+def is_bfloat16(value: Any) -> bool:
+    """Whether it is an array of bfloat16. NumPy knows none: to it, those of other packages are two bytes each."""
+    return isinstance(value, np.ndarray) and value.dtype.kind == "V" and value.dtype.itemsize == 2
