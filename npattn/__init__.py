@@ -37,7 +37,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from npattn import attention, gradcheck, layers, optim, plot, runs, tasks, torch_weights, transformer
+    from npattn import (
+        attention,
+        conformance,
+        gradcheck,
+        hf_weights,
+        language_model,
+        layers,
+        optim,
+        plot,
+        runs,
+        tasks,
+        torch_weights,
+        transformer,
+    )
     from npattn._internal.files.npz import CheckpointError
     from npattn._internal.system.memory import keep_memory, return_memory
     from npattn.attention.dot_product import scaled_dot_product_attention, scaled_dot_product_attention_backward
@@ -45,7 +58,9 @@ if TYPE_CHECKING:
     from npattn.attention.tiled import tiled_attention, tiled_attention_backward
     from npattn.decoding import Hypothesis, beam_search, greedy_search
     from npattn.gradcheck import GradientError, GradientReport, check_gradients, check_layer
+    from npattn.language_model import LanguageModel, LanguageModelConfig, generate
     from npattn.layers.positions import sinusoidal_positions
+    from npattn.learn.explore.saved import explore
     from npattn.learn.trace import trace
     from npattn.optim import Adam, clip_gradients, noam_rate
     from npattn.runs import TrainedModel, load_model
@@ -58,7 +73,10 @@ __version__ = "0.1.0"
 #: `import npattn` quick.
 _HOMES = {
     "attention": "",
+    "conformance": "",
     "gradcheck": "",
+    "hf_weights": "",
+    "language_model": "",
     "layers": "",
     "optim": "",
     "plot": "",
@@ -82,7 +100,11 @@ _HOMES = {
     "GradientReport": "gradcheck",
     "check_gradients": "gradcheck",
     "check_layer": "gradcheck",
+    "LanguageModel": "language_model",
+    "LanguageModelConfig": "language_model",
+    "generate": "language_model",
     "sinusoidal_positions": "layers.positions",
+    "explore": "learn.explore.saved",
     "trace": "learn.trace",
     "Adam": "optim",
     "clip_gradients": "optim",
@@ -102,6 +124,8 @@ __all__ = [
     "GradientError",
     "GradientReport",
     "Hypothesis",
+    "LanguageModel",
+    "LanguageModelConfig",
     "Parameters",
     "RanksDiffer",
     "TrainedModel",
@@ -115,9 +139,14 @@ __all__ = [
     "check_gradients",
     "check_layer",
     "clip_gradients",
+    "conformance",
+    "explore",
+    "generate",
     "gradcheck",
     "greedy_search",
+    "hf_weights",
     "keep_memory",
+    "language_model",
     "layers",
     "load_model",
     "noam_rate",

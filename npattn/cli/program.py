@@ -17,8 +17,10 @@ import npattn
 from npattn._internal.system.memory import keep_memory
 from npattn.cli import figures, predict
 from npattn.cli.check import command as check
+from npattn.cli.conform import command as conform
 from npattn.cli.exercise import command as exercise
 from npattn.cli.explain import command as explain
+from npattn.cli.explore import command as explore
 from npattn.cli.notebook import command as notebook
 from npattn.cli.terminal import (
     FAILURE,
@@ -46,6 +48,7 @@ examples:
   %(prog)s
   %(prog)s check
   %(prog)s explain v5
+  %(prog)s explore v5
   %(prog)s trace v5
   %(prog)s exercise softmax
   %(prog)s notebook climb.ipynb
@@ -54,7 +57,7 @@ examples:
   %(prog)s predict --help
 """
 
-COMMANDS = (tour, check, explain, trace, exercise, notebook, train, predict, figures)
+COMMANDS = (tour, check, conform, explain, trace, explore, exercise, notebook, train, predict, figures)
 
 USAGE, BROKEN_PIPE = 2, 141
 

@@ -27,7 +27,8 @@ VERSIONS = [
 ]
 
 MODULES = (
-    "npattn", *VERSIONS, "npattn.attention", "npattn.transformer.reference", "npattn._internal.files.checkpoint",
+    "npattn", *VERSIONS, "npattn.attention", "npattn.transformer.reference", "npattn.language_model.reference",
+    "npattn.language_model", "npattn.hf_weights", "npattn._internal.files.checkpoint",
     "npattn.gradcheck", "npattn.layers", "npattn.optim", "npattn.runs",
     "npattn.plot", "npattn.tasks", "npattn.torch_weights", "npattn.transformer", "npattn.decoding",
 )  # fmt: skip
@@ -36,7 +37,8 @@ MODULES = (
 LESSONS = sorted(
     {*VERSIONS, "npattn.attention.dot_product", "npattn.attention.tiled.attention",
      "npattn.attention.masks", "npattn.layers.positions",
-     "npattn.optim.adam", "npattn.optim.clipping", "npattn.transformer.reference"}
+     "npattn.optim.adam", "npattn.optim.clipping", "npattn.transformer.reference",
+     "npattn.language_model.reference"}
     | {getattr(npattn.layers, name).__module__ for name in npattn.layers.__all__}
 )  # fmt: skip
 

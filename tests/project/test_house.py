@@ -19,12 +19,13 @@ PACKAGE = ROOT / "npattn"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 PUBLIC = [
-    "Adam", "CheckpointError", "GradientError", "GradientReport", "Hypothesis", "Parameters", "RanksDiffer",
-    "TrainedModel", "Trainer", "Transformer", "TransformerConfig", "__version__", "attention", "beam_search",
-    "causal_mask", "check_gradients", "check_layer", "clip_gradients", "gradcheck", "greedy_search", "keep_memory",
-    "layers", "load_model", "noam_rate", "optim", "padding_mask", "plot", "return_memory", "runs",
-    "scaled_dot_product_attention", "scaled_dot_product_attention_backward", "sinusoidal_positions", "tasks",
-    "tiled_attention", "tiled_attention_backward", "torch_weights", "trace", "transformer",
+    "Adam", "CheckpointError", "GradientError", "GradientReport", "Hypothesis", "LanguageModel", "LanguageModelConfig",
+    "Parameters", "RanksDiffer", "TrainedModel", "Trainer", "Transformer", "TransformerConfig", "__version__",
+    "attention", "beam_search", "causal_mask", "check_gradients", "check_layer", "clip_gradients", "conformance",
+    "explore", "generate", "gradcheck", "greedy_search", "hf_weights", "keep_memory", "language_model", "layers",
+    "load_model", "noam_rate", "optim", "padding_mask", "plot", "return_memory", "runs", "scaled_dot_product_attention",
+    "scaled_dot_product_attention_backward", "sinusoidal_positions", "tasks", "tiled_attention",
+    "tiled_attention_backward", "torch_weights", "trace", "transformer",
 ]  # fmt: skip
 
 

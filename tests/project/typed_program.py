@@ -42,8 +42,17 @@ def check() -> str:
     return f"{npattn.__version__} {report.max_error:.1e} {npattn.gradcheck.GradientReport.__name__}"
 
 
+def judge() -> str:
+    """The conformance kit."""
+    kit = npattn.conformance
+    report: kit.Report = kit.judge(npattn.scaled_dot_product_attention, only=("causal",), dtype="float32")
+    kit.cases("softmax")[0].check(npattn.layers.softmax, npattn.layers.softmax_backward)
+    return f"{report.ok} {report.counts} {report}"
+
+
 def study() -> float:
     """Every number of a forward and its backward."""
+    npattn.explore("v4", switches={"no_sqrt_D": True}).save("v4.html")
     found = npattn.trace(npattn.attention.v4_multiple_queries, (np.ones((2, 3)), np.ones((4, 3))), np.ones((2, 3)))
     for name, value in found.items():
         print(name, value.array, value.gradient, [line.code for line in value.lines])
@@ -73,6 +82,24 @@ def train(path: Path) -> list[list[int]]:
         npattn.torch_weights.load_transformer(model, state)
     best: npattn.Hypothesis = npattn.beam_search(model, src, beam=2)[0][0]
     return [best.ids, *npattn.greedy_search(model, src, max_len=3)]
+
+
+def exchange(path: Path) -> npattn.LanguageModel:
+    """A language model, its file, and its weights under Hugging Face's names."""
+    config = npattn.LanguageModelConfig(
+        9, d_model=8, n_layers=1, n_heads=2, rotary=npattn.language_model.RotarySettings(scaling="linear", s=2.0)
+    )
+    model = npattn.LanguageModel(config, rng=0)
+    loss, grads = model.loss_and_gradients(np.array([[4, 5, 6]]), smoothing=0.1)
+    logits, cache = model.forward(np.array([[4, 5, 6]]))
+    model.backward(loss * logits, cache).flat[:] = 0
+    texts: list[list[int]] = npattn.generate(model, [np.array([4]), np.array([5, 6])], 3, top_p=0.9, stop_id=2, rng=0)
+    assert len(texts) == 2
+    model.save(path)
+    named = npattn.hf_weights.dump_gradients(npattn.LanguageModel.load(path), grads)
+    settings, state = npattn.hf_weights.dump_language_model(model)
+    assert named.keys() == state.keys() and npattn.hf_weights.load_folder(path.parent).config == config
+    return npattn.hf_weights.load_language_model(settings, state)
 
 
 def use(task: str) -> bool:

@@ -11,7 +11,7 @@ NAME = r"(?:(?![ᵀ²])[^\W\d_])(?:(?![ᵀ²])[^\W_])*[\u0300-\u036f]?"
 #: A name with its index and power, or a number, each perhaps under a root; else a sign.
 INDEX = r"_(?:(?P<index>\w+?)|\{(?P<indices>[^}]*)\})"
 ATOM = rf"(?:(?P<name>{NAME})(?:{INDEX})?|(?P<number>\d+))(?P<power>[ᵀ²])?(?!\w)"
-TOKEN = re.compile(rf"(?P<root>√)?{ATOM}|(?P<sign>\S)(?P<above>[ᵀ²])?")
+TOKEN = re.compile(rf"(?P<root>√)?{ATOM}|(?P<sign>[+−]=|\S)(?P<above>[ᵀ²])?")
 POWERS = {"ᵀ": "<mi>T</mi>", "²": "<mn>2</mn>"}
 TIMES = "<mo>\u2062</mo>"
 

@@ -297,7 +297,10 @@ def build(subject: str, changes: Mapping[str, Any] | None = None) -> Page:
     elif found.group == "transformer":
         run, own = changed_layer(subject, numbers, chosen), layer_switches()
     else:
-        run, own = traced(changed(subject, numbers, chosen)), switches(subject)
+        try:
+            run, own = traced(changed(subject, numbers, chosen)), switches(subject)
+        except IndexError as error:                           # ids that a table does not have
+            raise ValueError(str(error)) from None
     if part and (not isinstance(part, str) or part not in run.trace.parts):
         raise ValueError(f"part: expected one of {', '.join(run.trace.parts) or 'none'}, got {shown(part)}")
     now = [switch._replace(value=chosen.get(switch.name, switch.value)) for switch in own]

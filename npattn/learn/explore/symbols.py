@@ -133,7 +133,7 @@ COMPUTED: dict[str, Callable[..., Any]] = {
     "Φ": lambda x: float(cumulative(np.array(x), "none")),
     "Φ̃": lambda x: float(cumulative(np.array(x), "tanh")),
     "max": max,
-    TOP: max,
+    TOP: lambda *numbers: max(numbers),                       # of one number too
     "[> 0]": lambda x: float(x > 0),
 }
 

@@ -239,6 +239,7 @@ def test_formulas_as_mathml() -> None:
         "<math><msqrt><msub><mi>D</mi><mi>Q</mi></msub></msqrt><mo>&lt;</mo>"
         "<msubsup><mi>W</mi><mi>Q</mi><mi>T</mi></msubsup></math>"
     )
+    assert "<mo>+=</mo>" in mathml("dX += dK") and "<mo>−=</mo>" in mathml("x −= 1")
     assert mathml("(1 − H²)") == (
         "<math><mo>(</mo><mn>1</mn><mo>−</mo><msup><mi>H</mi><mn>2</mn></msup><mo>)</mo></math>"
     )

@@ -139,6 +139,7 @@ WRONG: list[tuple[Any, Any, str]] = [
     ("v5", [], "changes: expected a mapping with numbers, switches, part, got "),
     ("v5", {"word": "knight"}, "word: expected none for this subject, got 'knight'"),
     ("g2p", {"numbers": {"X": {}}}, "numbers: expected none for this subject, got "),
+    ("embedding", {"numbers": {"ids": {"0": 99}}}, "ids: expected ids from 0 to 2, got 99"),
     ("v5", {"numbers": 3}, "numbers: expected a mapping, got 3"),
     ("v5", {"switches": "x"}, "switches: expected a mapping, got 'x'"),
     ("v5", {"part": "encoder.0"}, "part: expected one of none, got 'encoder.0'"),
