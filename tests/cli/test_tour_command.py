@@ -142,11 +142,11 @@ def test_check_finds_a_wrong_gradient(run: Cli, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_check_covers_every_backward() -> None:
-    """Every public pair of the package is a case, or a part of the Transformer. The whole Transformer is a case.
+    """Every public pair of the package is a case, or a part of a model. Whole models are cases.
 
     The cases of versions with a past add what is kept to the output, see the next test.
     """
-    parts = "npattn.transformer."
+    parts = ("npattn.transformer.", "npattn.language_model.")
     adapted = {
         "npattn.layers.softmax.softmax",
         "npattn.attention.dot_product.scaled_dot_product_attention",

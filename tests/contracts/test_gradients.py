@@ -106,9 +106,10 @@ def test_planted_bugs_are_caught(planted: Callable[..., Any], method: Any, rtol:
 
 
 def test_no_pair_without_a_check() -> None:
-    """Every public forward/backward pair is in `pairs.PAIRS`. Those of the model have tests of their own."""
-    model = discover(Path(npattn.__file__).parent / "transformer")
-    assert discover() - model == set(PAIRS)
+    """Every public forward/backward pair is in `pairs.PAIRS`. Those of models have tests of their own."""
+    package = Path(npattn.__file__).parent
+    models = discover(package / "transformer") | discover(package / "language_model")
+    assert discover() - models == set(PAIRS)
 
 
 def test_every_exported_backward_belongs_to_a_pair() -> None:

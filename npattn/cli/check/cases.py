@@ -17,6 +17,8 @@ from npattn import layers
 from npattn._internal.checks import Array
 from npattn.attention import MODERN_VERSIONS, VERSIONS, Version, dot_product, v13_latent, v14_gated_delta
 from npattn.attention.tiled import attention as tiled
+from npattn.language_model import LanguageModelConfig, RotarySettings
+from npattn.language_model import reference as language_model
 from npattn.transformer import TransformerConfig
 from npattn.transformer.fast import transformer
 
@@ -36,8 +38,8 @@ def cases() -> list[Case]:
     """Return all cases, in the reading order of the package."""
     draw = _Draw(np.random.default_rng(7))
     versions = [*attention_cases(draw), *modern_cases(draw), *windowed_cases(draw)]
-    versions += [*latent_cases(draw), *delta_cases(draw)]
-    return [*versions, *dot_product_cases(draw), *layer_cases(draw), *transformer_cases(draw)]
+    versions += [*latent_cases(draw), *delta_cases(draw), *dot_product_cases(draw)]
+    return [*versions, *layer_cases(draw), *transformer_cases(draw), *language_model_cases(draw)]
 
 
 class _Draw:
@@ -262,6 +264,35 @@ def transformer_cases(draw: _Draw) -> list[Case]:
         params = {n: draw.parameter(n, *shape) for n, shape in config.shapes().items()}
         options = {"config": config, "rng": np.random.default_rng(1) if "dropout" in name else None}
         found.append(Case("Transformer", name, transformer.forward, transformer.backward, (params, src, tgt), options))
+    return found
+
+
+GEMMA: dict[str, Any] = {
+    "norm_position": "both", "unit_offset": True, "activation": "gelu_tanh", "scale_embedding": True, "tie": True,
+    "layer_types": ("sliding_attention",), "window": 2,
+}  # fmt: skip
+
+LANGUAGE_MODELS: dict[str, dict[str, Any]] = {
+    "Llama": {"rotary": RotarySettings(scaling="llama3", s=4.0, original_length=8)},
+    "OLMo 2": {"norm_position": "post", "qk_norm": "wide_rms"},
+    "Gemma 2": GEMMA | {"attention_softcap": 0.7, "logit_softcap": 0.9},
+    "Gemma 3": GEMMA | {"qk_norm": "rms"},
+    "GPT-2": {
+        "positions": "learned", "max_length": 9, "norm": "layer", "norm_bias": True, "attention_bias": True,
+        "feed_forward_bias": True, "gated": False, "activation": "gelu_tanh", "tie": True, "n_kv_heads": 4,
+    },
+}  # fmt: skip
+
+
+def language_model_cases(draw: _Draw) -> list[Case]:
+    """A layer of each family, with a short row of ids that pads fill."""
+    ids, found = np.array([[4, 5, 4, 1, 3], [6, 6, 2, 0, 0]]), []
+    for name, choices in LANGUAGE_MODELS.items():
+        sizes = {"d_model": 5, "n_layers": 1, "n_heads": 4, "n_kv_heads": 2, "d_head": 6, "d_ff": 3}
+        config = LanguageModelConfig(7, **sizes | choices)
+        params = {n: draw.parameter(n, *shape) for n, shape in config.shapes().items()}
+        pair = language_model.forward, language_model.backward
+        found.append(Case("language model", name, *pair, (params, ids), {"config": config}))
     return found
 
 

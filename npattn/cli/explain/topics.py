@@ -57,6 +57,11 @@ OTHERS: dict[str, tuple[str, ...]] = {
                     "decoder_layer_backward", "sub_layer", "sub_layer_backward", "attention", "attention_backward",
                     "self_attention_backward", "feed_forward", "feed_forward_backward", "normalise",
                     "normalise_backward"),
+    "language_model": ("npattn.language_model.reference", "forward", "backward", "embed", "embed_backward", "unembed",
+                       "unembed_backward", "layer", "layer_backward", "sub_layer", "sub_layer_backward", "attention",
+                       "attention_backward", "heads", "heads_backward", "feed_forward", "feed_forward_backward",
+                       "normalise", "normalise_backward"),
+    "generate": ("npattn.language_model.generation", "generate"),
     "greedy_search": ("npattn.decoding.greedy", "greedy_search", "_greedy"),
     "beam_search": ("npattn.decoding.beam", "beam_search", "_beam"),
     "adam": ("npattn.optim.adam", "Adam", "Adam.step", "_update"),
@@ -76,6 +81,7 @@ ALIASES = {
     "grouped_query_attention": "v10", "multi_query": "v10", "window": "v11", "sinks": "v11",
     "qk_norm": "v12", "softcap": "soft_cap", "gated_feed_forward": "swiglu", "swish": "silu",
     "delta_rule": "v14", "mla": "v13", "linear_attention": "v14", "moe": "mixture_of_experts", "router": "route",
+    "llama": "language_model", "gpt": "language_model", "gemma": "language_model", "sampling": "generate",
 }  # fmt: skip
 
 
