@@ -166,6 +166,7 @@ def test_results_md_is_what_run_writes() -> None:
     assert text.endswith((folder / "results" / "by_hand.md").read_text(encoding="utf-8"))
 
 
+@pytest.mark.long
 def test_the_one_command_in_processes_of_its_own(tmp_path: Path) -> None:
     """With a `torch` that cannot be imported, so the test does the same on every machine."""
     (tmp_path / "torch.py").write_text("raise ImportError", encoding="utf-8")

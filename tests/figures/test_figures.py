@@ -43,7 +43,10 @@ def run(capsys: pytest.CaptureFixture[str]) -> Cli:
     return Cli(capsys)
 
 
-@pytest.mark.parametrize("script", SCRIPTS, ids=[path.stem for path in SCRIPTS])
+@pytest.mark.parametrize(
+    "script",
+    [pytest.param(path, id=path.stem, marks=[pytest.mark.long] * (path.stem != "ladder")) for path in SCRIPTS],
+)
 def test_every_script_draws_at_the_width_of_the_readme(script: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     module = importlib.import_module(script.stem)
     assert module.__doc__

@@ -88,6 +88,7 @@ def test_one_run_on_changing_numbers_of_ranks(pairs: Path) -> None:
 
 
 @needs_mpi
+@pytest.mark.long
 def test_on_as_many_ranks_a_stopped_run_ends_on_the_same_bits(pairs: Path) -> None:
     """The run has dropout, is killed in its fifth step, and resumes from the checkpoint of step 4."""
     assert train(2, pairs, "whole", *OPTIONS, "--dropout", "0.2").status == 0
