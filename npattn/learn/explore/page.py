@@ -124,9 +124,12 @@ class Page:
 
     @property
     def title(self) -> str:
-        """What is shown: the first line of the docstring, or the title of the part."""
-        is_pair = not self.part and find(self.subject).group in ("version", "layer")
-        return docstring_of(self.functions[0]).partition("\n")[0].rstrip(".") if is_pair else self.shown.title
+        """What is shown: the first line of the docstring of a version or a layer, else the name of the function."""
+        forward = self.functions[0]
+        if forward.__module__ == reference.__name__:
+            return self.shown.title
+        path = f"{self.part}: " if self.part else ""
+        return path + docstring_of(forward).partition("\n")[0].rstrip(".")
 
     @property
     def is_large(self) -> bool:

@@ -165,6 +165,14 @@ def test_everything_is_small(name: str) -> None:
         assert len(plain.encode()) < 600_000 and (found["left_out"] == [] or part)
 
 
+def test_the_title_is_a_sentence_where_there_is_one() -> None:
+    assert build("encoder_layer").title == "npattn.transformer.reference.encoder_layer"
+    sentence = build("v7").title
+    assert sentence.startswith("Version 7, multi-head attention: ")
+    assert build("encoder_layer", {"part": "self_attention"}).title == f"self_attention: {sentence}"
+    assert build("softmax").title.startswith("Masked softmax ")
+
+
 def test_a_page_of_a_part() -> None:
     page = build("decoder_layer", {"part": "norm_2"})
     found = page.as_dict()
