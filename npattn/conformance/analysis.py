@@ -70,7 +70,7 @@ def sum_to(a: Arithmetic, X: Bounded, shape: tuple[int, ...]) -> Bounded:
     """Sum over the axes that an array of this shape was broadcast on."""
     sizes = (1,) * (X.value.ndim - len(shape)) + shape
     axes = tuple(i for i, size in enumerate(sizes) if size != X.value.shape[i])
-    return (a.sum(X, axes, keepdims=True) if axes else X).reshape(*shape)
+    return (a.sum(X, axes) if axes else X).reshape(*shape)
 
 
 def attention(a: Arithmetic, inputs: Mapping[str, Array], options: Mapping[str, Any], dY: Array) -> Numbers:
@@ -88,7 +88,7 @@ def attention(a: Arithmetic, inputs: Mapping[str, Array], options: Mapping[str, 
     scores, seen = E.value.shape, visible(E.value.shape, options)
     if "sinks" in inputs:
         column = np.broadcast_to(inputs["sinks"][..., None, None], (*scores[:-1], 1))
-        E = Bounded(np.concatenate([E.value, column], -1), np.concatenate([E.error, 0 * column], -1))
+        E = Bounded(np.concatenate([E.value, column], -1), np.concatenate([E.error, np.zeros_like(column)], -1))
         seen = np.concatenate([seen, np.ones_like(column, bool)], -1)
     every = weights(a, E, seen)
     A, sink = every[..., : scores[-1]], every[..., scores[-1] :]
@@ -118,9 +118,9 @@ def rotary(a: Arithmetic, inputs: Mapping[str, Array], options: Mapping[str, Any
     positions = options.get("positions", np.arange(X.shape[-2]))
     angle = positions[..., None] * options["base"] ** (-np.arange(half) / half)
     cos, sin = (a.rounding(f(angle), a.gamma(8, a.accumulate) * np.abs(angle), times=4) for f in (np.cos, np.sin))
-    cut = (slice(0, None, 2), slice(1, None, 2))
+    cut = (slice(None, None, 2), slice(1, None, 2))
     if options["pairing"] == "halves":
-        cut = (slice(0, half), slice(half, None))
+        cut = (slice(half), slice(half, None))
     found = {}
     for name, Z, sign in (("output", X, 1), ("X", dY, -1)):
         first, second = (a.exact(Z[..., part]) for part in cut)
@@ -138,7 +138,7 @@ def rotary(a: Arithmetic, inputs: Mapping[str, Array], options: Mapping[str, Any
 def softmax(a: Arithmetic, inputs: Mapping[str, Array], options: Mapping[str, Any], dY: Array) -> Numbers:
     """Bound A and dE."""
     E = a.exact(inputs["E"])
-    A = weights(a, E, visible(E.value.shape, options) if E.value.ndim > 1 else np.ones_like(E.value, bool))
+    A = weights(a, E, visible(E.value.shape, options))
     dE, _ = weights_back(a, a.exact(dY), A, np.abs(dY))
     return {"output": A, "E": dE}
 
@@ -177,7 +177,7 @@ def cross_entropy(a: Arithmetic, inputs: Mapping[str, Array], options: Mapping[s
     counts = (targets != options.get("ignore_id"))[..., None]
     n = max(int(counts.sum()), 1)
     wanted = (1 - smoothing) * (np.arange(classes) == targets[..., None]) + smoothing / classes
-    p = weights(a, z, np.ones_like(z.value, bool))
+    p = weights(a, z, visible(z.value.shape, {}))
     top = z.value.max(-1, keepdims=True)
     log_sum = np.log(np.exp(z.value - top).sum(-1, keepdims=True))
     change = a.total(p.value * a.gamma(2) * np.abs(z.value - top), -1, keepdims=True)

@@ -149,7 +149,7 @@ class Arithmetic:
             return np.sqrt(sum(np.square(error) for error in errors))
         return np.asarray(sum(errors))
 
-    def total(self, error: Array, axis: int | tuple[int, ...], keepdims: bool = False) -> Array:
+    def total(self, error: Array, axis: int | tuple[int, ...], keepdims: bool) -> Array:
         """Combine the errors along the axes."""
         if self.tightness:
             return np.sqrt(np.square(error).sum(axis, keepdims=keepdims))

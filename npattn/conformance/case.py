@@ -98,7 +98,7 @@ class Case:
             with np.errstate(all="ignore"):
                 off = np.abs(value - self.answer[name])
                 off = np.where(np.isnan(off), np.inf, off)
-                found[name] = float(np.where(off > 0, off / bounds[name], 0.0).max(initial=0.0))
+                found[name] = float(np.where(off > 0, off / bounds[name], 0.0).max())
         return found
 
     def cast(self, X: Array) -> Array:
@@ -218,7 +218,7 @@ def _make(of: str, dtype: str, name: str, draft: Draft) -> Case:
     inputs = {key: rounded(value, dtype) for key, value in made.items() if key in WITH_GRADIENT[of]}
     options = {key: value for key, value in made.items() if key not in inputs}
     options |= draft.options
-    shape = () if of == "cross_entropy" else inputs["Q" if of == "attention" else next(iter(inputs))].shape
+    shape = () if of == "cross_entropy" else next(iter(inputs.values())).shape
     if of == "attention":
         shape = (*shape[:-1], inputs["V"].shape[-1])
     cotangent = rounded(np.asarray(rng.standard_normal(shape)), dtype)

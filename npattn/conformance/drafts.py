@@ -43,7 +43,7 @@ def qkv(
         made = {name: rng.standard_normal(shape) for name, shape in
                 (("Q", (*batch, N_Q, D)), ("K", (*keys, N_X, D)), ("V", (*keys, N_X, D_V or D)))}
         for name, value in more.items():
-            made[name] = value(rng) if callable(value) else value
+            made[name] = value(rng)
         return made
 
     return make

@@ -46,11 +46,11 @@ def export(
         raise FileExistsError(f"{folder} is not empty")
     entries = []
     for kind in of:
-        (folder / kind).mkdir(parents=True, exist_ok=True)
+        (folder / kind).mkdir(parents=True)
         for number, case in enumerate(chosen(kind, dtype, only)):
             entries.append(_write_case(folder, f"{kind}/{number:02}", case, format))
     index = {"version": VERSION, "dtype": dtype, "format": format, "cases": entries}
-    (folder / "index.json").write_text(json.dumps(index, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    (folder / "index.json").write_bytes((json.dumps(index, indent=1, ensure_ascii=False) + "\n").encode())
     return len(entries)
 
 
@@ -107,7 +107,7 @@ def compare(folder: Path) -> list[Report]:
 
     Raises ValueError for an index of another version, or one whose cases this release does not have.
     """
-    index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
+    index = json.loads((folder / "index.json").read_bytes())
     if index.get("version") != VERSION:
         raise ValueError(f"{folder / 'index.json'}: expected version {VERSION}, got {index.get('version')!r}")
     found: dict[str, list[Outcome]] = {}

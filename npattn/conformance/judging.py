@@ -108,7 +108,7 @@ def like_faults(case: Case, answer: Mapping[str, Array], accumulate: str | None 
     entry differs by more than four times the largest bound of its array, and 16 u of itself.
     """
     relative = 16 * PRECISIONS[case.dtype].roundoff
-    limits = {name: 4 * float(bound.max(initial=0)) for name, bound in case.bounds(accumulate).items()}
+    limits = {name: 4 * float(bound.max()) for name, bound in case.bounds(accumulate).items()}
 
     def alike(X: Mapping[str, Array], Y: Mapping[str, Array]) -> bool:
         return all(np.allclose(X[name], Y[name], rtol=relative, atol=limits[name], equal_nan=True) for name in answer)

@@ -40,7 +40,7 @@ class Layer:
         """Sum over the axes that `like` was broadcast on."""
         sizes = (1,) * (X.ndim - like.ndim) + like.shape
         axes = tuple(i for i, size in enumerate(sizes) if size != X.shape[i])
-        return X.sum(axes, keepdims=True).reshape(like.shape)
+        return X.sum(axes).reshape(like.shape)
 
 
 class Attention(Layer):
@@ -79,7 +79,7 @@ class Attention(Layer):
         return np.exp(E - top)
 
     def maximum(self, E: Array) -> Array:
-        top = E.max(-1, keepdims=True, initial=-np.inf)
+        top = E.max(-1, keepdims=True)
         return np.where(np.isfinite(top), top, 0)
 
     def total(self, p: Array, sink: Array | float) -> Array:
@@ -157,8 +157,8 @@ class Rotary(Layer):
 
     def cut(self, D: int) -> tuple[slice, slice]:
         if self.o["pairing"] == "halves":
-            return slice(0, D // 2), slice(D // 2, None)
-        return slice(0, None, 2), slice(1, None, 2)
+            return slice(D // 2), slice(D // 2, None)
+        return slice(None, None, 2), slice(1, None, 2)
 
     def turn(self, X: Array, sign: int) -> Array:
         angle = self.positions(X.shape[-2])[..., None] * self.frequencies(X.shape[-1] // 2)

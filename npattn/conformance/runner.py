@@ -54,9 +54,9 @@ class Report(NamedTuple):
 
     def lines(self) -> list[str]:
         """Return a heading, a line for each case and a summary."""
-        width = max((len(outcome.case) for outcome in self.outcomes), default=0)
+        widths = [len(outcome.case) for outcome in self.outcomes]
         lines = [f"{self.of} in {self.dtype}; errors in units of what right arithmetic may reach"]
-        lines += [_line(outcome, width) for outcome in self.outcomes]
+        lines += [_line(outcome, max(widths)) for outcome in self.outcomes]
         counts = self.counts
         lines.append(f"{counts['passed']} passed, {counts['failed']} failed, {counts['skipped']} skipped")
         if not self.tested:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from npattn.conformance.analysis import visible, weights
+from npattn.conformance.analysis import ANALYSES, visible, weights
 from npattn.conformance.bounds import LAMBDA, PRECISIONS, Arithmetic, Bounded, rounded
-from npattn.conformance.case import KINDS, Case, cases
+from npattn.conformance.case import KINDS, Case, bounds_in, cases
 
 A = Arithmetic("float32")
 T = Arithmetic("float32", tightness=True)
@@ -162,3 +163,42 @@ def test_bounds_stay_what_they_are(of: str) -> None:
     assert found.keys() == kept.keys()
     for name, levels in found.items():
         assert levels == pytest.approx(kept[name], abs=1e-5), name
+
+
+@pytest.mark.parametrize("of", KINDS)
+def test_the_numbers_that_are_bounded_are_the_right_ones(of: str) -> None:
+    for case in cases(of):
+        with np.errstate(all="ignore"):
+            found = ANALYSES[of](Arithmetic("float64"), case.inputs, case.options, case.cotangent)
+        assert found.keys() == case.answer.keys()
+        for name, right in case.answer.items():
+            assert found[name].value.shape == right.shape, (case, name)
+            assert np.all(np.abs(found[name].value - right) <= case.bounds()[name]), (case, name)
+
+
+def test_the_rounding_of_sums_alone() -> None:
+    x, y = T.exact(np.array([[1.0, -2.0, 4.0]])), T.exact(np.array([[1.0], [3.0], [0.5]]))
+    own = math.sqrt((4 * U) ** 2 * 3 * (9 / 3 + 21 / 6) + (4 * U) ** 2 * (2 * 21 + 9)) + T.eta
+    close(T.sum(x, -1), [3], [own])
+    own = math.sqrt((4 * U) ** 2 * 3 * (9 / 3 + 41 / 6) + (4 * U) ** 2 * (2 * 41 + 9)) + 6 * T.eta
+    close(T.product(x, y), [[-3]], [[own]])
+
+
+def test_weights_of_tiny_and_of_large_errors() -> None:
+    wide, seen = Arithmetic("float64"), np.ones((1, 2), bool)
+    exponent = 3e-17 + 2 * wide.gamma(2)
+    change = 0.5 * math.expm1(exponent)
+    spread = 2 * change + wide.gamma_of_sum(2)
+    expected = (change + 0.5 * spread) / (1 - spread) + 0.5 * wide.gamma(6)
+    assert weights(wide, b([[1.0, 1.0]], [[3e-17] * 2]), seen).error[0] == pytest.approx([expected] * 2, rel=1e-9)
+    large = weights(A, b([[math.log(9.0), 0.0]], [[math.log(2.2)] * 2]), seen)        # the sum is off by 120 %
+    assert large.error.tolist() == [[1 + 1e-19] * 2]
+
+
+@pytest.mark.parametrize("of", KINDS)
+def test_bounds_are_computed_in_any_error_state(of: str) -> None:
+    for case in cases(of, "float32"):
+        fresh, names = replace(case), case.answer.keys()      # no bounds of it are kept
+        fresh.__dict__["answer"] = case.answer
+        with np.errstate(all="raise"):
+            assert bounds_in(fresh, A).keys() == names

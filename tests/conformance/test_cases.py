@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import unittest
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -163,3 +164,13 @@ def test_bfloat16_in_numpy_says_what_it_needs(monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(ModuleNotFoundError) as error:
         cases("softmax", "bfloat16")[0].check(npattn.layers.softmax)
     assert str(error.value) == "bfloat16 in NumPy needs the package ml_dtypes; torch has it by itself"
+
+
+def test_bfloat16_in_numpy_is_that_of_ml_dtypes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ml_dtypes", SimpleNamespace(bfloat16=np.float16))
+    assert cases("softmax", "bfloat16")[0].cast(np.ones(2)).dtype == np.float16
+
+
+def test_a_loss_of_one_target_is_divided_by_one() -> None:
+    layer = plant("cross_entropy")({"logits": np.zeros((2, 4))}, {"targets": np.array([3, -1]), "ignore_id": -1})
+    assert float(layer.forward()) == pytest.approx(np.log(4.0), rel=1e-15)

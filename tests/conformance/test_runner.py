@@ -12,8 +12,8 @@ import pytest
 
 from npattn.attention.dot_product import scaled_dot_product_attention as attention
 from npattn.attention.dot_product import scaled_dot_product_attention_backward as backward
-from npattn.conformance import Outcome, Report, judge
-from npattn.conformance.judging import not_taken
+from npattn.conformance import Outcome, Report, cases, judge
+from npattn.conformance.judging import Call, answer_of, not_taken
 from npattn.layers.layer_norm import layer_norm, layer_norm_backward
 from npattn.layers.softmax import softmax, softmax_backward
 
@@ -69,7 +69,9 @@ def test_what_is_not_offered_is_skipped() -> None:
 
     found = {outcome.case: outcome for outcome in judge(some, backward, skip=("mask per", "batch")).outcomes}
     assert found["sinks"].message == "it has no sinks" and found["sinks"].status == "skipped"
-    assert found["softcap, mask, bias"].message == "it has no bias and no softcap"
+    assert found["softcap, mask, bias"] == Outcome(
+        "softcap, mask, bias", "skipped", {}, {}, "it has no bias and no softcap"
+    )
     assert found["causal, mask"].message == "NotImplementedError: a mask with causal order"
     assert (found["mask per head"].status, found["mask per head"].message) == ("skipped", "left out: mask per")
     assert found["batch"].message == "left out: batch" and found["causal, bottom right"].status == "passed"
@@ -121,6 +123,10 @@ def raises(E: Any) -> Any:
 def test_nonsense_fails_and_says_so(forward: Any, back: Any, message: str) -> None:
     outcome = one(forward, back)
     assert (outcome.status, outcome.message) == ("failed", message)
+
+
+def test_nonsense_has_no_numbers() -> None:
+    assert one(raises) == Outcome("plain", "failed", {}, {}, "it raised KeyError: 'seq'")
 
 
 def test_a_message_has_one_line() -> None:
@@ -212,3 +218,8 @@ def test_rows_of_nan_are_named() -> None:
 
     (outcome,) = judge(without_guard, lambda dA, A: softmax_backward(dA, A), of="softmax", only=("dead",)).outcomes
     assert (outcome.status, outcome.message, outcome.worst) == ("failed", "a row that sees nothing is NaN", np.inf)
+
+
+def test_answers_are_float64() -> None:
+    answer = answer_of(cases("softmax", "float32")[0], Call(softmax, softmax_backward))
+    assert {name: X.dtype.name for name, X in answer.items()} == {"output": "float64", "E": "float64"}

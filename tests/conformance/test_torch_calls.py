@@ -43,6 +43,7 @@ class Tensor:
         return self.X
 
     def repeat(self, *times: int) -> Tensor:
+        assert len(times) == self.ndim
         return Tensor(np.tile(self.X, times))
 
     def __getitem__(self, index: Any) -> Tensor:
@@ -102,3 +103,14 @@ def test_nonsense() -> None:
     assert one(lambda E: softmax(E.X)) == ("failed", "output: expected an array, got ndarray")
     assert one(lambda E: attend(E).double()) == ("failed", "output: expected the dtype float32, got float64")
     assert one(lambda E: attend(E)[:2]) == ("failed", "output: expected the shape (4, 5), got (2, 5)")
+
+
+def test_options_are_given_as_they_are_and_every_lost_gradient_is_named() -> None:
+    seen = []
+
+    def forward(X: Tensor, gamma: Tensor, *, eps: float) -> Tensor:
+        seen.append(eps)
+        return Tensor(X.X * gamma.X)
+
+    (outcome,) = judge(forward, framework="torch", of="rms_norm", only=("plain",)).outcomes
+    assert outcome.message == "no gradient reaches X, gamma" and seen == [1e-6] and type(seen[0]) is float
