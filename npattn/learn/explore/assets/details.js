@@ -46,7 +46,8 @@ const lineOfStep = () => (state.step ? state.page.steps[state.step - 1].line : n
 
 // Show a number: [name, index, isGradient]. null shows nothing.
 export async function showNumber(spot) {
-  const mine = ++latest;
+  const mine = ++latest, details = find("details");
+  details.removeAttribute("aria-busy");
   if (!spot) {
     light(null);
     mark(lineOfStep());
@@ -57,6 +58,7 @@ export async function showNumber(spot) {
   light(spot, []);
   find("formula").replaceChildren(make("div", {}, cellAt(...spot)?.getAttribute("aria-label") ?? ""));
   find("check").replaceChildren();
+  details.setAttribute("aria-busy", "true");
   let found;
   try {
     found = await entry(...spot);
@@ -64,6 +66,7 @@ export async function showNumber(spot) {
     found = { error: error.message };
   }
   if (mine !== latest) return;                      // the reader points at another number by now
+  details.removeAttribute("aria-busy");
   const [name, index, isGradient] = spot, value = valueNamed(name);
   const own = cellAt(...spot)?.getAttribute("aria-label") ?? "";
   const text = found?.error ?? (found?.formula.length ? null : argumentText(value, isGradient));
