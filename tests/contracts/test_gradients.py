@@ -34,14 +34,14 @@ def check(pair: Pair, setting: Setting, method: str, rtol: float) -> GradientRep
 
 @each_pair
 @given(setting=settings())
-@examples(8)
+@examples(6)
 def test_complex_step(pair: Pair, setting: Setting) -> None:
     check(pair, setting, "complex-step", 1e-12)
 
 
 @each_pair
 @given(setting=settings())
-@examples(3)
+@examples(2)
 def test_central_differences(pair: Pair, setting: Setting) -> None:
     check(pair, setting, "central-difference", 1e-7)
 

@@ -18,6 +18,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import CodeType
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -250,8 +251,13 @@ class Attempt:
 def _functions(code: str | bytes, path: Path | str = "solution") -> Functions:
     """Run code, and return what it defines."""
     defined: dict[str, Any] = {"__name__": Path(path).stem, "__file__": str(path)}
-    exec(compile(code, str(path), "exec", dont_inherit=True), defined)
+    exec(_compiled(code, str(path)), defined)
     return defined
+
+
+@functools.lru_cache(256)                                     # each pair of mistakes is tried more than once
+def _compiled(code: str | bytes, path: str) -> CodeType:
+    return compile(code, path, "exec", dont_inherit=True)
 
 
 def _described(error: BaseException, path: str) -> str:

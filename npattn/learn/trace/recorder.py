@@ -193,7 +193,8 @@ class Instrument(ast.NodeTransformer):
     """Adds a call of `Recorder._after` behind each statement of a function, but not of functions defined in it."""
 
     def __init__(self, function: FunctionType, source: str, lines: list[Line]) -> None:
-        self.code, self.source, self.lines = function.__code__, source, lines
+        self.code, self.lines = function.__code__, lines
+        self.rows = [row.encode() for row in source.split("\n")]       # columns count bytes
 
     def instrument(self, definition: ast.FunctionDef) -> None:
         self.generic_visit(definition)
@@ -230,10 +231,10 @@ class Instrument(ast.NodeTransformer):
 
     def line_of(self, node: ast.stmt) -> Line:
         """Return the statement as it stands in the source, on one line, and the comment behind it."""
-        code = " ".join((ast.get_source_segment(self.source, node) or "").split())
-        last = self.source.splitlines()[(node.end_lineno or 1) - 1].encode()[node.end_col_offset :]   # columns of bytes
-        comment = last.decode().partition("#")[2].strip()
-        return Line(self.code.co_name, self.code.co_firstlineno + node.lineno - 1, code, comment)
+        *before, last = self.rows[node.lineno - 1 : node.end_lineno]
+        code = b"\n".join([*before, last[: node.end_col_offset]])[node.col_offset :].decode()
+        comment = last[node.end_col_offset :].decode().partition("#")[2].strip()
+        return Line(self.code.co_name, self.code.co_firstlineno + node.lineno - 1, " ".join(code.split()), comment)
 
 
 def how_of(node: ast.Assign | ast.AnnAssign | ast.AugAssign | ast.Expr) -> str:
