@@ -58,7 +58,9 @@ def small_square(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("_common.products.SQUARE", 32)
 
 
-@pytest.mark.parametrize("name", BENCHMARKS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.long] * (name != "scaling")) for name in BENCHMARKS]
+)
 def test_every_benchmark_runs_reports_and_draws(name: str, tmp_path: Path) -> None:
     _, script, options = run.BENCHMARKS[name]
     data = quick(name, *options)

@@ -280,6 +280,7 @@ def test_parameters_of_the_transformer_are_checked_by_name() -> None:
     assert report.ok and zero == {name for name in names if name.endswith("b_K']")}
 
 
+@pytest.mark.long
 def test_the_table_of_the_documentation_is_the_output_of_the_command() -> None:
     """The rows are the same, in the same order. The table gives powers of ten: the digits depend on the processor."""
     table = Path(__file__).parents[1] / "README.md"
