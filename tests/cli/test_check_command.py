@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 import os
 import re
 import subprocess
@@ -169,6 +171,8 @@ def test_keyword_only_arguments_are_listed_as_not_differentiated(run: Cli, mine:
         (["mine:linear", "--args", "mine:make_none"], "mine:make_none: expected arguments, got none"),
         (["mine:linear", "--args", "X:3,4", "W:4,2", "--rtol", "0"], "--rtol: expected a number above 0"),
         (["mine:linear", "--args", "X:3,4", "W:4,2", "--markdown"], "--markdown is for the package"),
+        (["--json", "--markdown"], "--json: expected without --markdown and --every-argument, which print no JSON"),
+        (["--json", "--every-argument"], "--json: expected without --markdown"),
         (["--args", "X:3,4"], "--args needs a FUNCTION of your own"),
         (["--seed", "0"], "--seed needs a FUNCTION of your own"),
     ],
@@ -248,6 +252,33 @@ def few(monkeypatch: pytest.MonkeyPatch) -> list[cases.Case]:
 
 
 ROW = re.compile(r"^\| (\w[^|]*: [^|]+) \| ([\d,]+) \| (\S+) \| (\S+) \|$", re.M)
+
+
+def test_json_is_an_object_for_each_report(run: Cli, few: list[cases.Case]) -> None:
+    status, out, err = run("check", "--json")
+    found = [json.loads(line) for line in out.splitlines()]
+    assert (status, err) == (0, "")
+    assert [(each["name"], each["method"]) for each in found] == [
+        (case.name, method) for case in few for method in check.METHODS]  # fmt: skip
+    first = check.check(few[0], method="complex-step")
+    assert found[0]["ok"] is True and found[0]["max_error"] == first.max_error and found[0]["title"] == first.title
+    assert [each["name"] for each in found[0]["arguments"]] == [each.name for each in first.arguments]
+    assert [each["verdict"] for each in found[0]["arguments"]] == [each.verdict for each in first.arguments]
+
+
+def test_json_of_ones_own_functions(run: Cli, mine: Path) -> None:
+    argv = ("--args", "X:3,4", "W:4,2", "scale=2.0", "--json")
+    status, out, err = run("check", "mine:linear", *argv)
+    found = json.loads(out)
+    assert (status, err, found["ok"]) == (0, "", True) and found["name"] == "mine:linear"
+    status, out, _ = run("check", "mine:linear", "mine:forgets_the_scale", *argv)
+    found = json.loads(out)
+    assert status == 1 and found["ok"] is False and found["arguments"][0]["hint"].startswith("off by a factor of 0.5")
+
+
+def test_json_has_no_infinity() -> None:
+    assert check.without_infinity({"a": (1.5, math.inf, [math.nan, "inf", None, True, 3])}) == {
+        "a": [1.5, None, [None, "inf", None, True, 3]]}  # fmt: skip
 
 
 def test_markdown_is_one_table(run: Cli, few: list[cases.Case]) -> None:
@@ -351,3 +382,8 @@ def test_an_error_of_forward_shows_the_arguments(run: Cli, dense: None) -> None:
     assert status == 1 and "the arguments were X (5, 4) float64, mask (5, 4) float64" in err
     assert "for booleans write mask:5,4:bool" in err
     assert run(*argv[:-1], "mask:5,4:bool").status == 0
+
+
+def test_json_of_a_layer_object(run: Cli, dense: None) -> None:
+    status, out, _ = run("check", "dense:Dense", "--layer", "n_in=4", "n_out=3", "--args", "X:5,4", "--json")
+    assert status == 0 and json.loads(out)["name"] == "dense:Dense"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import json
 import math
 import re
 import time
@@ -60,6 +62,9 @@ arguments (--args), with the names that forward gives them:
   layers:make    a function that returns a tuple of arguments or a dict by name,
                  or yields several; it may take a numpy.random.Generator
 
+--json prints one object for each report, on a line of its own: the fields of
+npattn.GradientReport, "ok", "max_error", and "name". null stands for inf.
+
 examples:
   %(prog)s
   %(prog)s v5
@@ -106,6 +111,7 @@ def add_parser(commands: argparse._SubParsersAction[Parser], **kwargs: Any) -> N
     add("--rtol", metavar="R", type=number_between(0, 1, without_low=True), help="the largest tolerated error")
     add("--seed", metavar="S", type=integer_from(0), help="seed of everything that is random (default: 0)")
     add = parser.add_argument_group("for the package").add_argument
+    parser.add_argument("--json", action="store_true", help="print one JSON object for each report")
     add("--every-argument", action="store_true", help="print a table of all arguments below each line")
     add("--markdown", action="store_true", help="print one table in Markdown")
 
@@ -133,6 +139,8 @@ def _refuse_misplaced_options(args: argparse.Namespace) -> None:
     own = {"--args": args.arguments, "--layer": args.layer, "--method": args.method, "--rtol": args.rtol}
     own["--seed"] = args.seed
     package = {"--every-argument": args.every_argument, "--markdown": args.markdown}
+    if args.json and (args.markdown or args.every_argument):
+        raise UsageError("--json: expected without --markdown and --every-argument, which print no JSON")
     reason = "needs a FUNCTION of your own" if of_package else "is for the package, not for a FUNCTION of your own"
     for option, value in (own if of_package else package).items():
         if value is not None and value is not False:
@@ -147,9 +155,9 @@ def check_own(pair: OwnPair, calls: Iterator[Arguments], args: argparse.Namespac
             case = Case("", pair.name, pair.forward, pair.backward, call.args, call.kwargs)
             report = check(case, **_options(args))
         all_right &= report.ok
-        console.line(str(report))
+        show(report, pair.name, args, console)
         fixed = [key for key, value in call.kwargs.items() if any(floating_leaves(value))]
-        if fixed:
+        if fixed and not args.json:
             console.line(f"· not differentiated, because forward takes it by keyword only: {', '.join(fixed)}")
     return 0 if all_right else 1
 
@@ -165,8 +173,26 @@ def check_layers(args: argparse.Namespace, console: Console) -> int:
         with _errors_of(args.functions[0], call):
             report = report_of(check_layer, make(**values), call.args, **_options(args))
         all_right &= report.ok
-        console.line(str(report))
+        show(report, args.functions[0], args, console)
     return 0 if all_right else 1
+
+
+def show(report: GradientReport, name: str, args: argparse.Namespace, console: Console) -> None:
+    """Print a report as text, or with --json as one object."""
+    if args.json:
+        told = {"name": name, "ok": report.ok, "max_error": report.max_error, **dataclasses.asdict(report)}
+        console.data(json.dumps(without_infinity(told), allow_nan=False))
+    else:
+        console.line(str(report))
+
+
+def without_infinity(value: Any) -> Any:
+    """Return a value with None for numbers that are not finite: JSON has none."""
+    if isinstance(value, dict):
+        return {key: without_infinity(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_infinity(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _options(args: argparse.Namespace) -> dict[str, Any]:
@@ -194,18 +220,23 @@ def check_package(args: argparse.Namespace, console: Console) -> int:
     began, everything, wrong = time.perf_counter(), cases(), 0
     if _version(args):
         everything = [case for case in everything if re.match(rf"{_version(args)}\b", case.name)]
-    console.lines(MARKDOWN_HEAD if args.markdown else [console.style(HEADING, "bold")])
+    if not args.json:
+        console.lines(MARKDOWN_HEAD if args.markdown else [console.style(HEADING, "bold")])
     for group, members in groupby(everything, lambda case: case.group):
-        if not args.markdown:
+        if not args.markdown and not args.json:
             console.line(console.style(group, "bold"))
         for case in members:
             row = Row(case, tuple(check(case, method=method) for method in METHODS))
-            console.line(markdown_line(row) if args.markdown else line(row, console))
+            if args.json:
+                for report in row.reports:
+                    show(report, case.name, args, console)
+            else:
+                console.line(markdown_line(row) if args.markdown else line(row, console))
             wrong += sum(not report.ok for report in row.reports)
             for report in row.reports:
-                if not report.ok or args.every_argument:
+                if (not report.ok and not args.json) or args.every_argument:
                     console.lines(("", str(report), ""))
-    if not args.markdown:
+    if not args.markdown and not args.json:
         seconds = time.perf_counter() - began
         verdict = f"{wrong} of these checks failed" if wrong else "every gradient is right"
         console.line(f"\n{len(everything)} cases, each checked in both ways, in {seconds:.0f} s: {verdict}")
