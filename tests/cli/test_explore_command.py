@@ -8,12 +8,14 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 from urllib.request import urlopen
 
 import pytest
 
 from npattn.cli.explore import command
-from npattn.learn.explore.saved import explore
+from npattn.learn.explore.saved import Explorer, explore
+from npattn.learn.explore.subjects import subjects
 from support.command_line import Cli
 
 
@@ -51,7 +53,7 @@ def test_without_a_browser_and_with_a_port(run: Cli, opened: list[str]) -> None:
         port = taken.getsockname()[1]
         taken.listen()
         error = run.fails("explore", "--port", str(port))
-    assert error == f"npattn: 127.0.0.1:{port}: Address already in use"
+    assert error == f"npattn: 127.0.0.1:{port}: Address already in use; without --port a free one is taken"
     status, out, _ = run("explore", "v1", "--no-browser", "--port", str(port))
     assert status == 130 and out.startswith(f"http://127.0.0.1:{port}/") and opened == ["True"]
 
@@ -77,6 +79,7 @@ def test_it_writes_one_file(run: Cli, opened: list[str], tmp_path: Path) -> None
     (["--out", "v5.html", "--no-browser"], "--port and --no-browser: expected none of them with --out"),
     (["--overwrite"], "--overwrite: expected --out too"),
     (["--out", ""], "argument --out: expected a path, got ''"),
+    (["v5", "v7"], "v7: expected no WORD for v5"),
 ])  # fmt: skip
 def test_wrong_options(run: Cli, opened: list[str], argv: list[str], error: str) -> None:
     assert run.fails("explore", *argv, status=2) == f"npattn: {error} (see npattn explore --help)"
@@ -86,9 +89,42 @@ def test_the_last_port_is_one(run: Cli, opened: list[str]) -> None:
     assert run("explore", "--port", "65535", "--no-browser").out.startswith("http://127.0.0.1:65535/")
 
 
-def test_an_unknown_subject(run: Cli, opened: list[str]) -> None:
-    assert run.fails("explore", "v15").startswith("npattn: subject: expected one of v1, v2, v3")
+def test_a_word(run: Cli, opened: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is read before the page opens, so that what the model can't read is said here."""
+    found: list[Any] = []
+
+    def page(subject: str, word: str | None) -> Explorer:
+        found.append(word)
+        return explore("v4")
+
+    monkeypatch.setattr(command, "build", lambda *args: found.append(args))
+    monkeypatch.setattr(command, "explore", page)
+    out = run("explore", "G2P", "o'neil", "--no-browser").out
+    assert out.splitlines()[0].endswith("/page?subject=g2p&word=o%27neil")
+    assert run("explore", "g2p", "night", "--out", tmp_path / "night.html").status == 0
+    assert found == [("g2p", {"word": "o'neil"}), ("g2p", {"word": "night"}), "night"]
+
+    def refuse(*_: object) -> None:
+        raise ValueError("word: no such letter")
+
+    monkeypatch.setattr(command, "build", refuse)
+    assert run.fails("explore", "g2p", "n8") == "npattn: word: no such letter"
+
+
+@pytest.mark.parametrize(("name", "hint"), [
+    ("softmx", "did you mean softmax?"), ("Layer-nrm", "did you mean layer_norm or l2_norm?"),
+    ("v15", "did you mean v5 or v1 or v14?"),
+    ("knight", f"known are {', '.join(subjects())}"),
+])  # fmt: skip
+def test_an_unknown_subject(run: Cli, opened: list[str], name: str, hint: str) -> None:
+    error = run.fails("explore", name, status=2)
+    assert error == f"npattn: {name}: nothing to explore; {hint} (see npattn explore --help)"
     assert opened == []
+
+
+@pytest.mark.parametrize(("name", "subject"), [("V5", "v5"), (" Layer-Norm ", "layer_norm"), ("G2P", "g2p")])
+def test_a_subject_in_another_spelling(run: Cli, opened: list[str], name: str, subject: str) -> None:
+    assert run("explore", name).out.splitlines()[0].endswith(f"/page?subject={subject}")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs the signals of Unix")

@@ -17,6 +17,7 @@ from npattn.cli.notebook import command
 from npattn.cli.notebook.climb import PARTS, arguments, climb, contents, foundations, text_and_examples
 from npattn.cli.notebook.words import INTRODUCTION, PICTURES
 from npattn.learn.exercises import NAMES, read
+from npattn.learn.explore import subjects
 from npattn.learn.notebook import Cell, code, markdown, notebook
 from npattn.learn.trace import Trace
 from npattn.training import trainer
@@ -47,10 +48,12 @@ def plain(text: str) -> str:
 
 
 def test_the_file_is_written_once_and_the_same_each_time(npattn: Cli, tmp_path: Path, cells: list[Cell]) -> None:
-    path = tmp_path / "climb.ipynb"
+    path = tmp_path / "my climb.ipynb"
     status, out, err = npattn("notebook", path)
     assert (status, err) == (0, "")
-    assert out == f"{path}: {len(cells) + 1} cells. Open it with Jupyter, in a folder of your own.\n"
+    first, second = out.splitlines()
+    assert first == f"{path}: {len(cells) + 1} cells. To open it, in a folder of your own:"
+    assert second == f"""pip install "npattn[notebook]" jupyterlab && jupyter lab '{path}'"""
     written = path.read_bytes()
     assert written.decode() == notebook([*cells, markdown("en")]) and list(tmp_path.iterdir()) == [path]
     assert "is there already; --overwrite replaces it" in npattn.fails("notebook", path)
@@ -103,7 +106,9 @@ def test_forward_and_backward_have_their_code_below_them(cells: list[Cell]) -> N
                      "**`backward`**", "def backward(", "**Changed**", "**By hand**", "**Called above**",
                      "**Every number.**", "found = npattn.trace(v", "draw(found)", "check_gradients(")  # fmt: skip
         places = [own.index(landmark) for landmark in landmarks]
-        assert places == sorted(places), name
+        assert places == sorted(places) and own.count(f'npattn.explore("{name}")') == 1, name
+    explored = re.findall(r'npattn\.explore\("(\w+)"\)', text)
+    assert set(explored) <= subjects().keys() and len(explored) == text.count("**Every number.**")
     assert "**Forward**\n\n| | |\n" in text and "**Backward**  Line by line" in text
     code = text_of(cells, "code")
     assert "def _update(" in text and "def _update(" not in code and "_check_squares" not in code

@@ -6,7 +6,6 @@ import argparse
 import difflib
 import errno
 import os
-import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -151,15 +150,7 @@ def check(exercise: Exercise, path: Path, console: Console) -> int:
         write_it = command_line("exercise", exercise.name)
         raise FileNotFoundError(errno.ENOENT, f"no such file; {write_it} writes it", str(path))
     result = grade(exercise, path)
-    console.lines(result.printed.splitlines())
-    for reason in dict.fromkeys((row.verdict, row.words) for row in result.rows):
-        rows = [row for row in result.rows if (row.verdict, row.words) == reason]
-        text = ": ".join(filter(None, (", ".join(row.name for row in rows), *reason)))
-        console.lines(textwrap.wrap(text, WIDTH, subsequent_indent="  "))
-        console.lines(f"  {row.name}: {row.where}" for row in rows if row.where)
-    if result.line:
-        text = f"The first wrong gradient is made in {result.line}"
-        console.lines(textwrap.wrap(text, WIDTH, subsequent_indent="  "))
+    console.lines(result.lines(WIDTH))
     if result.verdict == RIGHT:
         after = NAMES[NAMES.index(exercise.name) + 1 :][:1]
         console.line(console.style(f"{path} is right.", "green") + f" Next: {command_line('exercise', *after)}")

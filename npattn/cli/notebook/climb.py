@@ -10,6 +10,7 @@ import ast
 import doctest
 import inspect
 import re
+import sys
 import textwrap
 import typing
 from collections.abc import Callable, Iterable, Iterator
@@ -174,18 +175,21 @@ def is_defined(member: Callable[..., Any]) -> bool:
 def imports(topic: Topic) -> str:
     """Return the lines that import what the cells and the examples of a topic use and no cell defines."""
     cells = [member for member in topic.members if is_defined(member)]
-    sources = [*map(topics.code_of, cells), *(each.source for each in examples(topic))]
-    used = {node.id for source in sources for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Name)}
-    defined = [member.__name__ for member in cells]
-    names = [name for name in sorted(used & vars(topic.module).keys()) if name not in defined and name != "np"]
-    modules = {name: value for name in names if isinstance(value := getattr(topic.module, name), ModuleType)}
-    lines = [import_line(value) for value in modules.values()]
-    if topic.module in LADDER:
-        lines.append(import_line(topic.module))
-    typed = [name for name in names if hasattr(typing, name)]
-    others = [name for name in names if name not in [*typed, *modules]]
-    for path, found in (("typing", typed), (topic.module.__name__, others)):
-        lines += [f"from {path} import {', '.join(found)}"] * bool(found)
+    sources = {topic.module: [each.source for each in examples(topic)]}
+    for member in cells:                                      # a cell can be from a neighbouring module
+        sources.setdefault(sys.modules[member.__module__], []).append(topics.code_of(member))
+    known, lines = {"np", *(member.__name__ for member in cells)}, list[str]()
+    for module, texts in sources.items():
+        used = {node.id for text in texts for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Name)}
+        names = sorted(used & vars(module).keys() - known)
+        modules = {name: value for name in names if isinstance(value := getattr(module, name), ModuleType)}
+        lines += [import_line(value) for value in modules.values()]
+        lines += [import_line(module)] * (module is topic.module and module in LADDER)
+        typed = [name for name in names if hasattr(typing, name)]
+        others = [name for name in names if name not in [*typed, *modules]]
+        for path, found in (("typing", typed), (module.__name__, others)):
+            lines += [f"from {path} import {', '.join(found)}"] * bool(found)
+        known.update(names)
     return "\n".join(map(broken, lines))
 
 
@@ -213,14 +217,15 @@ def numbers(topic: Topic) -> Iterator[Cell]:
     call, is_alone = next(calls(topic, forward.__name__))
     given = next(calls(topic, backward.__name__), None)
     args, options = arguments(call, forward)
-    pair = f"(npattn.layers.{forward.__name__}, npattn.layers.{backward.__name__})"
+    pair, name = f"(npattn.layers.{forward.__name__}, npattn.layers.{backward.__name__})", forward.__name__
     if topic.module in LADDER:
         pair = topic.module.__name__.rpartition(".")[2]
+        name = pair.partition("_")[0]
     dY = ast.unparse(given[0].args[0]) if given else "None"
     lines = [f"args = ({', '.join(args)}{',' * (len(args) == 1)})"]
     lines += [f"options = dict({', '.join(options)})"] * bool(options)
     more = ", options" * bool(options)
-    yield markdown(TRACE)
+    yield markdown(TRACE.format(name=name))
     yield code("\n".join([*lines, f"found = npattn.trace({pair}, args, {dY}{more})", "print(found)"]))
     yield code("draw(found)")
     yield markdown(CHECK)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import errno
 import os
+import shlex
 from typing import Any
 
 from npattn._internal.files.whole import write_text
@@ -49,5 +50,6 @@ def run(args: argparse.Namespace, console: Console) -> int:
         raise FileExistsError(errno.EEXIST, "is there already; --overwrite replaces it", str(args.file))
     cells = climb(args.language[:2])
     write_text(args.file, notebook(cells))
-    console.line(f"{args.file}: {len(cells)} cells. Open it with Jupyter, in a folder of your own.")
+    console.line(f"{args.file}: {len(cells)} cells. To open it, in a folder of your own:")
+    console.line(f'pip install "npattn[notebook]" jupyterlab && jupyter lab {shlex.quote(str(args.file))}')
     return 0

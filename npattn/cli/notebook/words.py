@@ -49,7 +49,8 @@ TRACE = """\
 **Every number.** The functions of the package run on the arguments of the example, statement by statement. Each
 matrix stands beside its gradient, with the line of code that makes it. Put your own `(forward, backward)` in place
 of the first argument to trace the cells above after a change. The picture has the same matrices, with their
-gradients below them."""
+gradients below them. In a cell of your own, `npattn.explore("{name}")` shows a page where you can point at a number
+and see what it is made of."""
 CHECK = """\
 **Gradient check.** The numbers of an example on paper are special, and special numbers hide mistakes. So the functions
 of the cells above are checked at random ones."""

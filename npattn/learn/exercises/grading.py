@@ -14,6 +14,7 @@ import itertools
 import linecache
 import re
 import sys
+import textwrap
 import traceback
 import warnings
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
@@ -65,6 +66,17 @@ class Result(NamedTuple):
     rows: tuple[Row, ...]
     printed: str = ""
     line: str = ""
+
+    def lines(self, width: int) -> list[str]:
+        """Return what was printed and found as lines of text. Rows with the same words share them."""
+        found = self.printed.splitlines()
+        for reason in dict.fromkeys((row.verdict, row.words) for row in self.rows):
+            rows = [row for row in self.rows if (row.verdict, row.words) == reason]
+            text = ": ".join(filter(None, (", ".join(row.name for row in rows), *reason)))
+            found += textwrap.wrap(text, width, subsequent_indent="  ")
+            found += [f"  {row.name}: {row.where}" for row in rows if row.where]
+        text = f"The first wrong gradient is made in {self.line}" if self.line else ""
+        return found + textwrap.wrap(text, width, subsequent_indent="  ")
 
 
 class Unusable(Exception):

@@ -2,7 +2,7 @@
 
 `build` returns a `Page`; `Page.as_dict()` has these keys.
 
-- subject, title; before: the version that it grows from, or None.
+- subject, title and title_zh; before: the version that it grows from, or None.
 - subjects: name and group of everything that can be shown.
 - switches: name, kind (flag, number, choice), value, choices, each as it stands now.
 - parts: the paths that can be chosen, of a layer of the Transformer or a model; part: the one that is shown.
@@ -69,6 +69,7 @@ from npattn.learn.explore.subjects import (
     traced,
 )
 from npattn.learn.explore.symbols import MOST, Number
+from npattn.learn.explore.titles import CHINESE, ENGLISH
 from npattn.learn.trace.recorder import ADDED, Line, Step
 from npattn.learn.trace.run import docstring_of, source_function
 from npattn.learn.trace.transformer import INSIDE, Reading
@@ -77,6 +78,9 @@ from npattn.transformer import reference
 
 #: Statements that make nothing new: those that return a name, and those that unpack a cache.
 REPEATS = re.compile(r"return \w+(,|$)|.* = (SHAPES\.check_backward|check_cache)\(|[\w., *()]+ = cache$")
+
+#: A letter of a formula, such as W_Q, without ᵀ.
+LETTERS = re.compile("[A-Za-z_]+")
 
 #: The names of weights, of which a mask hides some.
 WEIGHTS = ("A", "a")
@@ -125,11 +129,22 @@ class Page:
     @property
     def title(self) -> str:
         """What is shown: the first line of the docstring of a version or a layer, else the name of the function."""
+        return self._titled(ENGLISH)
+
+    @property
+    def title_zh(self) -> str:
+        """The title in Chinese."""
+        return self._titled(CHINESE)
+
+    def _titled(self, sentences: Mapping[str, str]) -> str:
+        """Return the title, with its sentence from a mapping if it is there."""
         forward = self.functions[0]
-        if forward.__module__ == reference.__name__:
+        version = re.fullmatch(r"npattn\.attention\.(v\d+)_\w+", forward.__module__)
+        sentence = sentences.get(version[1] if version else forward.__name__)
+        if sentence is None and forward.__module__ == reference.__name__:
             return self.shown.title
         path = f"{self.part}: " if self.part else ""
-        return path + docstring_of(forward).partition("\n")[0].rstrip(".")
+        return path + (sentence or docstring_of(forward).partition("\n")[0].rstrip("."))
 
     @property
     def is_large(self) -> bool:
@@ -178,11 +193,29 @@ class Page:
             found |= {id(array): value.name for array in (value.array, value.gradient) if array is not None}
         return found
 
+    @functools.cached_property
+    def written(self) -> dict[tuple[str, bool], str]:
+        """The formulas of the docstring, by the name of the value and whether it is its gradient's.
+
+        Where the code gives a name several values, the formula is that of the last. That of a gradient stands at the
+        gradient whose code has the most of its letters.
+        """
+        found = {}
+        for value in self.shown.values():
+            same = [each for each in self.shown.values() if base(each.name) == value.name]
+            if value.formula:
+                found[[each for each in same if each.lines][-1].name, False] = value.formula
+            if value.gradient_formula:
+                nearest = max(same, key=functools.partial(letters_shared, value.gradient_formula))
+                found[nearest.name, True] = value.gradient_formula
+        return found
+
     def as_dict(self) -> dict[str, Any]:
         """Return the page as mappings, lists, texts and numbers, as the module says."""
         return {
             "subject": self.subject,
             "title": self.title,
+            "title_zh": self.title_zh,
             "before": before(self.subject),
             "subjects": [subject._asdict() for subject in subjects().values()],
             "switches": [switch._asdict() | {"choices": list(switch.choices)} for switch in self.switches],
@@ -228,10 +261,10 @@ class Page:
             "gradient_shape": None if gradient is None else list(gradient.shape),
             "gradient_name": label(value),
             "gradient_by": by,
-            "formula": value.formula,
-            "gradient_formula": value.gradient_formula,
-            "formula_mathml": mathml(value.formula),
-            "gradient_mathml": mathml(value.gradient_formula),
+            "formula": self.written.get((value.name, False), ""),
+            "gradient_formula": self.written.get((value.name, True), ""),
+            "formula_mathml": mathml(self.written.get((value.name, False), "")),
+            "gradient_mathml": mathml(self.written.get((value.name, True), "")),
             "lines": [self._line(line) for line in value.lines],
             "gradient_lines": [self._line(line) for line in value.gradient_lines],
             "is_new": is_new(self.subject, value, False),
@@ -371,6 +404,12 @@ def is_backward(step: Step) -> bool:
     return step.line is not None and step.line.function.endswith("backward")
 
 
+def letters_shared(formula: str, value: Value) -> int:
+    """Return how many letters on the right of a gradient's formula, such as W_Q, the code of a value's gradient has."""
+    letters = {letter for line in value.gradient_lines for letter in LETTERS.findall(line.code)}
+    return len(letters.intersection(LETTERS.findall(formula.partition("=")[2])))
+
+
 def base(name: str) -> str:
     """Return the name in the code, E for E (2)."""
     return name.partition(" (")[0]
@@ -477,6 +516,8 @@ def entry(
     lines = value.gradient_lines if is_gradient else value.lines
     here = Named(name, place, is_gradient)
     number = page.formulas.number(*here) if page.formulas else None
+    if isinstance(number, Number) and number.sign == "leaf" and number.parts == here:
+        number = None                                         # a part is given it
     hidden = hiding(page, array, place) if base(name) in WEIGHTS and not is_gradient else []
     slope = slope_of(page, value, place) if is_gradient and has_slope else None
     x = array[place]

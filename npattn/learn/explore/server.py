@@ -69,6 +69,11 @@ class Server(ThreadingTCPServer):
         """The address of the page."""
         return f"http://{self.host}/{self.token}/page"
 
+    @property
+    def elsewhere(self) -> str:
+        """What a wrong address is told. The secret is not in it."""
+        return f"The page is not here. Open the whole address that the terminal shows: http://{self.host}/…/page"
+
     def warm_up(self) -> None:
         """Build each version and layer once: the first time takes longer."""
         for name, subject in subjects().items():
@@ -117,11 +122,11 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         if not self.is_from_here():
-            self.answer(403, "text/plain", b"this address is not served")
+            self.answer(403, "text/plain", self.server.elsewhere.encode())
         elif self.action() == "page":
             self.answer(200, "text/html", self.server.document)
         else:
-            self.answer(404, "text/plain", b"not found")
+            self.answer(404, "text/plain", self.server.elsewhere.encode())
 
     def do_POST(self) -> None:
         action = self.action()

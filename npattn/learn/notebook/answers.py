@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import linecache
 import tempfile
-import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -42,13 +41,5 @@ def check(name: str, function: Callable[..., Any]) -> Answer:
         path = Path(folder, f"{name}.py")
         path.write_text(source, encoding="utf-8")
         result = grade(exercise, path)
-    lines = [result.printed.rstrip()] if result.printed else []
-    for verdict, words in dict.fromkeys((row.verdict, row.words) for row in result.rows):
-        rows = [row for row in result.rows if (row.verdict, row.words) == (verdict, words)]
-        text = ": ".join(filter(None, (", ".join(row.name for row in rows), verdict, words)))
-        lines += textwrap.wrap(text, WIDTH, subsequent_indent="  ")
-        lines += [f"  {row.name}: {row.where}" for row in rows if row.where]
-    if result.line:
-        lines.append(f"The first wrong gradient is made in {result.line}")
-    lines.append("All is right." if result.verdict == RIGHT else "Not right yet. The hints are below.")
-    return Answer("\n".join(lines))
+    end = "All is right." if result.verdict == RIGHT else "Not right yet. The hints are below."
+    return Answer("\n".join([*result.lines(WIDTH), end]))

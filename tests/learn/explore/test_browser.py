@@ -20,7 +20,7 @@ from npattn.learn.explore.server import Server
 
 selenium = pytest.importorskip("selenium", reason="selenium is not installed: the page is not tested in a browser")
 from selenium import webdriver  # noqa: E402 - after the test whether it is there
-from selenium.common.exceptions import NoSuchElementException, StaleElementReferenceException  # noqa: E402
+from selenium.common.exceptions import NoSuchElementException, StaleElementReferenceException, TimeoutException  # noqa: E402
 from selenium.webdriver import ActionChains, Keys  # noqa: E402
 from selenium.webdriver.chrome.service import Service  # noqa: E402
 from selenium.webdriver.common.by import By  # noqa: E402
@@ -49,7 +49,11 @@ class Page:
     def until(self, condition: Callable[[], Any]) -> Any:
         """Wait until it is so and the page waits for no answer. It may be drawn again meanwhile."""
         wait = WebDriverWait(self.driver, 20, 0.02, [StaleElementReferenceException, NoSuchElementException])
-        return wait.until(lambda _: not self.all("[aria-busy]") and condition())
+        try:
+            return wait.until(lambda _: not self.all("[aria-busy]") and condition())
+        except TimeoutException:
+            seen = self.run("return [location.href, document.body.ariaBusy, document.body.innerText.slice(0, 500)]")
+            raise AssertionError(f"not so after 20 seconds; the page is {seen}") from None
 
     def rest(self) -> None:
         """Take the mouse off the matrices: where a page is drawn beneath it, the number there counts as pointed at."""
@@ -232,12 +236,137 @@ def test_change_a_number(at: Callable[..., Page]) -> None:
     assert page.cell("X", [0, 0]).text == "2.5" and page.focused() == ["X", [0, 0], False]
     page.press(Keys.ENTER, "seven", Keys.ENTER)
     assert page.one("#error").text == "Expected a number, got “seven”."
-    page.press(Keys.ENTER, "1e9", Keys.ENTER)
+    page.press("1e400", Keys.ENTER)                           # over what was typed: it is still there
+    assert page.one("#error").text == "Expected a number, got “1e400”."
+    page.press("1e9", Keys.ENTER)
     page.until(lambda: "expected a number from -1e6 to 1e6" in page.one("#error").text)
     assert page.cell("X", [0, 0]).text == "2.5"
     page.one("#reset").click()
     page.until(lambda: page.cell("X", [0, 0]).text != "2.5")
     assert not page.one("#error").is_displayed() and not page.one("#reset").is_displayed()
+
+
+def test_type_over_a_number_and_leave_it(at: Callable[..., Page]) -> None:
+    page = at("v5")
+
+    def click(name: str, index: list[int]) -> None:
+        """Click, again if the page is drawn meanwhile."""
+        page.until(lambda: page.cell(name, index).click() or True)
+
+    for name, keys, text in (("Q", "0.25", "0.25"), ("X", "-3", "−3"), ("mask", "0", "0")):
+        click(name, [0, 1])
+        page.press(*keys)
+        if name == "Q":
+            page.press(Keys.ENTER)
+        else:
+            click("W_V", [1, 0])                              # takes the number, and has the focus now
+        page.until(lambda name=name, text=text: page.cell(name, [0, 1]).text == text)
+        assert page.focused() == (["Q", [0, 1], False] if name == "Q" else ["W_V", [1, 0], False])
+    page.press("2", "-")
+    click("Q", [0, 0])
+    assert page.one("#error").text == "Expected a number, got “2-”." and page.cell("W_V", [1, 0]).text == "4"
+    page.press(Keys.ARROW_RIGHT)
+    assert not page.one("#error").is_displayed()
+
+
+def test_what_cannot_be_changed_says_why(at: Callable[..., Page]) -> None:
+    page = at("v5")
+    page.run("arguments[0].focus()", page.cell("E", [0, 1]))
+    for keys in ("7", Keys.ENTER):
+        page.press(keys)
+        assert page.one("#error").text == "It is computed. Change a number that it is made of."
+        page.press(Keys.ESCAPE)
+        assert not page.one("#error").is_displayed() and page.all("td input") == []
+    words = page.text("#help")
+    assert "type another" in words and "E (2) is the second value that the code gives E." in words
+    page = at("decoder_layer")
+    Select(page.one("#part")).select_by_visible_text("self_attention")
+    page.until(lambda: page.all("[data-value=X_Q]"))
+    assert not page.one("#reset").is_displayed()              # a part is no change
+    words = "It comes from another part. Choose “the whole” to change it."
+    for name, is_gradient in (("X_Q", False), ("Z", True)):
+        page.run("arguments[0].focus()", page.cell(name, [0, 0], is_gradient))
+        page.until(lambda: page.text("#formula").endswith(words))
+        page.press(Keys.SPACE)
+        assert page.one("#error").text == words
+    page.run("arguments[0].focus()", page.cell("W_Q", [0, 0]))
+    page.until(lambda: page.text("#formula").endswith("Given.Change"))
+    page.press("3", Keys.ENTER)
+    page.until(lambda: page.one("#reset").is_displayed())
+    page.one("#reset").click()
+    page.until(lambda: not page.one("#reset").is_displayed())
+    assert Select(page.one("#part")).first_selected_option.text == "self_attention"
+    page = at("g2p")
+    assert page.text("#help").endswith("Give it another word.") and "type another" not in page.text("#help")
+    assert [each.text for each in page.all("#names button")][2:4] == ["W_Q", "W_K"]
+
+
+def test_all_digits_are_shown_and_copied(at: Callable[..., Page]) -> None:
+    page = at("v5")
+    page.run("arguments[0].focus()", page.cell("E", [0, 1]))
+    page.until(lambda: page.text("#check") == "all digits1.0986122886681098")
+    permissions = {"permissions": ["clipboardReadWrite", "clipboardSanitizedWrite"]}
+    page.driver.execute_cdp_cmd("Browser.grantPermissions", permissions)
+    read = "navigator.clipboard.readText().then(arguments[0], (error) => arguments[0](String(error)))"
+    for name, index, text in (("E", [0, 1], "1.0986122886681098"), ("W_K", [1, 1], "-0.8239592165010823")):
+        page.run("arguments[0].focus()", page.cell(name, index, name == "W_K"))
+        page.press(Keys.CONTROL + "c")
+        page.until(lambda text=text: page.driver.execute_async_script(read) == text)
+
+
+def test_a_reload_and_back_bring_everything_again(at: Callable[..., Page]) -> None:
+    page = at("v5")
+    page.run("arguments[0].focus()", page.cell("X", [0, 1]))
+    page.press("2", Keys.ENTER)
+    page.until(lambda: page.cell("X", [0, 1]).text == "2")
+    page.press("n", "n", "n")
+
+    def is_as_before(step: str = "第 3 步，共 15 步，前向") -> bool:
+        return page.cell("X", [0, 1]).text == "2" and page.text("#step-text").startswith(step)
+
+    page.driver.refresh()
+    page.until(lambda: is_as_before("Step 3 of 15, forward"))
+    for button in ("#language", "#theme"):
+        page.one(button).click()
+        page.driver.refresh()
+        page.until(is_as_before)
+    assert page.run("return document.documentElement.dataset.theme") == "dark"
+    assert page.text("h1") == build("v5").title_zh
+    assert "changed" in (page.cell("X", [0, 1]).get_attribute("class") or "").split()
+    Select(page.one("#subject")).select_by_visible_text("decoder_layer")
+    page.until(lambda: page.all("[data-value=M]"))
+    Select(page.one("#part")).select_by_visible_text("cross_attention")
+    page.until(lambda: page.all("[data-value=W_Q]"))
+    page.driver.refresh()
+    page.until(lambda: page.all("[data-value=W_Q]"))
+    for go, is_there in (
+        (page.driver.back, lambda: page.all("[data-value=M]")), (page.driver.back, is_as_before),
+        (page.driver.forward, lambda: page.all("[data-value=M]")),
+    ):  # fmt: skip
+        go()
+        page.until(is_there)
+    assert page.driver.current_url.endswith("/page?subject=decoder_layer")
+    assert page.text("#step-text") == "显示所有步骤。"
+
+
+def test_empty_matrices_are_named_only(at: Callable[..., Page]) -> None:
+    page = at("v13")
+    values = build("v13").as_dict()["values"]
+    shown = page.run("return [...document.querySelectorAll('.card')].map((card) => card.dataset.value)")
+    assert shown == [value["name"] for value in values if 0 not in value["shape"]]
+    assert page.text("#matrices > p").startswith("Without numbers here: W_QR (2 × 0), W_KR (2 × 0), Q_R (1 × 2 × 0), ")
+    assert len(page.all("#names button")) == len(shown)
+
+
+@pytest.mark.parametrize("height", [768, 900])
+def test_the_end_of_the_page_hides_nothing(at: Callable[..., Page], height: int) -> None:
+    page = at("v5")
+    metrics = {"width": 1024, "height": height, "deviceScaleFactor": 1, "mobile": False}
+    page.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    page.run("scrollTo(0, document.body.scrollHeight)")
+    tops = "return [document.querySelector('#details').getBoundingClientRect().top, "
+    top, bar = page.run(tops + "document.querySelector('#steps').getBoundingClientRect().bottom]")
+    assert top >= bar
 
 
 def test_change_the_mask_and_the_gradient_of_the_output(at: Callable[..., Page]) -> None:
@@ -309,8 +438,19 @@ def test_step_forward_and_backward(at: Callable[..., Page]) -> None:
             page.one("#play").click()
             assert page.one("#play").text == "Pause"
         page.until(lambda number=number: page.text("#step-text").startswith(f"Step {number - 1} of "))
+    page.one("#language").click()                             # it goes on
+    assert page.one("#play").text == "暂停"
+    page.until(lambda: page.text("#step-text").startswith("第 4 步"))
+    page.one("#language").click()
     page.one("#play").click()
     assert page.one("#play").text == "Play"
+    page.one("#first").click()
+    page.run("document.activeElement.blur()")
+    page.press("n", "n", "n", "p")                            # without a number that has the focus
+    assert page.text("#step-text").startswith("Step 3 of ")
+    key = "new KeyboardEvent('keydown', { key: 'p', ctrlKey: true, bubbles: true, cancelable: true })"
+    assert page.run(f"return document.body.dispatchEvent({key})")   # prints, as everywhere
+    assert page.text("#step-text").startswith("Step 3 of ")
     page.one("#first").click()
     page.run("arguments[0].focus()", page.cell("X", [0, 0]))
     page.press("n", "n", "p")
@@ -372,6 +512,7 @@ def test_both_languages(at: Callable[..., Page]) -> None:
     assert page.run("return document.documentElement.lang") == "zh-CN"
     assert page.one("#language").text == "English" and page.one("#language").get_attribute("lang") == "en"
     page.until(lambda: "复步法" in page.text("#check"))
+    assert page.text("h1").startswith("版本 5，交叉注意力：")
     assert page.text("#steps #all") == "全部显示" and page.text("#step-text") == "显示所有步骤。"
     assert page.one("#step").get_attribute("aria-label") == "步骤"
     page.one("#next").click()
@@ -469,8 +610,10 @@ def test_the_trained_model(at: Callable[..., Page]) -> None:
     word.clear()
     word.send_keys("n8", Keys.ENTER)
     page.until(lambda: "expected letters that the model knows" in page.one("#error").text)
+    page.open(page.driver.current_url + "&word=read")         # as `npattn explore g2p read` does
+    page.until(lambda: page.one(".answer").text.startswith("read → R "))
     Select(page.one("#part")).select_by_visible_text("encoder.0.self_attention")
-    page.until(lambda: len(page.all("[data-value=A] .value th")) == 4 * 10)
+    page.until(lambda: len(page.all("[data-value=A] .value th")) == 4 * 8)
 
 
 def test_the_saved_file(page: Page, tmp_path: Path) -> None:
@@ -491,6 +634,7 @@ def test_the_saved_file(page: Page, tmp_path: Path) -> None:
     page.run("arguments[0].focus()", page.cell("X", [0, 0]))
     page.press(Keys.ENTER)
     assert page.all("td input") == [] and page.all(".changeable") == []
+    assert page.one("#error").text == page.one("#notice").text and page.text("#help").endswith("run: npattn explore v4")
     assert not page.one("#subject").is_enabled() and not page.one("#switches select").is_enabled()
     page.one("#language").click()
     assert "要修改数，请运行" in page.one("#notice").text
@@ -502,6 +646,8 @@ def test_in_a_notebook(page: Page, tmp_path: Path) -> None:
     page.driver.get((tmp_path / "cell.html").as_uri())
     page.driver.switch_to.frame(page.one("iframe"))
     page.until(lambda: page.all("#matrices .card"))
+    page.one("#next").click()
+    assert page.text("#step-text").startswith("Step 1 of ")
     page.point("y", [0])
     page.until(lambda: shown(page) == formula(entry(build("v3"), "y", [0])))
     page.driver.switch_to.default_content()

@@ -15,6 +15,8 @@ import npattn
 from npattn.learn.explore import build, entry, everything, subjects
 from npattn.learn.explore.mathml import mathml
 from npattn.learn.explore.page import before, listed
+from npattn.learn.explore.subjects import pair_of
+from npattn.learn.explore.titles import CHINESE, ENGLISH
 from npattn.learn.trace.run import formulas
 from npattn.learn.trace.transformer import INSIDE
 from npattn.runs import load_model
@@ -166,11 +168,49 @@ def test_everything_is_small(name: str) -> None:
 
 
 def test_the_title_is_a_sentence_where_there_is_one() -> None:
-    assert build("encoder_layer").title == "npattn.transformer.reference.encoder_layer"
+    assert build("encoder_layer").title == ENGLISH["encoder_layer"]
     sentence = build("v7").title
     assert sentence.startswith("Version 7, multi-head attention: ")
     assert build("encoder_layer", {"part": "self_attention"}).title == f"self_attention: {sentence}"
+    assert build("encoder_layer", {"part": "feed_forward"}).title == f"feed_forward: {ENGLISH['feed_forward']}"
     assert build("softmax").title.startswith("Masked softmax ")
+
+
+def test_every_title_is_in_chinese_too() -> None:
+    names = {name if name[1:].isdigit() else pair_of(name)[0].__name__ for name in SHOWN}
+    assert names | {*ENGLISH, "sub_layer"} == CHINESE.keys()
+    for name in ("v5", "v14", "softmax"):
+        assert build(name).title_zh == CHINESE[name]
+    assert build("attention").title_zh == CHINESE["scaled_dot_product_attention"]
+    layer = [build("decoder_layer", {"part": part}).title_zh for part in ("norm_2", "self_attention")]
+    assert layer == [f"norm_2: {CHINESE['sub_layer']}", f"self_attention: {CHINESE['v7']}"]
+    assert build("v1").as_dict()["title_zh"] == CHINESE["v1"]
+
+
+@pytest.mark.parametrize(("subject", "name", "formula", "gradient_formula"), [
+    ("v9", "Q", "", ""), ("v9", "Q (2)", "Q = f R split(X W_Q)", ""), ("v9", "Q (3)", "", ""),
+    ("v8", "K", "", ""), ("v8", "K (2)", "K = [K_past; split(X W_K)]", "dK = s dEᵀ Q"),
+    ("v9", "K", "", ""), ("v9", "K (2)", "", "dK = s dEᵀ Q"),
+    ("v12", "K (3)", "K = [K_past; f R split(norm(X W_K))]", ""),
+    ("v13", "Q_R", "", ""), ("v13", "Q_R (2)", "Q_R = f R split(C_Q W_QR)", "dQ_R = s dE K_R"),
+    ("v13", "Q", "Q = split(C_Q W_Q)", "dQ = s dE K"), ("v13", "Q (2)", "", ""),
+    ("v5", "E", "E = Q Kᵀ / √D_Q", "dE = A ⊙ (dA − rowsum(A ⊙ dA))"), ("v5", "E (2)", "", ""),
+    ("attention", "V", "", ""), ("attention", "V (2)", "", "dV = (A ⊙ M)ᵀ dY"),
+])  # fmt: skip
+def test_a_formula_stands_at_the_value_that_it_gives(
+    subject: str, name: str, formula: str, gradient_formula: str
+) -> None:
+    """In v9, Q is projected and Q (2) is turned: only Q (2) is f R split(X W_Q)."""
+    found = values(build(subject).as_dict())[name]
+    assert (found["formula"], found["gradient_formula"]) == (formula, gradient_formula)
+    assert (found["formula_mathml"], found["gradient_mathml"]) == (mathml(formula), mathml(gradient_formula))
+
+
+def test_what_a_part_is_given_is_made_of_nothing() -> None:
+    found = entry(build("decoder_layer", {"part": "self_attention"}), "X_Q", [0, 0])
+    assert (found["number"], found["formula"], found["from"], found["line"]) == (0.9, [], [], None)
+    inside = entry(build("decoder_layer", {"part": "self_attention"}), "A", [0, 2, 0])
+    assert inside["formula"][0]["text"] == "A[1,3,1]" and len(inside["from"]) > 1
 
 
 def test_a_page_of_a_part() -> None:

@@ -159,18 +159,17 @@ def test_a_body_of_the_largest_size_is_read(served: Server) -> None:
     assert post(served, "build", body).status == 200
 
 
-@pytest.mark.parametrize(("path", "headers", "status", "text"), [
-    ("/{token}", {}, 404, b"not found"), ("/", {}, 404, b"not found"), ("/page", {}, 404, b"not found"),
-    ("/{token}x/page", {}, 404, b"not found"), ("/{token}/build", {}, 404, b"not found"),
-    ("/{token}/../page", {}, 404, b"not found"), ("/ä/page", {}, 404, b"not found"),
-    ("/{token}/page", {"Host": "example.org"}, 403, b"this address is not served"),
-    ("/{token}/page", {"Origin": "http://example.org"}, 403, b"this address is not served"),
+@pytest.mark.parametrize(("path", "headers", "status"), [
+    ("/{token}", {}, 404), ("/", {}, 404), ("/page", {}, 404), ("/{token}x/page", {}, 404), ("/{token}/build", {}, 404),
+    ("/{token}/../page", {}, 404), ("/ä/page", {}, 404),
+    ("/{token}/page", {"Host": "example.org"}, 403), ("/{token}/page", {"Origin": "http://example.org"}, 403),
 ])  # fmt: skip
-def test_other_pages_are_refused(
-    served: Server, path: str, headers: dict[str, str], status: int, text: bytes
-) -> None:
+def test_other_pages_are_refused(served: Server, path: str, headers: dict[str, str], status: int) -> None:
+    """With a sentence that leads to the page, without the secret."""
     answer = ask(served, "GET", path.format(token=served.token).replace("ä", "%C3%A4"), **headers)
-    assert (answer.status, answer.body) == (status, text)
+    place = f"http://{served.host}/…/page"
+    text = f"The page is not here. Open the whole address that the terminal shows: {place}"
+    assert (answer.status, answer.body.decode()) == (status, text) and served.token not in text
     assert answer.headers["Content-Type"] == "text/plain; charset=utf-8"
 
 

@@ -2,7 +2,7 @@
 
 import { find, label, make } from "./dom.js";
 import { fullNumber, shortNumber } from "./colours.js";
-import { canChange, cellAt, light } from "./matrices.js";
+import { canChange, cellAt, light, whyNot } from "./matrices.js";
 import { mark } from "./code.js";
 import { entry, isSaved, state, valueNamed } from "./state.js";
 
@@ -24,7 +24,8 @@ function written(pieces) {
 }
 
 function argumentText(value, isGradient) {
-  return label(isGradient ? "given_gradient" : value.role === "mask" ? "given_mask" : "given");
+  const text = label(isGradient ? "given_gradient" : value.role === "mask" ? "given_mask" : "given");
+  return canChange(value, isGradient) || isSaved ? text : `${text} ${whyNot(value, isGradient)}`;
 }
 
 // The same as a double click, for fingers and screen readers.
@@ -33,8 +34,12 @@ function changeButton(spot) {
   return make("button", { type: "button", id: "change", title: label("how_to_change"), onclick }, label("change"));
 }
 
+// A number with all its digits; of a gradient, what the complex step says too.
 function checkOf(found) {
-  if (typeof found.complex_step !== "number") return [];
+  if (typeof found.number !== "number") return [];
+  if (typeof found.complex_step !== "number") {
+    return [make("dl", {}, make("dt", {}, label("all_digits")), make("dd", {}, fullNumber(found.number)))];
+  }
   return [make("dl", {},
     make("dt", {}, label("backward_says")), make("dd", {}, fullNumber(found.number)),
     make("dt", {}, label("complex_step")), make("dd", {}, fullNumber(found.complex_step)),
@@ -76,7 +81,7 @@ export async function showNumber(spot) {
   light(spot, found?.from ?? []);
   find("formula").replaceChildren(...formula, ...(note ? [make("p", { class: "faint" }, note)] : []),
     ...(canChange(value, isGradient) ? [changeButton(spot)] : []));
-  find("check").replaceChildren(...(found && !found.error ? checkOf(found) : []));
+  find("check").replaceChildren(...(found?.formula?.length ? checkOf(found) : []));
   mark(found?.line ?? lineOfStep());                        // at the end: the column has its height now
 }
 

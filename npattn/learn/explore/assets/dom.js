@@ -23,7 +23,10 @@ export function math(text) {
   return element;
 }
 
-let language = navigator.language.startsWith("zh") ? "zh" : "en";
+// What a reload of the page keeps: language, theme, changes, step.
+export const kept = history.state ?? {};
+
+export let language = kept.language ?? (navigator.language.startsWith("zh") ? "zh" : "en");
 
 // A label; {name} in it becomes the value of that name.
 export function label(key, values = {}) {

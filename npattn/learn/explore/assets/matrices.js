@@ -10,6 +10,14 @@ export const cellAt = (name, index, isGradient) => cells.get(place(name, index, 
 
 export const spotOf = (cell) => cell && JSON.parse(cell.dataset.spot);
 
+// Why a number can't be changed.
+export function whyNot(value, isGradient) {
+  const { output, part, subject, word } = state.page;
+  if (isSaved) return label("saved_notice", { subject });
+  if (word !== null) return label("fixed_model");
+  return label(part && (isGradient ? value.name === output : !value.lines.length) ? "fixed_part" : "fixed");
+}
+
 // Of a part of a layer, the parameters can be changed.
 export function canChange(value, isGradient) {
   const { part, word, output } = state.page;
@@ -95,31 +103,34 @@ function half(value, isGradient) {
   const formula = isGradient ? value.gradient_mathml : value.formula_mathml;
   const axes = value.axes.length ? `${value.axes.join(" × ")} = ` : "";
   const head = make("div", { class: "head" },
-    make(isGradient ? "h3" : "h2", {}, name),
+    make(isGradient ? "h3" : "h2", { title: / \(\d/.test(name) ? label("again", { name: name.split(" (")[0] }) : null }, name),
     make("span", { class: "shape" }, `${isGradient ? "" : axes}${shape.join(" × ") || label("scalar")}`),
     isNew && make("span", { class: "new", title: label("new_title", { before: state.page.before }) }, label("new")),
     isGradient && value.gradient_by !== "backward" && make("span", { class: "by" }, label("by_complex_step")),
     !isGradient && make("span", { class: "role" }, label(`role_${value.role}`)));
-  const isEmpty = shape.includes(0);
-  const body = isEmpty ? make("p", { class: "faint" }, label("empty"))
-    : numbers === null ? make("p", { class: "faint" }, label("too_many"))
+  const body = numbers === null ? make("p", { class: "faint" }, label("too_many"))
     : make("div", { class: "slices" }, slices(value, numbers, [], isGradient, name));
   return make("div", { class: isGradient ? "gradient half" : "value half", "data-half": name },
     head, formula && math(formula), body);
 }
 
+// Not for a value that only backward has.
+const hasNumbers = ({ numbers, role, lines }) => numbers !== null || role !== "computed" || lines.length > 0;
+
 function card(value) {
-  const hasNumbers = value.numbers !== null || value.gradient === null || !value.formula && value.is_large;
   return make("article", { class: `card ${value.role}`, "data-value": value.name, "aria-label": value.name },
-    hasNumbers && half(value, false),
+    hasNumbers(value) && half(value, false),
     value.gradient_shape && half(value, true));
 }
 
 export function drawMatrices() {
   cells.clear();
-  find("matrices").replaceChildren(...state.page.values.map(card));
-  find("names").replaceChildren(...state.page.values.map(({ name, numbers, gradient_name }) =>
-    make("button", { type: "button", onclick: () => jump(name) }, numbers === null ? gradient_name : name)));
+  const isEmpty = ({ shape }) => shape.includes(0), { values } = state.page;
+  const shown = values.filter((value) => !isEmpty(value));
+  const left = values.filter(isEmpty).map((value) => `${value.name} (${value.shape.join(" × ")})`).join(", ");
+  find("matrices").replaceChildren(...shown.map(card), ...(left ? [make("p", { class: "faint" }, label("empty", { left }))] : []));
+  find("names").replaceChildren(...shown.map((value) =>
+    make("button", { type: "button", onclick: () => jump(value.name) }, hasNumbers(value) ? value.name : value.gradient_name)));
 }
 
 // Go to a matrix. Its first number gets the focus, where it has any.

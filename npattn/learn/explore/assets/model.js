@@ -21,7 +21,7 @@ function wordForm(submit) {
   return form;
 }
 
-const percent = (p) => `${(100 * p).toFixed(p < 0.1 ? 1 : 0)} %`;
+const percent = (p) => `${(100 * p).toFixed(p < 0.1 ? 1 : 0)}\u00a0%`;
 
 function bar(share, text) {
   const element = make("span", { class: "share" });

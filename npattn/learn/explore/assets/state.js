@@ -1,14 +1,16 @@
 // What is shown: the subject, its changes and its page. A saved page has its data in it; else the server is asked.
 
-import { given, label } from "./dom.js";
+import { given, kept, label, language } from "./dom.js";
 
 export const isSaved = given.page !== null;
 
+const asked = new URLSearchParams(location.search);
+
 export const state = {
-  subject: given.page?.subject ?? new URLSearchParams(location.search).get("subject") ?? "v5",
-  changes: {},
+  subject: given.page?.subject ?? asked.get("subject") ?? "v5",
+  changes: kept.changes ?? (asked.get("word") ? { word: asked.get("word") } : {}),
   page: given.page,
-  step: null,                                       // null shows everything
+  step: kept.step ?? null,                          // null shows everything
   pointed: null,                                    // the number that was clicked or has the focus
 };
 
@@ -36,12 +38,17 @@ export async function change(subject, changes) {
     if (state.changes === changes) {                // else a later change has overtaken this one
       state.page = page;
       known.clear();
-      history.replaceState(null, "", `?subject=${subject}`);   // what a reload shows
     }
   } catch (error) {
     if (state.changes === changes) [state.subject, state.changes] = before;
     throw error;
   }
+}
+
+// Write down what a reload, and Back and Forward of the browser, bring again.
+export function keep(how = "replaceState") {
+  const { subject, changes, step } = state, { theme } = document.documentElement.dataset;
+  history[how]({ changes, step, theme, language }, "", isSaved ? undefined : `?subject=${subject}`);
 }
 
 // The changes with one number more.

@@ -1,0 +1,57 @@
+"""The titles of the explorer's pages in Chinese, and those in English that no docstring has."""
+
+from __future__ import annotations
+
+#: For the functions of the Transformer.
+ENGLISH = {
+    "encoder_layer": "A layer of the encoder: self-attention, then a feed-forward network",
+    "decoder_layer": "A layer of the decoder: self-attention, attention to the encoder, then a feed-forward network",
+    "forward": "The whole model: the encoder reads, the decoder writes one symbol after the other",
+    "feed_forward": "Feed-forward: two linear layers with an activation between them, the same for every row",
+    "embed": "Embedding: each symbol becomes a row, and its position is added",
+    "run_layers": "All layers, one after the other",
+}
+
+CHINESE = {
+    "v1": "版本 1，前馈注意力：由一个小网络比较查询与每个输入",
+    "v2": "版本 2，点积注意力：查询与输入的相似度就是点积",
+    "v3": "版本 3，缩放点积注意力：点积除以 √D_Q",
+    "v4": "版本 4，多个查询：N_Q 个查询同时计算，写成矩阵乘积",
+    "v5": "版本 5，交叉注意力：每个输入投影为键和值，键用于匹配，值用于读取",
+    "v6": "版本 6，自注意力：查询也来自输入",
+    "v7": "版本 7，多头注意力：H 个注意力并列，各有自己的投影",
+    "v8": "版本 8，带过去的因果自注意力：查询看不到后面的位置，键和值保留下来",
+    "v9": "版本 9，旋转注意力：查询和键按位置旋转，角度随位置增大",
+    "v10": "版本 10，分组查询：几个查询头共用一个键和值的头",
+    "v11": "版本 11，滑动窗口与汇：查询只看最后 W 个键，也可以一个都不看",
+    "v12": "版本 12，归一化与上限：查询和键先归一化，分数保持在 −c 与 c 之间",
+    "v13": "版本 13，潜在注意力：每个位置的一行窄向量给出所有头的键和值",
+    "v14": "版本 14，门控 delta 规则：没有 softmax，每个头用一个大小固定的矩阵记住过去",
+    "causal_convolution": "逐列因果卷积：每个数变成它自己与同一列中前几个数的加权和",
+    "cross_entropy": "logits 对目标编号的交叉熵，可以平滑标签、忽略位置",
+    "dropout": "反向缩放的 dropout：每个数以概率 p 变为零，其余的除以 1 − p",
+    "embedding": "嵌入：每个编号取出表中的一行",
+    "gated_rms_norm": "门控 RMS 归一化：每行归一化后乘以 γ，再乘以另一行的 silu",
+    "geglu": "门控激活：一半的列经过激活函数，再乘以另一半",
+    "gelu": "gelu：y = x Φ(x)，Φ 是正态分布的累积函数；精确计算，或用 tanh 近似",
+    "l2_norm": "ℓ2 归一化：每行除以它的长度",
+    "layer_norm": "层归一化：每行减去均值、除以标准差，再乘以 γ、加上 β",
+    "linear": "线性层：Y = X W + b，每行都相同",
+    "mixture_of_experts": "混合专家：路由器为每行从 E 个门控前馈网络中选出几个，把它们的结果相加",
+    "relu": "relu：Y = max(0, X)，逐个数计算",
+    "rms_norm": "RMS 归一化：每行除以它的均方根，再乘以 γ",
+    "rotary": "旋转位置：每行旋转，角度随位置增大",
+    "route": "混合专家的路由器：为每行从 E 个专家中选出几个",
+    "silu": "silu：y = x σ(x)，σ 是逻辑函数；也叫 swish",
+    "soft_cap": "软上限：y = c tanh(x/c) 使数保持在 −c 与 c 之间，小的数几乎不变",
+    "softmax": "带掩码的 softmax，沿最后一个轴：把分数变成和为 1 的权重",
+    "swiglu": "门控激活：一半的列经过激活函数，再乘以另一半",
+    "scaled_dot_product_attention": "缩放点积注意力，直接用查询、键和值：共同的核心，含所有选项",
+    "encoder_layer": "编码器的一层：自注意力，然后是前馈网络",
+    "decoder_layer": "解码器的一层：自注意力，对编码器的注意力，然后是前馈网络",
+    "forward": "整个模型：编码器读，解码器逐个写出符号",
+    "feed_forward": "前馈网络：两个线性层，中间是激活函数，每行都相同",
+    "embed": "嵌入：每个符号变成一行，再加上它的位置",
+    "run_layers": "所有的层，依次计算",
+    "sub_layer": "子层：注意力或前馈网络，加上残差和归一化",
+}
