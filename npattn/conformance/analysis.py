@@ -11,6 +11,16 @@ name of each input for its gradient. Three lines allow what right implementation
 - A weight is a number from 0 to 1, however large the error of its score. So its error is 1 at most, and it is 1 where
   the sum of the row may be 0 within its error. A weight that rounds to 0 may be large in truth, if its score has an
   error of hundreds; so its change is computed from its logarithm.
+
+**What is assumed, not derived**  These numbers are no consequence of rounding, and every verdict rests on them:
+
+- exp, log, tanh, sine, cosine and the root of a library have an error of 4 u at most. Common libraries have 1 or 2 u;
+  OpenCL allows tanh 10 u. Only erf may have more here; see npattn.conformance.model_analysis.
+- The angle m θ of rotary positions has an error of 8 u at most, of the dtype that sums are kept in: 1 u for the
+  product, the rest for θ = base^(−i/half). Its exponent is rounded too, which alone changes θ by up to ½ u ln base, 5 u
+  for 10,000. Frequencies or angles in 16 bits exceed this bound, and they ought to.
+- A scale, a rate and other numbers that are given as options may be rounded to the dtype.
+- Weights below those of npattn.conformance.bounds.Precision may be 0.
 """
 
 from __future__ import annotations
@@ -21,6 +31,7 @@ from typing import Any
 import numpy as np
 
 from npattn._internal.checks import Array
+from npattn.conformance import model_analysis
 from npattn.conformance.bounds import Arithmetic, Bounded
 
 Numbers = dict[str, Bounded]
@@ -113,7 +124,7 @@ def attention(a: Arithmetic, inputs: Mapping[str, Array], options: Mapping[str, 
 
 
 def rotary(a: Arithmetic, inputs: Mapping[str, Array], options: Mapping[str, Any], dY: Array) -> Numbers:
-    """Bound Y and dX: two products for each number, with the cosine and sine of an angle in the dtype of sums."""
+    """Bound Y and dX: two products for each number, with the cosine and sine of an angle that has 8 roundings."""
     X, half = inputs["X"], inputs["X"].shape[-1] // 2
     positions = options.get("positions", np.arange(X.shape[-2]))
     angle = positions[..., None] * options["base"] ** (-np.arange(half) / half)
@@ -198,4 +209,5 @@ ANALYSES = {
     "layer_norm": layer_norm,
     "rms_norm": rms_norm,
     "cross_entropy": cross_entropy,
+    **model_analysis.ANALYSES,
 }

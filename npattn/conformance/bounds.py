@@ -8,7 +8,8 @@ is measured or tuned. Let u be the unit roundoff of the dtype, and a hat stand f
     one operation             fl(x ∘ y) = (x ∘ y)(1 + δ) + η,  |δ| ≤ u          η: half the smallest positive number
     a sum of n products       |fl(Σ x_k y_k) − Σ x_k y_k| ≤ γ_n Σ |x_k| |y_k|,   γ_n = n u / (1 − n u)    (ch. 3, 4)
     errors that came in       |x̂ ŷ − x y| ≤ |x| e_y + |y| e_x + e_x e_y,         e: the bound of each factor
-    a function f              |f(x̂) − f(x)| ≤ the largest change of f within e_x,  and 4 u |f(x)| for f itself
+    a function f              |f(x̂) − f(x)| ≤ the largest change of f within e_x,  and 4 u |f(x)| for f itself, which is
+                              an assumption about libraries; npattn.conformance.analysis lists what else is assumed
 
 γ_n holds for every order of the sum: one after the other, pairwise, in blocks or in threads. Implementations in 16 bits
 usually keep a sum in float32 and round it once at the end; then γ_n has the u of float32, and one u of the dtype comes

@@ -30,10 +30,13 @@ from npattn._internal.checks import Array, check_choice
 from npattn.attention.dot_product import scaled_dot_product_attention, scaled_dot_product_attention_backward
 from npattn.conformance.analysis import ANALYSES
 from npattn.conformance.bounds import PRECISIONS, Arithmetic, rounded
-from npattn.conformance.catches import CATCHES
-from npattn.conformance.drafts import DRAFTS, WITH_GRADIENT, Draft
+from npattn.conformance.catches import CATCHES, FINE
+from npattn.conformance.drafts import DRAFTS, INPUTS, Draft
 from npattn.conformance.judging import Call, examine
 from npattn.layers.cross_entropy import cross_entropy, cross_entropy_backward
+from npattn.layers.embedding import embedding, embedding_backward
+from npattn.layers.gated_feed_forward import swiglu, swiglu_backward
+from npattn.layers.gelu import gelu, gelu_backward
 from npattn.layers.layer_norm import layer_norm, layer_norm_backward
 from npattn.layers.rms_norm import rms_norm, rms_norm_backward
 from npattn.layers.rotary import rotary, rotary_backward
@@ -49,7 +52,7 @@ class Case:
     - of: the kind of layer, a key of KINDS.
     - dtype: the dtype that holds inputs and cotangent exactly.
     - options: arguments without a gradient, by name.
-    - inputs: arguments with a gradient, by name, in float64.
+    - inputs: arguments that the dtype holds, by name, in float64. All have a gradient, but for those of Adam.
     - cotangent: the gradient of the loss with respect to the output.
     - catches: names of faults, in npattn.conformance.faults, that this case must catch.
     - layout: "strided" or "read-only" for inputs that lie in memory so.
@@ -71,7 +74,8 @@ class Case:
     def answer(self) -> dict[str, Array]:
         """The right output, under "output", and the right gradient of every input under its name."""
         output, gradients = KINDS[self.of](self.inputs, self.options, self.cotangent)
-        return {"output": np.asarray(output), **dict(zip(self.inputs, gradients, strict=True))}
+        named = zip(self.inputs, gradients, strict=bool(gradients))
+        return {"output": np.asarray(output), **dict(named)}
 
     @property
     def output(self) -> Array:
@@ -80,8 +84,8 @@ class Case:
 
     @property
     def gradients(self) -> dict[str, Array]:
-        """The right gradient of every input."""
-        return {name: self.answer[name] for name in self.inputs}
+        """The right gradient of every input; none of Adam."""
+        return {name: X for name, X in self.answer.items() if name != "output"}
 
     def bounds(self, accumulate: str | None = None, tightness: bool = False) -> dict[str, Array]:
         """Return how far each number may be off: by the arithmetic of the dtype, and by that of the answer itself."""
@@ -187,6 +191,36 @@ def _cross_entropy(inputs: Mapping[str, Any], options: Mapping[str, Any], dY: Ar
     return loss, (cross_entropy_backward(dY, cache),)
 
 
+def _gelu(inputs: Mapping[str, Any], options: Mapping[str, Any], dY: Array) -> Answer:
+    Y, cache = gelu(inputs["X"], **options)
+    return Y, (gelu_backward(dY, cache),)
+
+
+def _swiglu(inputs: Mapping[str, Any], options: Mapping[str, Any], dY: Array) -> Answer:
+    Y, cache = swiglu(inputs["X"], **options)
+    return Y, (swiglu_backward(dY, cache),)
+
+
+def _embedding(inputs: Mapping[str, Any], options: Mapping[str, Any], dY: Array) -> Answer:
+    Y, cache = embedding(options["ids"], inputs["W_E"])
+    return Y, (embedding_backward(dY, cache),)
+
+
+def _adam(inputs: Mapping[str, Any], options: Mapping[str, Any], dY: Array) -> Answer:
+    """Take m/(1 − βᵗ) and v/(1 − βᵗ) for what they are: weighted means of the gradients so far and of their squares."""
+    p, g, (beta_1, beta_2) = inputs["p"], inputs["gradients"], options["betas"]
+    kept = 1 - options["lr"] * options.get("weight_decay", 0.0)
+    for t in range(1, len(g) + 1):
+        m, v = _weighted_mean(g[:t], beta_1), _weighted_mean(g[:t] ** 2, beta_2)
+        p = kept * p - options["lr"] * m / (np.sqrt(v) + options["eps"])
+    return p, ()
+
+
+def _weighted_mean(X: Array, beta: float) -> Array:
+    weights = beta ** np.arange(len(X))[::-1]
+    return np.asarray(np.tensordot(weights, X, 1) / weights.sum())
+
+
 #: The right answer of every kind of layer.
 KINDS: dict[str, Callable[[Mapping[str, Array], Mapping[str, Any], Array], Answer]] = {
     "attention": _attention,
@@ -195,6 +229,10 @@ KINDS: dict[str, Callable[[Mapping[str, Array], Mapping[str, Any], Array], Answe
     "layer_norm": _layer_norm,
     "rms_norm": _rms_norm,
     "cross_entropy": _cross_entropy,
+    "gelu": _gelu,
+    "swiglu": _swiglu,
+    "embedding": _embedding,
+    "adam": _adam,
 }
 
 
@@ -202,7 +240,8 @@ KINDS: dict[str, Callable[[Mapping[str, Array], Mapping[str, Any], Array], Answe
 def cases(of: str = "attention", dtype: str = "float64") -> tuple[Case, ...]:
     """Return all cases of a kind of layer.
 
-    - of: "attention", "rotary", "softmax", "layer_norm", "rms_norm" or "cross_entropy".
+    - of: "attention", "rotary", "softmax", "layer_norm", "rms_norm", "cross_entropy", "gelu", "swiglu", "embedding" or
+      "adam".
     - dtype: "float64", "float32", "float16" or "bfloat16", which holds the inputs exactly.
 
     Raises ValueError for any other name.
@@ -215,11 +254,20 @@ def cases(of: str = "attention", dtype: str = "float64") -> tuple[Case, ...]:
 def _make(of: str, dtype: str, name: str, draft: Draft) -> Case:
     rng = np.random.default_rng([crc32(of.encode()), crc32(name.encode())])
     made = draft.make(rng)
-    inputs = {key: rounded(value, dtype) for key, value in made.items() if key in WITH_GRADIENT[of]}
+    inputs = {key: rounded(value, dtype) for key, value in made.items() if key in INPUTS[of]}
     options = {key: value for key, value in made.items() if key not in inputs}
     options |= draft.options
-    shape = () if of == "cross_entropy" else next(iter(inputs.values())).shape
+    cotangent = rounded(np.asarray(rng.standard_normal(_output_shape(of, inputs, options))), dtype)
+    catches = tuple(fault for fault in CATCHES[of][name] if fault not in FINE or not dtype.endswith("16"))
+    return Case(name, of, dtype, options, inputs, cotangent, catches, draft.layout)
+
+
+def _output_shape(of: str, inputs: Mapping[str, Array], options: Mapping[str, Any]) -> tuple[int, ...]:
+    shape = next(iter(inputs.values())).shape
     if of == "attention":
-        shape = (*shape[:-1], inputs["V"].shape[-1])
-    cotangent = rounded(np.asarray(rng.standard_normal(shape)), dtype)
-    return Case(name, of, dtype, options, inputs, cotangent, CATCHES[of][name], draft.layout)
+        return (*shape[:-1], inputs["V"].shape[-1])
+    if of == "swiglu":
+        return (*shape[:-1], shape[-1] // 2)
+    if of == "embedding":
+        return (*options["ids"].shape, *shape[1:])
+    return () if of == "cross_entropy" else shape

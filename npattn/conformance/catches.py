@@ -2,6 +2,10 @@
 
 Each fault stands with the cases that show it best; other cases may catch it too."""
 
+#: Faults that change results by less than bfloat16 can tell, and hardly more than float16 can: they are caught in
+#: float64 and float32, and no case in 16 bits names them.
+FINE = ("tanh for exact", "exact for tanh")
+
 CATCHES: dict[str, dict[str, tuple[str, ...]]] = {
     "attention": {
         "plain": (
@@ -92,6 +96,9 @@ CATCHES: dict[str, dict[str, tuple[str, ...]]] = {
         "low rank": ("dK without transpose", "dV without transpose"),
         "heavy tails": ("dK without transpose", "dV without transpose"),
         "repeated tokens": ("row sum of the first half", "dK without transpose"),
+        "trained": ("dQ five times", "scale twice", "no scale", "dK without transpose"),
+        "trained, causal": ("dQ five times", "causal not used", "causal one too far", "dK with K"),
+        "trained, cross, mask": ("dQ five times", "mask not used", "mask polarity", "mask of batch 0"),
         "everything": ("mask of batch 0", "softcap clips", "bias gradient averaged", "bias gradient scaled"),
     },
     "rotary": {
@@ -200,5 +207,81 @@ CATCHES: dict[str, dict[str, tuple[str, ...]]] = {
         "many classes": ("sum for mean", "mean in forward alone"),
         "strided": ("sum for mean", "mean in forward alone"),
         "read-only": ("sum for mean", "mean in forward alone"),
+    },
+    "gelu": {
+        "plain": ("tanh for exact", "erf of x", "φ without x", "φ of x²"),
+        "batch": ("tanh for exact", "erf of x", "sign of φ", "1 − tanh² lost"),
+        "tails": ("tanh for exact", "erf of x", "sign of φ", "1 − tanh² lost"),
+        "far tails": ("sigmoid of 1.702 x", "no half", "sign of φ", "1 − tanh² lost"),
+        "tiny": ("relu", "no half", "cotangent not used"),
+        "zero": ("relu", "no 1", "cotangent not used"),
+        "strided": ("sigmoid of 1.702 x", "no 1", "φ without root", "slope at y"),
+        "read-only": ("sigmoid of 1.702 x", "no 1", "φ without root", "slope at y"),
+        "tanh, plain": ("exact for tanh", "φ lost", "φ without root", "inner derivative lost"),
+        "tanh, batch": ("exact for tanh", "φ lost", "φ of x²", "inner derivative lost"),
+        "tanh, tails": ("exact for tanh", "φ lost", "φ of x²", "slope at y"),
+        "tanh, far tails": ("relu", "φ without x", "inner derivative lost"),
+        "tanh, tiny": ("no half", "φ without x", "cotangent not used"),
+    },
+    "swiglu": {
+        "plain": ("halves exchanged", "gate of both", "du lost"),
+        "batch": ("halves exchanged", "gate of both", "du lost"),
+        "width 1": ("halves exchanged", "derivative σ", "du lost"),
+        "wide": ("gradients exchanged", "derivative σ", "offset always"),
+        "large gates": ("gradients exchanged", "derivative σ", "offset always"),
+        "far gates": ("gradients exchanged", "derivative σ (1 − σ)"),
+        "tiny": ("sigmoid alone", "derivative σ (1 − σ)", "offset always"),
+        "second half gates": ("halves always", "derivative σ (1 − σ)"),
+        "even columns gate": ("halves always", "gate of both"),
+        "slope": (
+            "sigmoid alone", "dg without u", "slope not used", "slope outside", "slope lost in backward",
+        ),
+        "unit offset": ("sigmoid alone", "dg without u", "offset not used"),
+        "limit": (
+            "gelu", "dg without u", "limit not used", "limit on both sides of g", "limit on one side of u",
+            "limit lost in backward",
+        ),
+        "everything": (
+            "halves always", "du of g", "slope not used", "slope outside", "slope lost in backward",
+            "offset not used", "limit not used", "limit on both sides of g", "limit on one side of u",
+            "limit lost in backward",
+        ),
+        "strided": ("gelu", "du of g"),
+        "read-only": ("gelu", "du of g"),
+    },
+    "embedding": {
+        "plain": ("divided by ids", "row 0 is padding", "row 0 not trained"),
+        "repeated ids": ("repeats lost", "divided by ids", "ids from 1"),
+        "one id": ("backward one row off", "rows times √D", "cotangent not used"),
+        "all the same": ("repeats lost", "row 0 is padding", "cotangent not used"),
+        "batch, repeated ids": ("repeats averaged", "divided by ids", "ids from 1"),
+        "unused rows": ("repeats averaged", "row 0 is padding", "rows times √D"),
+        "many repeats": ("repeats lost", "repeats averaged", "cotangent not used"),
+        "width 1": ("ids from 1", "row 0 not trained", "gradient in sorted order"),
+        "strided": ("backward one row off", "rows times √D", "gradient in sorted order"),
+        "read-only": ("backward one row off", "row 0 not trained", "gradient in sorted order"),
+    },
+    "adam": {
+        "one step": ("t from 0", "t twice", "sign"),
+        "two steps": ("t from 0", "no corrections", "m not used"),
+        "five steps": ("t from 0", "first corrections always", "m not used"),
+        "fifty steps": ("no correction of v", "first corrections always", "sign"),
+        "a matrix": ("no correction of m", "no root", "m not used"),
+        "other betas": ("no correction of m", "no root", "betas exchanged"),
+        "large ε": ("t from 2", "ε inside the root", "ε before the correction", "ε not used"),
+        "small gradients": ("t from 2", "ε inside the root", "ε before the correction", "ε not used"),
+        "alternating gradients": ("no corrections", "1 − β lost", "sign"),
+        "large first gradient": ("first corrections always", "1 − β lost", "largest v kept"),
+        "no gradient": ("t twice", "no correction of m", "no correction of v", "ε not used", "no root"),
+        "weight decay": (
+            "no correction of v", "moments not kept", "rate not used", "decay not used",
+            "decay in the gradient", "decay without the rate",
+        ),
+        "weight decay, one step": (
+            "t from 2", "1 − β lost", "rate not used", "decay not used", "decay in the gradient",
+            "decay without the rate",
+        ),
+        "strided": ("t twice", "moments not kept", "rate not used"),
+        "read-only": ("no corrections", "moments not kept"),
     },
 }

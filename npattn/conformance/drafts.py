@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,14 +12,18 @@ import numpy as np
 Made = dict[str, Any]
 Rng = np.random.Generator
 
-#: The arguments that have a gradient, in the order of the layer's.
-WITH_GRADIENT = {
+#: The arguments that are arrays of the dtype under test, in the order of the layer's. All have a gradient but Adam's.
+INPUTS = {
     "attention": ("Q", "K", "V", "bias", "sinks"),
     "rotary": ("X",),
     "softmax": ("E",),
     "layer_norm": ("X", "gamma", "beta"),
     "rms_norm": ("X", "gamma"),
     "cross_entropy": ("logits",),
+    "gelu": ("X",),
+    "swiglu": ("X",),
+    "embedding": ("W_E",),
+    "adam": ("p", "gradients"),
 }
 
 
@@ -88,6 +94,23 @@ def changed(make: Callable[[Rng], Made], change: Callable[[Made, Rng], Made]) ->
 
 def times(factor: float) -> Callable[[Made, Rng], Made]:
     return lambda made, rng: {"Q": factor * made["Q"]}
+
+
+@lru_cache(maxsize=1)
+def trained_arrays() -> Made:
+    """Return the arrays of trained.npz, which tests/conformance/make_trained.py documents."""
+    with np.load(Path(__file__).with_name("trained.npz")) as file:
+        return dict(file)
+
+
+def trained(place: str) -> Callable[[Rng], Made]:
+    """Return what gives the queries, keys and values of a trained model at one place, and the mask if there is one."""
+
+    def make(rng: Rng) -> Made:
+        named = ((name.split("."), X) for name, X in trained_arrays().items())
+        return {letter: X for (where, letter), X in named if where == place}
+
+    return make
 
 
 def _low_rank(made: Made, rng: Rng) -> Made:
@@ -165,6 +188,9 @@ ATTENTION = {
     "low rank": draft(changed(qkv(N_Q=16, N_X=16, D=8), _low_rank)),
     "heavy tails": draft(changed(qkv(N_Q=16, N_X=16, D=8), _heavy_tails)),
     "repeated tokens": draft(changed(qkv(N_Q=16, N_X=16), _repeated)),
+    "trained": draft(trained("encoder")),
+    "trained, causal": draft(trained("decoder"), causal=True),
+    "trained, cross, mask": draft(trained("cross")),
     "everything": draft(
         changed(
             qkv(2, 6, H_K=2, N_Q=5, N_X=8, bias=normal(6, 1, 8), mask=mask(2, 1, 1, 8), sinks=normal(6)), times(2.0)
@@ -289,6 +315,110 @@ CROSS_ENTROPY = {
     "read-only": draft(logits(5), layout="read-only"),
 }
 
+GELU = {
+    "plain": draft(x(5, 4)),
+    "batch": draft(x(2, 3, 4)),
+    "tails": draft(x(8, 8, factor=2.5)),
+    "far tails": draft(x(4, 4, factor=12.0)),
+    "tiny": draft(x(5, 4, factor=1e-3)),
+    "zero": draft(x(5, 4, factor=0.0)),
+    "strided": draft(x(5, 4), layout="strided"),
+    "read-only": draft(x(5, 4), layout="read-only"),
+}
+GELU |= {
+    f"tanh, {name}": Draft(GELU[name].make, {"approximate": "tanh"})
+    for name in ("plain", "batch", "tails", "far tails", "tiny")
+}
+
+SWIGLU = {
+    "plain": draft(x(5, 8)),
+    "batch": draft(x(2, 3, 8)),
+    "width 1": draft(x(6, 2)),
+    "wide": draft(x(16, 64)),
+    "large gates": draft(x(5, 8, factor=4.0)),
+    "far gates": draft(x(5, 8, factor=100.0)),
+    "tiny": draft(x(5, 8, factor=1e-3)),
+    "second half gates": draft(x(5, 8), gate="second"),
+    "even columns gate": draft(x(5, 8), gate="even"),
+    "slope": draft(x(5, 8), slope=1.75),
+    "unit offset": draft(x(5, 8), unit_offset=True),
+    "limit": draft(x(8, 8, factor=2.0), limit=1.25),
+    "everything": draft(x(8, 8, factor=2.0), gate="even", limit=1.25, slope=1.75, unit_offset=True),
+    "strided": draft(x(5, 8), layout="strided"),
+    "read-only": draft(x(5, 8), layout="read-only"),
+}
+
+
+def table(*shape: int, V: int = 6, D: int = 4, among: int | None = None) -> Callable[[Rng], Made]:
+    """Return what draws W_E and ids below `among`; without it, ids of which none comes twice."""
+
+    def make(rng: Rng) -> Made:
+        size = int(np.prod(shape))
+        ids = rng.permutation(V)[:size] if among is None else rng.integers(0, among, size)
+        return {"W_E": rng.standard_normal((V, D)), "ids": ids.reshape(shape)}
+
+    return make
+
+
+EMBEDDING = {
+    "plain": draft(table(5)),
+    "repeated ids": draft(table(9, among=6)),
+    "one id": draft(table(1)),
+    "all the same": draft(table(4, among=1)),
+    "batch, repeated ids": draft(table(3, 4, among=5)),
+    "unused rows": draft(table(6, V=16, among=3)),
+    "many repeats": draft(table(8, 64, V=4, among=4)),
+    "width 1": draft(table(7, D=1, among=6)),
+    "strided": draft(table(9, among=6), layout="strided"),
+    "read-only": draft(table(9, among=6), layout="read-only"),
+}
+
+
+def steps(
+    *shape: int, T: int = 5, p: float = 1 / 16, g: float = 1.0, change: Callable[[Any], Any] = np.positive
+) -> Callable[[Rng], Made]:
+    """Return what draws p and T gradients, whose usual sizes are given."""
+
+    def make(rng: Rng) -> Made:
+        return {"p": p * rng.standard_normal(shape), "gradients": change(g * rng.standard_normal((T, *shape)))}
+
+    return make
+
+
+def _alternating(gradients: Any) -> Any:
+    signed = np.abs(gradients)
+    signed[1::2] = -signed[1::2]
+    return signed
+
+
+def _first_large(gradients: Any) -> Any:
+    return np.abs(gradients) * np.array([64.0] + [1.0] * (len(gradients) - 1))[:, None]
+
+
+def _no_gradient(gradients: Any) -> Any:
+    return gradients * np.array([0.0] + [1.0] * 7)
+
+
+#: 1 − β is exact in every dtype, so that a rounded β is no error of the step.
+SETTINGS: dict[str, Any] = {"lr": 0.0625, "betas": (0.875, 0.96875), "eps": 2.0**-20}
+ADAM = {
+    "one step": draft(steps(8, T=1), **SETTINGS),
+    "two steps": draft(steps(8, T=2), **SETTINGS),
+    "five steps": draft(steps(8), **SETTINGS),
+    "fifty steps": draft(steps(8, T=50), **SETTINGS),
+    "a matrix": draft(steps(3, 4), **SETTINGS),
+    "other betas": draft(steps(8), **SETTINGS | {"betas": (0.5, 0.75)}),
+    "large ε": draft(steps(8), **SETTINGS | {"eps": 0.5}),
+    "small gradients": draft(steps(8, g=2.0**-10), **SETTINGS | {"eps": 2.0**-10}),
+    "alternating gradients": draft(steps(8, change=_alternating), **SETTINGS),
+    "large first gradient": draft(steps(8, T=12, change=_first_large), **SETTINGS | {"betas": (0.5, 0.5)}),
+    "no gradient": draft(steps(8, change=_no_gradient), **SETTINGS),
+    "weight decay": draft(steps(8, p=4.0), **SETTINGS, weight_decay=2.0),
+    "weight decay, one step": draft(steps(8, T=1, p=4.0), **SETTINGS, weight_decay=2.0),
+    "strided": draft(steps(3, 4), layout="strided", **SETTINGS),
+    "read-only": draft(steps(8), layout="read-only", **SETTINGS),
+}
+
 DRAFTS: dict[str, dict[str, Draft]] = {
     "attention": ATTENTION,
     "rotary": ROTARY,
@@ -296,4 +426,8 @@ DRAFTS: dict[str, dict[str, Draft]] = {
     "layer_norm": LAYER_NORM,
     "rms_norm": RMS_NORM,
     "cross_entropy": CROSS_ENTROPY,
+    "gelu": GELU,
+    "swiglu": SWIGLU,
+    "embedding": EMBEDDING,
+    "adam": ADAM,
 }

@@ -61,7 +61,8 @@ def stored(dtype: str) -> str:
 
 def _write_case(folder: Path, place: str, case: Case, format: str) -> dict[str, Any]:
     kept = stored(case.dtype)
-    arrays = {name: X.astype(kept) for name, X in (*case.inputs.items(), ("cotangent", case.cotangent))}
+    numbers = {**case.inputs, "cotangent": case.cotangent} if case.gradients else case.inputs
+    arrays = {name: X.astype(kept) for name, X in numbers.items()}
     arrays |= {name: value for name, value in case.options.items() if isinstance(value, np.ndarray)}
     bounds = case.bounds()
     for name, value in case.answer.items():
@@ -73,7 +74,7 @@ def _write_case(folder: Path, place: str, case: Case, format: str) -> dict[str, 
         "of": case.of,
         "folder": place,
         "options": {name: value for name, value in case.options.items() if name not in arrays},
-        "inputs": list(case.inputs),
+        "inputs": list(case.gradients),
         "arrays": {name: {"dtype": X.dtype.name, "shape": list(X.shape)} for name, X in arrays.items()},
         "answer": {name: {"dtype": kept, "shape": list(X.shape)} for name, X in case.answer.items()},
         "catches": list(case.catches),

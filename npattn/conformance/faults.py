@@ -4,6 +4,7 @@ They come from public reports about attention, its gradients and its layers. A f
 npattn.conformance.reference and leaves the rest as it is. `plant` gives the implementation with the fault.
 
 >>> import numpy as np
+>>> from npattn.conformance.planting import plant
 >>> inputs = {"Q": np.ones((1, 4)), "K": np.array([[0.0] * 4, [1.0] * 4]), "V": np.array([[0.0], [1.0]])}
 >>> right = plant("attention")(inputs, {}).answer(np.ones((1, 1)))
 >>> wrong = plant("attention", FAULTS["attention"]["no scale"])(inputs, {}).answer(np.ones((1, 1)))
@@ -14,28 +15,14 @@ npattn.conformance.reference and leaves the rest as it is. `plant` gives the imp
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
+from npattn.conformance import model_faults
 from npattn.conformance.analysis import visible
-from npattn.conformance.reference import REFERENCES, Attention, CrossEntropy, Layer, RMSNorm, Rotary, Softmax
-
-
-class Fault(NamedTuple):
-    """A name, a sentence that says what is wrong, and the steps that it replaces."""
-
-    says: str
-    steps: dict[str, Callable[..., Any]]
-
-
-def fault(says: str, **steps: Callable[..., Any]) -> Fault:
-    return Fault(says, steps)
-
-
-def plant(of: str, fault: Fault | None = None) -> type[Layer]:
-    """Return the reference implementation of a kind of layer, with the fault if there is one."""
-    return type("Planted", (REFERENCES[of],), dict(fault.steps) if fault else {})
+from npattn.conformance.planting import Fault, fault
+from npattn.conformance.reference import Attention, CrossEntropy, RMSNorm, Rotary, Softmax
 
 
 def _seen(change: Callable[[dict[str, Any], tuple[int, ...]], dict[str, Any]]) -> Callable[..., Any]:
@@ -389,4 +376,5 @@ FAULTS: dict[str, dict[str, Fault]] = {
     "layer_norm": LAYER_NORM,
     "rms_norm": RMS_NORM,
     "cross_entropy": CROSS_ENTROPY,
+    **model_faults.FAULTS,
 }

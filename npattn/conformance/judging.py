@@ -11,7 +11,8 @@ import numpy as np
 
 from npattn._internal.checks import Array
 from npattn.conformance.bounds import PRECISIONS
-from npattn.conformance.faults import FAULTS, plant
+from npattn.conformance.faults import FAULTS
+from npattn.conformance.planting import plant
 
 if TYPE_CHECKING:
     from npattn.conformance.case import Case
@@ -24,6 +25,10 @@ POSITIONAL = {
     "layer_norm": ("X", "gamma", "beta"),
     "rms_norm": ("X", "gamma"),
     "cross_entropy": ("logits", "targets"),
+    "gelu": ("X",),
+    "swiglu": ("X",),
+    "embedding": ("ids", "W_E"),
+    "adam": ("p", "gradients"),
 }
 FRAMEWORKS = ("numpy", "torch", "jax")
 
@@ -92,7 +97,7 @@ def measure(case: Case, answer: Mapping[str, Array], accumulate: str | None = No
 def not_there(case: Case, answer: Mapping[str, Array]) -> str:
     """Say which parts of the answer were not given."""
     missing = [name for name in case.answer if name not in answer]
-    if missing == list(case.inputs):
+    if missing and missing == list(case.gradients):
         return "no gradients"
     return f"no {' and no '.join(map(title, missing))}" if missing else ""
 
@@ -192,7 +197,7 @@ def _by_numpy(case: Case, call: Call) -> Found:
     kind = (np.ndarray, np.generic)
     number = _numbers(case, {"output": output}, kind)["output"]             # a copy: a backward may reuse the memory
     found = {}
-    if call.backward is not None:
+    if call.backward is not None and case.gradients:
         gradients = call.backward(case.cast(case.cotangent), output if cache is None else cache)
         found = _numbers(case, _named(case, gradients), kind)
     if changed := [name for name, value in before.items() if not np.array_equal(given[name], value)]:
@@ -204,24 +209,26 @@ def _named(case: Case, gradients: Any) -> dict[str, Any]:
     """Name the gradients in the order of the inputs; one that is None belongs to an input that was not given."""
     every = list(gradients) if isinstance(gradients, tuple | list) else [gradients]
     given = [gradient for gradient in every if gradient is not None]
-    if len(given) != len(case.inputs):
-        raise Nonsense(f"expected gradients of {', '.join(case.inputs)}, got {len(given)}")
-    return dict(zip(case.inputs, given, strict=True))
+    if len(given) != len(case.gradients):
+        raise Nonsense(f"expected gradients of {', '.join(case.gradients)}, got {len(given)}")
+    return dict(zip(case.gradients, given, strict=True))
 
 
 def _by_torch(case: Case, call: Call) -> Found:
     torch: Any = import_module("torch")
     dtype = getattr(torch, case.dtype)
-    tensors = {name: case.laid_out(torch.tensor(value, dtype=dtype)).requires_grad_()
-               for name, value in case.inputs.items()}
+    tensors = {name: case.laid_out(torch.tensor(value, dtype=dtype)) for name, value in case.inputs.items()}
+    for name in case.gradients:
+        tensors[name].requires_grad_()
     others = {name: torch.tensor(value) if isinstance(value, np.ndarray) else value
               for name, value in case.options.items()}
     args, kwargs = _arguments(case, tensors | others)
     output = call.forward(*args, **kwargs)
     output = output[0] if isinstance(output, tuple) else output
     number = _numbers(case, {"output": output}, torch.Tensor)["output"]
-    output.backward(torch.tensor(case.cotangent, dtype=dtype))
-    found = {name: tensor.grad for name, tensor in tensors.items()}
+    if case.gradients:
+        output.backward(torch.tensor(case.cotangent, dtype=dtype))
+    found = {name: tensors[name].grad for name in case.gradients}
     if lost := [name for name, gradient in found.items() if gradient is None]:
         raise Nonsense(f"no gradient reaches {', '.join(lost)}")
     return number, _numbers(case, found, torch.Tensor)
@@ -240,4 +247,4 @@ def _by_jax(case: Case, call: Call) -> Found:
     output, back = jax.vjp(forward, inputs)
     number = _numbers(case, {"output": output}, jax.Array)["output"]
     (gradients,) = back(jax.numpy.asarray(case.cotangent, dtype))
-    return number, _numbers(case, gradients, jax.Array)
+    return number, _numbers(case, {name: gradients[name] for name in case.gradients}, jax.Array)

@@ -163,9 +163,10 @@ class Rotary(Layer):
     def turn(self, X: Array, sign: int) -> Array:
         angle = self.positions(X.shape[-2])[..., None] * self.frequencies(X.shape[-1] // 2)
         first, second = self.cut(X.shape[-1])
-        cos, sin, Y = np.cos(angle), sign * np.sin(angle), np.empty(X.shape)
-        Y[..., first] = X[..., first] * cos - X[..., second] * sin
-        Y[..., second] = X[..., second] * cos + X[..., first] * sin
+        cos, sin = (f(angle).astype(X.dtype) for f in (np.cos, np.sin))
+        Y = np.empty(X.shape, cos.dtype)
+        Y[..., first] = X[..., first] * cos - X[..., second] * (sign * sin)
+        Y[..., second] = X[..., second] * cos + X[..., first] * (sign * sin)
         return Y
 
     def forward(self) -> Array:
@@ -267,7 +268,7 @@ class CrossEntropy(Layer):
 
     def wanted(self, V: int) -> Array:
         smoothing, hot = self.o.get("smoothing", 0.0), np.arange(V) == self.o["targets"][..., None]
-        return (1 - smoothing) * hot + smoothing / V
+        return (1 - smoothing) * hot.astype(self.i["logits"].dtype) + smoothing / V
 
     def forward(self) -> Array:
         self.logs = self.log_p(self.i["logits"])

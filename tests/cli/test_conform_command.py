@@ -12,6 +12,7 @@ import pytest
 
 from npattn.cli.conform.command import words
 from npattn.conformance import cases
+from npattn.conformance.case import KINDS
 from support.command_line import Cli
 
 MODULE = """
@@ -56,7 +57,7 @@ def test_the_help_is_enough_to_begin(npattn: Cli) -> None:
 
 def test_a_right_implementation(npattn: Cli) -> None:
     status, out, err = npattn("conform", "conform_kernel:attention")
-    assert (status, err) == (0, "") and out.splitlines()[-1] == "51 passed, 0 failed, 0 skipped"
+    assert (status, err) == (0, "") and out.splitlines()[-1] == "54 passed, 0 failed, 0 skipped"
     assert "no gradients" not in out and out.startswith("attention in float32; ")
 
 
@@ -115,7 +116,7 @@ def test_export_and_compare(npattn: Cli, tmp_path: Path) -> None:
     assert npattn("conform", "--compare", folder).status == 1
     assert "is not empty" in npattn.fails("conform", "--export", folder)
     status, out, _ = npattn("conform", "--export", tmp_path / "all", "--only", "plain", "--format", "npz")
-    assert status == 0 and "5 cases" in out and (tmp_path / "all" / "softmax" / "00" / "case.npz").exists()
+    assert status == 0 and "9 cases" in out and (tmp_path / "all" / "softmax" / "00" / "case.npz").exists()
     assert npattn("conform", "--export", tmp_path / "half", "--only", "plain", "--dtype", "float16").status == 0
     assert '"dtype": "float16"' in (tmp_path / "half" / "index.json").read_text(encoding="utf-8")
 
@@ -129,8 +130,15 @@ def test_export_and_compare(npattn: Cli, tmp_path: Path) -> None:
     (["--export", "x", "--framework", "jax"], "--framework doesn't go with --export"),
     (["--export", "x", "--accumulate", "float32"], "--accumulate doesn't go with --export"),
     (["--compare", "x", "--format", "raw"], "--format doesn't go with --compare"),
+    (["--compare", "x", "--only", "plain"], "--only doesn't go with --compare"),
     (["--compare", "x", "--of", "softmax"], "--of doesn't go with --compare"),
     (["--compare", "x", "--skip", "y"], "--skip doesn't go with --compare"),
+    (["conform_kernel:attention", "--only", "casual, zz"],
+     "--only: no case of attention has a name with casual or zz in it"),
+    (["conform_kernel:softmax", "--of", "softmax", "--only", "causal"],
+     "--only: no case of softmax has a name with causal in it"),
+    (["--export", "x", "--only", "casual"],
+     f"--only: no case of {', '.join(KINDS)} has a name with casual in it"),
     (["conform_kernel:missing"], "conform_kernel:missing: conform_kernel has no 'missing'"),
 ])  # fmt: skip
 def test_wrong_command_lines(npattn: Cli, argv: list[str], message: str) -> None:

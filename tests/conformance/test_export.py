@@ -47,7 +47,7 @@ def test_the_index_says_all(tmp_path: Path, format: str) -> None:
     if format == "safetensors":
         pytest.importorskip("safetensors")
     folder = tmp_path / "cases"
-    assert export(folder, only=("mask", "positions"), format=format) == 13
+    assert export(folder, only=("mask", "positions"), format=format) == 14
     index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
     assert (index["version"], index["dtype"], index["format"]) == (VERSION, "float32", format) == (1, "float32", format)
     assert list(index) == ["version", "dtype", "format", "cases"]
@@ -131,11 +131,24 @@ def test_float64_is_stored_as_it_is(tmp_path: Path) -> None:
     assert compare(tmp_path)[0].ok
 
 
+def test_adam_has_no_cotangent_and_no_gradients(tmp_path: Path) -> None:
+    export(tmp_path, of=("adam",), only=("five",))
+    (entry,) = json.loads((tmp_path / "index.json").read_text(encoding="utf-8"))["cases"]
+    assert entry["inputs"] == [] and list(entry["answer"]) == ["output"]
+    assert list(entry["arrays"]) == ["p", "gradients", "right.output", "bound.output"]
+    assert entry["arrays"]["gradients"] == {"dtype": "float32", "shape": [5, 8]}
+    assert entry["options"] == {"lr": 0.0625, "betas": [0.875, 0.96875], "eps": 2.0**-20}
+    save(tmp_path, entry, "raw", {"output": cases("adam", "float32")[2].output.astype("f4")})
+    (outcome,) = compare(tmp_path)[0].outcomes
+    assert (outcome.status, outcome.message) == ("passed", "")
+
+
 def test_the_readme_documents_every_key(tmp_path: Path) -> None:
     export(tmp_path, of=("attention",), only=("everything",))
     index = json.loads((tmp_path / "index.json").read_text(encoding="utf-8"))
     assert f"## index.json, version {VERSION}" in README
-    for name in (*index, *index["cases"][0], *FORMATS, *KINDS, "cotangent"):
+    options = {name for of in KINDS for case in cases(of) for name in case.options}
+    for name in (*index, *index["cases"][0], *FORMATS, *KINDS, "cotangent", *options):
         assert f"`{name}`" in README, name
 
 

@@ -25,7 +25,7 @@ def one(forward: Callable[..., Any], back: Callable[..., Any] | None = None, **o
 
 def test_all_of_the_package_passes() -> None:
     report = judge(attention, backward)
-    assert report.ok and report.tested and report.counts == {"passed": 51, "failed": 0, "skipped": 0}
+    assert report.ok and report.tested and report.counts == {"passed": 54, "failed": 0, "skipped": 0}
     assert all(set(outcome.errors) == set(outcome.tightness) >= {"output", "Q"} for outcome in report.outcomes)
     assert all(outcome.worst == max(outcome.errors.values()) < 1 for outcome in report.outcomes)
     assert (report.of, report.dtype) == ("attention", "float32")
@@ -198,6 +198,16 @@ def test_jax_is_called_through_its_vjp(monkeypatch: pytest.MonkeyPatch) -> None:
     assert pair.ok
     outcome = judge(lambda E: softmax(E).astype(float), framework="jax", of="softmax", only=("plain",)).outcomes[0]
     assert outcome.message == "output: expected the dtype float32, got float64"
+
+
+def test_gradients_of_adam_are_not_judged(monkeypatch: pytest.MonkeyPatch) -> None:
+    def vjp(forward: Callable[..., Any], inputs: dict[str, Any]) -> Any:
+        return forward(inputs), lambda dY: ({"p": dY, "gradients": None},)
+
+    jax = SimpleNamespace(numpy=SimpleNamespace(asarray=np.asarray, float32=np.float32), Array=np.ndarray, vjp=vjp)
+    monkeypatch.setitem(sys.modules, "jax", jax)
+    outcome = judge(lambda p, gradients, **options: p / 2, framework="jax", of="adam", only=("one step",)).outcomes[0]
+    assert (outcome.status, list(outcome.errors), outcome.message) == ("failed", ["output"], "output is wrong")
 
 
 def test_what_is_left_out_has_no_numbers() -> None:

@@ -12,9 +12,10 @@ from zlib import crc32
 import numpy as np
 import pytest
 
-from npattn.conformance import cases, drafts, faults
+from npattn.conformance import cases, drafts, faults, model_faults
 from npattn.conformance.case import KINDS
 from npattn.conformance.judging import planted_answer
+from npattn.conformance.planting import plant
 
 
 def again(module: ModuleType) -> Any:
@@ -57,7 +58,7 @@ def test_drawn_queries_of_low_rank_and_with_heavy_tails() -> None:
 def test_a_planted_answer_of_another_shape_is_none() -> None:
     case = cases("softmax")[0]
     assert planted_answer(case, faults.fault("", d_scores=lambda self, dA: dA[0])) is None
-    assert faults.plant("softmax").__name__ == "Planted"
+    assert plant("softmax").__name__ == "Planted"
 
 
 def test_tiles_have_64_keys() -> None:
@@ -92,7 +93,7 @@ def numbers(of: str, table: dict[str, Any]) -> dict[str, float]:
 def test_faults_stay_what_they_are(of: str) -> None:
     """A fault that changes is a decision. faults.json has a number of its answers."""
     kept = json.loads(Path(__file__).with_name("faults.json").read_text(encoding="utf-8"))[of]
-    made = again(faults).FAULTS[of]
+    made = (again(faults).FAULTS | again(model_faults).FAULTS)[of]
     assert {name: fault.says for name, fault in made.items()} == {
         name: fault.says for name, fault in faults.FAULTS[of].items()
     }

@@ -60,10 +60,36 @@ def cross_entropy(logits: Any, targets: Any, *, smoothing: float = 0.0, ignore_i
     )
 
 
+def gelu(X: Any, approximate: str = "none") -> Any:
+    return torch.nn.functional.gelu(X, approximate=approximate)
+
+
+def swiglu(
+    X: Any, gate: str = "first", limit: float | None = None, slope: float = 1.0, unit_offset: bool = False
+) -> Any:
+    g, u = (X[..., ::2], X[..., 1::2]) if gate == "even" else X.chunk(2, -1)
+    g, u = (u, g) if gate == "second" else (g, u)
+    g, u = (g.clamp(max=limit), u.clamp(-limit, limit)) if limit else (g, u)
+    return (torch.nn.functional.silu(g) if slope == 1 else g * torch.sigmoid(slope * g)) * (u + unit_offset)
+
+
+def embedding(ids: Any, W_E: Any) -> Any:
+    return torch.nn.functional.embedding(ids, W_E)
+
+
+def adam(p: Any, gradients: Any, *, lr: float, betas: Any, eps: float, weight_decay: float = 0.0) -> Any:
+    p = torch.nn.Parameter(p.clone())
+    optimiser = torch.optim.AdamW([p], lr, betas, eps, weight_decay)
+    for p.grad in gradients:
+        optimiser.step()
+    return p
+
+
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 @pytest.mark.parametrize(("of", "function", "passed"), [
-    ("attention", attention, 51), ("attention", sdpa, 27), ("layer_norm", layer_norm, 14), ("rms_norm", rms_norm, 11),
-    ("cross_entropy", cross_entropy, 10),
+    ("attention", attention, 54), ("attention", sdpa, 30), ("layer_norm", layer_norm, 14), ("rms_norm", rms_norm, 11),
+    ("cross_entropy", cross_entropy, 10), ("gelu", gelu, 13), ("swiglu", swiglu, 15), ("embedding", embedding, 10),
+    ("adam", adam, 15),
 ])  # fmt: skip
 def test_torch(of: str, function: Any, passed: int, dtype: str) -> None:
     report = judge(function, framework="torch", of=of, dtype=dtype)

@@ -105,6 +105,15 @@ def test_nonsense() -> None:
     assert one(lambda E: attend(E)[:2]) == ("failed", "output: expected the shape (4, 5), got (2, 5)")
 
 
+def test_what_has_no_gradient_is_not_differentiated() -> None:
+    def halved(p: Tensor, gradients: Tensor, **options: Any) -> Tensor:
+        assert not p.needs_gradient and not gradients.needs_gradient and gradients.dtype == "torch.float32"
+        return Tensor(p.X / 2)
+
+    (outcome,) = judge(halved, framework="torch", of="adam", only=("one step",), skip=("decay",)).outcomes[:1]
+    assert (outcome.status, outcome.message, list(outcome.errors)) == ("failed", "output is wrong", ["output"])
+
+
 def test_options_are_given_as_they_are_and_every_lost_gradient_is_named() -> None:
     seen = []
 

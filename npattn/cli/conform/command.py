@@ -13,7 +13,7 @@ from npattn.conformance.bounds import PRECISIONS
 from npattn.conformance.case import KINDS
 from npattn.conformance.export import FORMATS, compare, export
 from npattn.conformance.judging import FRAMEWORKS
-from npattn.conformance.runner import Report, judge
+from npattn.conformance.runner import Report, chosen, judge
 
 DESCRIPTION = """\
 Judges an implementation of attention, outputs and gradients, on cases whose
@@ -41,6 +41,9 @@ other layers (--of), as they are called:
   rotary(X, pairing=, base=, positions=)   softmax(E, mask=)
   layer_norm(X, gamma, beta, eps=)         rms_norm(X, gamma, eps=)
   cross_entropy(logits, targets, smoothing=, ignore_id=)
+  gelu(X, approximate="tanh")              embedding(ids, W_E)
+  swiglu(X, gate=, limit=, slope=, unit_offset=)    X: gate | up, side by side
+  adam(p, gradients, lr=, betas=, eps=, weight_decay=)    p after all steps
 
 examples:
   %(prog)s mykernel:attention
@@ -89,6 +92,9 @@ def run(args: argparse.Namespace, console: Console) -> int:
     if len(given) != 1:
         raise UsageError(f"expected one of FUNCTION, --export and --compare, got {' and '.join(given) or 'none'}")
     _refuse_misplaced_options(given[0], args)
+    kinds = (args.of,) if args.of else tuple(KINDS) if args.export else ("attention",)
+    if args.only and not any(chosen(kind, args.dtype, args.only) for kind in kinds):
+        raise UsageError(f"--only: no case of {', '.join(kinds)} has a name with {' or '.join(args.only)} in it")
     if args.export is not None:
         return _export(args, console)
     reports = compare(args.compare) if args.compare is not None else [_judge(args)]
@@ -102,9 +108,9 @@ def run(args: argparse.Namespace, console: Console) -> int:
 
 def _refuse_misplaced_options(mode: str, args: argparse.Namespace) -> None:
     of_function = ("backward", "framework", "skip", "accumulate")
-    refused = {"FUNCTION": ("format",), "--export": of_function, "--compare": (*of_function, "format", "of")}[mode]
-    for name in refused:
-        if getattr(args, name) is not None:
+    of_cases = (*of_function, "format", "of", "only")
+    for name in {"FUNCTION": ("format",), "--export": of_function, "--compare": of_cases}[mode]:
+        if getattr(args, name):
             raise UsageError(f"--{name} doesn't go with {mode}")
 
 
