@@ -19,16 +19,16 @@ This is for inference: there is no backward, and dropout is off.
 from __future__ import annotations
 
 import contextlib
-import math
 from collections.abc import Iterator
 
 import numpy as np
 
 from npattn._internal.checks import Array, Params
-from npattn.decoding.inference_layers import Layer, Norm, Projection, encode
-from npattn.layers.positions import sinusoidal_positions
+from npattn.decoding.inference_layers import Embedding, Layer, Norm, Projection, encode
 from npattn.transformer.config import TransformerConfig
 from npattn.transformer.parameters import Nested, nested
+from npattn.transformer.relative_bias import relative_bias
+from npattn.transformer.variants import positions
 
 #: Positions for which the caches have room at first.
 ROOM = 16
@@ -46,9 +46,10 @@ class CachedDecoder:
             src = np.full((len(src), 1), config.pad_id)       # an empty source is like one of pads
         with quiet("source"):
             M, self.pads, all_pads = encode(params, src, config)   # (B·N_S, D_X), (B, 1, 1, N_S), (B,)
-        self.W_E = params[config.target_embedding]            # (V, D_X)
-        self.W_out = params["output.W"] if config.tie == "none" else self.W_E.T
-        p = nested(params)["decoder"]
+        W_E, self.p = params[config.target_embedding], nested(params)["decoder"]           # (V, D_X)
+        self.W_out = params["output.W"] if config.has_output else W_E.T
+        self.b_out = params.get("output.b")
+        p, self.embed = self.p, Embedding(W_E, self.p, config)
         self.norm = Norm(p["norm"], config) if config.has_final_norm else None
         self.layers = [DecoderLayer(p[str(i)], M, all_pads, config) for i in range(config.n_decoder_layers)]
         self.config, self.beam, self.t, self.room = config, beam, 0, 0
@@ -69,13 +70,19 @@ class CachedDecoder:
         start, stop = self.t * self.beam, (self.t + 1) * self.beam
         self.pasts[..., start:stop] = self.own_slot
         pasts = self.pasts[..., :stop] if self.beam > 1 else None
+        if self.biases is not None:                           # of the positions 0 … t, each for its k slots
+            bias = self.biases[:, None, self.room - 1 - self.t :].repeat(self.beam, -1)    # (H, 1, slots)
+            pasts = bias if pasts is None else pasts + bias   # (B, H, k, slots)
         with quiet(what):
-            X = self.W_E[ids]                                 # (B·k, D_X)
-            X *= math.sqrt(self.config.d_model)
-            X += self.positions[self.t]
+            X = self.embed(ids, self.positions[self.t])       # (B·k, D_X)
             for layer in self.layers:
                 X = layer.step(X, slice(start, stop), pasts, self.pads)
-            logits: Array = (X if self.norm is None else self.norm(X)) @ self.W_out
+            X = X if self.norm is None else self.norm(X)
+            if self.config.scale_output:
+                X *= self.config.output_scale
+            logits: Array = X @ self.W_out
+            if self.b_out is not None:
+                logits += self.b_out
         if not np.isfinite(logits).all():
             raise FloatingPointError(f"{what}: expected finite numbers, got some that are not")
         self.t += 1
@@ -109,7 +116,10 @@ class CachedDecoder:
 
     def _double(self) -> None:
         self.room = max(2 * self.room, ROOM)
-        self.positions = sinusoidal_positions(self.room, self.config.d_model).astype(self.W_E.dtype)
+        if self.config.max_length is not None:
+            self.room = min(self.room, self.config.max_length)
+        self.positions, _ = positions(self.room, self.p, self.config, self.pasts.dtype)
+        self.biases, _ = relative_bias(np.arange(1 - self.room, 1), self.p, self.config, both=False)   # (H, room)
         self.pasts = longer(self.pasts, self.room * self.beam, axis=-1)
         for layer in self.layers:
             layer.KV = longer(layer.KV, self.room * self.beam, axis=-2)
@@ -134,10 +144,10 @@ class DecoderLayer(Layer):
     def __init__(self, p: Nested, M: Array, all_pads: Array, config: TransformerConfig) -> None:
         super().__init__(p, config)
         B, H = len(all_pads), config.n_heads
-        self.Q = Projection(p["cross_attention"], "Q", H)
-        self.KV_M = np.ascontiguousarray(Projection(p["cross_attention"], "KV", H)(M, B))   # (B, 2, H, N_S, D_H)
+        self.Q = Projection(p["cross_attention"], "Q", config)
+        self.KV_M = np.ascontiguousarray(Projection(p["cross_attention"], "KV", config)(M, B))   # (B, 2, H, N_S, D_H)
         self.KV_M[all_pads, 1] = 0                            # a source of pads alone has the values 0, so Y = 0
-        self.KV = np.zeros((B, 2, H, 0, config.d_model // H), M.dtype)                      # (B, 2, H, room·k, D_H)
+        self.KV = np.zeros((B, 2, H, 0, config.head_width), M.dtype)                        # (B, 2, H, room·k, D_H)
 
     def step(self, X: Array, slots: slice, pasts: Array | None, pads: Array) -> Array:
         """`npattn.transformer.fast.layers.decoder_layer` for X (B·k, D_X), the newest position of every beam."""

@@ -14,45 +14,64 @@ target.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from npattn._internal.checks import Array
 from npattn.decoding.cached_decoder import CachedDecoder
 from npattn.decoding.checks import check_search
+from npattn.decoding.forbidden import Forbidden, Words, check_words
 from npattn.decoding.workers import in_workers
 from npattn.transformer.model import Transformer
 
 
-def greedy_search(model: Transformer, src: Array, max_len: int, *, workers: int | None = None) -> list[list[int]]:
+def greedy_search(
+    model: Transformer,
+    src: Array,
+    max_len: int,
+    *,
+    bad_words_ids: Sequence[Sequence[int]] | None = None,
+    forced_bos_id: int | None = None,
+    workers: int | None = None,
+) -> list[list[int]]:
     """Return the ids of one target for each row of src, without <bos> and <eos>.
 
     - model: the trained Transformer.
     - src: ids (B, N_S) of the sources, <pad> after the end of short rows.
     - max_len: the most ids of a target.
+    - bad_words_ids: sequences of ids that no target may hold; None for <pad> and <bos>.
+    - forced_bos_id: the first id of every target; None for none.
     - workers: threads that share the rows; None chooses. The results are the same up to rounding.
 
-    Raises ValueError for a src that is not (B, N_S) or a negative max_len, TypeError and IndexError for its ids,
-    FloatingPointError when the model's logits are not finite.
+    `generate` of Hugging Face finds the same with max_new_tokens = max_len, bad_words_ids=[] where it has none.
+
+    Raises ValueError for a src that is not (B, N_S) or a negative max_len, TypeError and IndexError for its ids and for
+    those of bad words, FloatingPointError when the model's logits are not finite.
     """
-    max_len = check_search(model, src, max_len, workers)
-    return in_workers(lambda rows: _greedy(model, rows, max_len), src, workers)
+    max_len = check_search(model, src, max_len, workers, False)
+    check_words(bad_words_ids, forced_bos_id, model.config.tgt_vocab)
+    return in_workers(lambda rows: _greedy(model, rows, max_len, bad_words_ids, forced_bos_id), src, workers)
 
 
-def _greedy(model: Transformer, src: Array, max_len: int) -> list[list[int]]:
+def _greedy(
+    model: Transformer, src: Array, max_len: int, words: Words | None = None, first: int | None = None
+) -> list[list[int]]:
     config = model.config
     tokens = np.full((len(src), max_len + 1), config.eos_id)  # (B, max_len + 1), the last column stays <eos>
     rows = np.arange(len(src))                                # the sources whose targets have not ended
     ids = np.full(len(src), config.bos_id)
+    forbidden = Forbidden(words, first, config, ids[:, None].shape)
     decoder = CachedDecoder(model.params, src, config)
     for t in range(max_len):
         if not len(rows):
             break
-        logits = decoder.step(ids)                            # (rows, V)
-        logits[:, config.pad_id] = logits[:, config.bos_id] = -np.inf
-        ids = logits.argmax(-1)
+        ids = forbidden.apply(decoder.step(ids)).argmax(-1)   # (rows,)
+        forbidden.follow(np.zeros((len(rows), 1), np.intp), ids[:, None])
         tokens[rows, t] = ids
         unfinished = np.flatnonzero(ids != config.eos_id)
         if len(unfinished) < len(rows):
             kept = decoder.keep(unfinished)
             rows, ids = rows[kept], ids[kept]
+            forbidden.keep(kept)
     return [row[: row.index(config.eos_id)] for row in tokens.tolist()]

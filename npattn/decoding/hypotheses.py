@@ -34,9 +34,12 @@ class Ended:
         """Record the tokens (B, k) at position t, and the beam (B, k) of position t − 1 that each extends."""
         self.tokens[t, sources], self.parents[t, sources] = tokens, parents
 
-    def add(self, sources: Array, log_p: Array, beams: Array, t: int, alpha: float) -> None:
-        """Add what ended at position t: log P (B, j), −∞ where nothing did, and the beam (B, j) of position t − 1."""
-        new = (log_p, log_p / penalty(t + 1, alpha), beams, np.full_like(beams, t))
+    def add(self, sources: Array, log_p: Array, beams: Array, t: int, divisor: float) -> None:
+        """Add what ended at position t: log P (B, j), −∞ where nothing did, and the beam (B, j) of position t − 1.
+
+        Scores are log P / divisor.
+        """
+        new = (log_p, log_p / divisor, beams, np.full_like(beams, t))
         fields = (self.log_p, self.score, self.beams, self.lengths)
         both = [np.concatenate([field[sources], values], axis=1) for field, values in zip(fields, new, strict=True)]
         best = np.argsort(-both[1], kind="stable")[:, : self.score.shape[1]]

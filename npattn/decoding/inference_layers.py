@@ -19,18 +19,18 @@ import numpy as np
 
 from npattn._internal.checks import Array, Params
 from npattn.attention.masks import padding_mask
-from npattn.layers import gelu
 from npattn.layers.kernels import drop_negligible, greatest
-from npattn.layers.positions import sinusoidal_positions
 from npattn.transformer.config import TransformerConfig
 from npattn.transformer.parameters import Nested, nested
+from npattn.transformer.relative_bias import distances, relative_bias
+from npattn.transformer.variants import PHI, positions
 
 #: For fewer scores, as in a step of one token, looking for negligible weights takes longer than computing with them.
 FEW = 1 << 13
 
 
 class Norm:
-    """`npattn.layers.layer_norm` for X (rows, D), without its second subtraction for rows far from 0.
+    """`npattn.layers.layer_norm` or `rms_norm` for X (rows, D), without the second subtraction for rows far from 0.
 
     In float32 a row with |μ| = 100σ has errors up to 1e-5 therefore, where others have 5e-7. The subtraction would take
     5 % of a step of one token.
@@ -40,10 +40,12 @@ class Norm:
         D = len(p["gamma"])
         self.gamma, self.beta = p["gamma"] * math.sqrt(D), p.get("beta")
         self.eps = config.norm_eps * D                        # γ/√(Σ(x − μ)²/D + ε) = γ√D/√(Σ(x − μ)² + εD)
-        self.mean = np.full((D, 1), 1 / D, self.gamma.dtype)  # X @ mean is three times as fast as X.mean(-1)
+        self.mean = None                                      # X @ mean is three times as fast as X.mean(-1)
+        if config.norm_type == "layer":
+            self.mean = np.full((D, 1), 1 / D, self.gamma.dtype)
 
     def __call__(self, X: Array) -> Array:
-        Y: Array = X - X @ self.mean                          # (rows, D)
+        Y: Array = X.copy() if self.mean is None else X - X @ self.mean            # (rows, D)
         Y /= np.sqrt(np.vecdot(Y, Y) + self.eps)[:, None]
         Y *= self.gamma
         if self.beta is not None:
@@ -54,17 +56,16 @@ class Norm:
 class Projection:
     """Queries, keys or values of all heads, those that `which` names, from one product."""
 
-    def __init__(self, p: Nested, which: str, n_heads: int) -> None:
+    def __init__(self, p: Nested, which: str, config: TransformerConfig) -> None:
         self.W = np.concatenate([p[f"W_{name}"] for name in which], axis=1)
         self.b = np.concatenate([p[f"b_{name}"] for name in which]) if f"b_{which[0]}" in p else None
-        D_X = len(self.W)
-        D_H = D_X // n_heads
-        self.heads = len(which), n_heads, D_H
-        if which.startswith("Q"):                             # E = Q Kᵀ/√D_H
-            scale = 1 / math.sqrt(D_H)
-            self.W[:, :D_X] *= scale
+        H, D_H = config.n_heads, config.head_width
+        self.heads = len(which), H, D_H
+        if which.startswith("Q"):                             # E = s Q Kᵀ, s = 1/√D_H
+            scale = 1 / math.sqrt(D_H) if config.attention_scale is None else config.attention_scale
+            self.W[:, : H * D_H] *= scale
             if self.b is not None:
-                self.b[:D_X] *= scale
+                self.b[: H * D_H] *= scale
 
     def __call__(self, X: Array, B: int) -> Array:
         """X (B·N, D_X) → (B, len(which), H, N, D_H), a view."""
@@ -75,9 +76,10 @@ class Layer:
     """What encoder and decoder layers have in common."""
 
     def __init__(self, p: Nested, config: TransformerConfig) -> None:
-        self.QKV = Projection(p["self_attention"], "QKV", config.n_heads)
+        self.QKV = Projection(p["self_attention"], "QKV", config)
         self.norms = [Norm(p[name], config) for name in ("norm_1", "norm_2", "norm_3") if name in p]
         self.p, self.post, self.is_relu = p, config.norm == "post", config.activation == "relu"
+        self.phi, _, self.options = PHI[config.activation, config.gated]
 
     def sub_layer(self, X: Array, f: Callable[[Array], Array], norm: Norm) -> Array:
         """norm(X + f(X)), or X + f(norm(X)) with pre-norm."""
@@ -97,15 +99,29 @@ class Layer:
         if self.is_relu:                                      # NumPy takes half the time for a row of zeros as for 0
             np.maximum(hidden, np.zeros(hidden.shape[1], hidden.dtype), out=hidden)
         else:
-            hidden, _ = gelu(hidden)
+            hidden, _ = self.phi(hidden, **self.options)
         return affine(hidden, p["W_2"], p.get("b_2"))
+
+
+class Embedding:
+    """`embed` of the reference, for the ids of a stack (n,) and their positions (n, D_X)."""
+
+    def __init__(self, W_E: Array, p: Nested, config: TransformerConfig) -> None:
+        self.W_E, self.scale = W_E, math.sqrt(config.d_model) if config.scale_embedding else 1.0
+        self.norm = Norm(p["embedding_norm"], config) if config.embedding_norm else None
+
+    def __call__(self, ids: Array, P: Array) -> Array:
+        X: Array = self.W_E[ids]                              # (n, D_X)
+        X *= self.scale
+        X += P
+        return X if self.norm is None else self.norm(X)
 
 
 class EncoderLayer(Layer):
     """`npattn.transformer.fast.layers.encoder_layer`."""
 
     def __call__(self, X: Array, pads: Array) -> Array:
-        """X (B·N_S, D_X), pads (B, 1, 1, N_S)."""
+        """X (B·N_S, D_X), pads (B, 1, 1, N_S) or with a bias (B, H, N_S, N_S)."""
         def self_attention(I: Array) -> Array:
             Q, K, V = np.moveaxis(self.QKV(I, len(pads)), 1, 0)
             return self.attention(Q, K, V, pads, "self_attention")
@@ -121,14 +137,15 @@ def encode(params: Params, src: Array, config: TransformerConfig) -> tuple[Array
     """
     mask = padding_mask(src, pad_id=config.pad_id)            # (B, 1, 1, N_S)
     all_pads: Array = np.logical_not(mask.any(-1)).reshape(len(src))
-    p, W_E = nested(params), params[config.source_embedding]
+    W_E, p = params[config.source_embedding], nested(params).get("encoder", {})
     pads = np.where(mask | all_pads[:, None, None, None], 0, -np.inf).astype(W_E.dtype)
-    X = W_E[src] * math.sqrt(config.d_model)
-    X += sinusoidal_positions(src.shape[1], config.d_model).astype(X.dtype)
-    X = X.reshape(-1, config.d_model)
+    bias, _ = relative_bias(distances(src.shape[1]), p, config, both=True)
+    scores = pads if bias is None else pads + bias            # (B, H, N_S, N_S)
+    P, _ = positions(src.shape[1], p, config, W_E.dtype)
+    X = Embedding(W_E, p, config)(src.reshape(-1), np.tile(P, (len(src), 1)))
     for i in range(config.n_encoder_layers):
-        X = EncoderLayer(p["encoder"][str(i)], config)(X, pads)
-    return Norm(p["encoder"]["norm"], config)(X) if config.has_final_norm else X, pads, all_pads
+        X = EncoderLayer(p[str(i)], config)(X, scores)
+    return Norm(p["norm"], config)(X) if config.has_final_norm else X, pads, all_pads
 
 
 def affine(X: Array, W: Array, b: Array | None) -> Array:

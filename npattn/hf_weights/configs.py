@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import Any
 
 from npattn._internal.checks import check_number, check_size, shown
@@ -23,7 +23,7 @@ HARMLESS = {
 }  # fmt: skip
 
 #: Keys that must have this value, or be None or absent: another one is a computation that is not here.
-FIXED = {"add_cross_attention": False, "is_decoder": False, "is_encoder_decoder": False, "partial_rotary_factor": 1.0}
+FIXED: dict[str, Any] = {"add_cross_attention": False, "is_decoder": False, "partial_rotary_factor": 1.0}
 
 #: What each family has when a key is absent. `...` marks a key that must be there.
 COMMON: dict[str, Any] = {
@@ -99,14 +99,29 @@ def read_config(config: Mapping[str, Any]) -> LanguageModelConfig:
 
     Raises ValueError that names a model, key or value that is not supported, TypeError for what is no mapping.
     """
-    if not isinstance(config, Mapping):
-        raise TypeError(f"config: expected a mapping, a parsed config.json, got {type(config).__name__}")
+    check_mapping(config)
     family = config.get("model_type")
     if not isinstance(family, str) or family not in FAMILIES:
         raise ValueError(f"config: model_type: expected one of {', '.join(FAMILIES)}, got {shown(family)}")
-    values = dict(FAMILIES[family])
-    fixed = FIXED | FAMILY_FIXED.get(family, {})
+    fixed = FIXED | FAMILY_FIXED.get(family, {}) | {"is_encoder_decoder": False}
     ignored = HARMLESS | FAMILY_HARMLESS.get(family, set()) | {"model_type"}
+    values = values_of(config, family, FAMILIES[family], fixed, ignored)
+    choices = gpt2_choices(values) if family == "gpt2" else rotary_choices(family, values)
+    ids = {ours: values[f"{ours.removesuffix('_id')}_token_id"] for ours in ("pad_id", "bos_id", "eos_id")}
+    return LanguageModelConfig(values["vocab_size"], tie=values["tie_word_embeddings"], **ids, **choices)
+
+
+def check_mapping(config: Any) -> None:
+    """Raise a TypeError unless it is a mapping."""
+    if not isinstance(config, Mapping):
+        raise TypeError(f"config: expected a mapping, a parsed config.json, got {type(config).__name__}")
+
+
+def values_of(
+    config: Mapping[str, Any], family: str, defaults: Mapping[str, Any], fixed: Mapping[str, Any], ignored: Set[str]
+) -> dict[str, Any]:
+    """Return the values of the keys in `defaults`. Raise for others but `ignored` and `fixed` ones."""
+    values = dict(defaults)
     for key, value in config.items():
         if key in values:
             values[key] = value
@@ -117,9 +132,7 @@ def read_config(config: Mapping[str, Any]) -> LanguageModelConfig:
             raise ValueError(f"config: {key}: not supported for {family}, got {shown(value)}")
     if missing := [key for key, value in values.items() if value is ...]:
         raise ValueError(f"config: missing {', '.join(missing)}")
-    choices = gpt2_choices(values) if family == "gpt2" else rotary_choices(family, values)
-    ids = {ours: values[f"{ours.removesuffix('_id')}_token_id"] for ours in ("pad_id", "bos_id", "eos_id")}
-    return LanguageModelConfig(values["vocab_size"], tie=values["tie_word_embeddings"], **ids, **choices)
+    return values
 
 
 def gpt2_choices(v: Mapping[str, Any]) -> dict[str, Any]:
@@ -159,7 +172,7 @@ def rotary_choices(family: str, v: Mapping[str, Any]) -> dict[str, Any]:
 
 def windows(family: str, v: Mapping[str, Any]) -> dict[str, Any]:
     """Return the window and the type of each layer."""
-    n = min(check_size("config: num_hidden_layers", v["num_hidden_layers"]), MOST_LAYERS + 1)    # more are refused
+    n = min(check_size("config: num_hidden_layers", v["num_hidden_layers"]), MOST_LAYERS)        # more are refused
     window, types = v.get("sliding_window"), v.get("layer_types")
     if family == "qwen3" and not v["use_sliding_window"]:
         window = None

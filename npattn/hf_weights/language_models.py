@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
 from npattn._internal.checks import Array, Params, layout_of
 from npattn.hf_weights.configs import read_config, write_config
-from npattn.hf_weights.layouts import BUFFERS, entries_of, fill, is_bfloat16, shapes_of, to_theirs
+from npattn.hf_weights.encoder_decoders import named
+from npattn.hf_weights.layouts import BUFFERS, arrays_of, entries_of, fill, nothing, shapes_of, to_theirs
 from npattn.language_model import LanguageModel, LanguageModelConfig
 from npattn.language_model.model import empty_model
-from npattn.torch_weights.layouts import as_arrays, check_layout
+from npattn.torch_weights.layouts import check_layout
+from npattn.transformer import Transformer
 
 
 def load_language_model(config: Mapping[str, Any], state: Mapping[str, Any]) -> LanguageModel:
@@ -26,23 +28,23 @@ def load_language_model(config: Mapping[str, Any], state: Mapping[str, Any]) -> 
     Raises ValueError that names a setting that is not supported, or every name, shape and dtype of the state that does
     not fit; TypeError for what is no mapping and no floating array.
     """
+    return load_and_forget(config, state, nothing)
+
+
+def load_and_forget(
+    config: Mapping[str, Any], state: Mapping[str, Any], forget: Callable[[], object]
+) -> LanguageModel:
+    """Return the model. `forget` is called again and again while the state is copied."""
     found = read_config(config)
-    if not isinstance(state, Mapping):
-        raise TypeError(f"state: expected a mapping of names to arrays, got {type(state).__name__}")
-    weights = {name: array for name, array in state.items() if not BUFFERS.fullmatch(str(name))}
-    arrays = as_arrays("state", {name: array for name, array in weights.items() if not is_bfloat16(array)})
-    arrays |= {name: array for name, array in weights.items() if is_bfloat16(array)}
+    arrays, dtype = arrays_of(state, BUFFERS)
     entries = entries_of(found)
     shapes = shapes_of(found, entries)
     arrays = with_prefix(arrays, found)
     if found.tie and "lm_head.weight" in arrays:
         check_tied(arrays, found)
-    dtype = np.result_type(np.float32, *(a.dtype for a in arrays.values() if not is_bfloat16(a)))
-    if dtype not in (np.float32, np.float64):
-        raise TypeError(f"state: expected no wider dtype than float64, got {dtype}")
     check_layout("state", {name: (array.shape, dtype) for name, array in arrays.items()}, shapes, dtype)
     model = empty_model(found, dtype)
-    fill(model.params, arrays, entries)
+    fill(model.params, arrays, entries, forget)
     return model
 
 
@@ -60,19 +62,21 @@ def dump_language_model(model: LanguageModel) -> tuple[dict[str, Any], dict[str,
     return config, to_theirs(model.params, entries_of(model.config))
 
 
-def dump_gradients(model: LanguageModel, grads: Params) -> dict[str, Array]:
+def dump_gradients(model: LanguageModel | Transformer, grads: Params) -> dict[str, Array]:
     """Return gradients under Hugging Face's names and in its layouts, as C-contiguous copies.
 
     - model: the model that they belong to.
     - grads: names to gradients, as `model.backward` and `model.loss_and_gradients` return them.
 
-    A tied weight has one gradient, the sum over its uses, under the name of the embedding.
+    A tied weight has one gradient, the sum over its uses, under the name of the embedding. `final_logits_bias` has one
+    too, though Hugging Face does not train it.
 
     Raises ValueError that lists every name, shape and dtype that does not fit, TypeError for what is no model.
     """
-    check_model(model)
+    if not isinstance(model, Transformer):
+        check_model(model)
     check_layout("grads", layout_of("grads", grads), model.params.shapes, model.params.flat.dtype)
-    return to_theirs(grads, entries_of(model.config))
+    return named(model, grads) if isinstance(model, Transformer) else to_theirs(grads, entries_of(model.config))
 
 
 def check_model(model: LanguageModel) -> None:

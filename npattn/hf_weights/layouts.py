@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from npattn._internal.checks import Array, Params
 from npattn.language_model import LanguageModelConfig
+from npattn.torch_weights.layouts import as_arrays
+from npattn.transformer import TransformerConfig
 
 #: Tables of masks and frequencies that older files hold. They are no weights.
 BUFFERS = re.compile(r"(.*\.)?(h\.\d+\.attn\.(masked_)?bias|rotary_emb\.inv_freq)")
 
-
-#: How many rows of bfloat16 are widened at a time. Its bits are the upper half of a float32.
-ROWS = 64
+#: How many bytes are copied at a time, at least one row.
+CHUNK = 1 << 18
 
 
 class Entry(NamedTuple):
@@ -45,7 +46,7 @@ def gpt2_entries(config: LanguageModelConfig) -> list[Entry]:
         names |= {f"{ours}attention.{kind}_O": f"{theirs}attn.c_proj.{word}" for kind, word in KINDS}
         names |= {f"{ours}feed_forward.{kind}_1": f"{theirs}mlp.c_fc.{word}" for kind, word in KINDS}
         names |= {f"{ours}feed_forward.{kind}_2": f"{theirs}mlp.c_proj.{word}" for kind, word in KINDS}
-    entries = [Entry([a], [f"transformer.{b}"]) for a, b in with_norms(names, biased=True)]
+    entries = [Entry([a], [f"transformer.{b}"]) for a, b in with_norms(names)]
     for i, (kind, word) in itertools.product(range(config.n_layers), KINDS):
         stacked = [f"layers.{i}.attention.{kind}_{which}" for which in "QKV"]
         entries.append(Entry(stacked, [f"transformer.h.{i}.attn.c_attn.{word}"]))
@@ -66,31 +67,54 @@ def rotary_entries(config: LanguageModelConfig) -> list[Entry]:
     for i in range(config.n_layers):
         ours, theirs = f"layers.{i}.", f"layers.{i}."
         names |= {ours + a: theirs + b for a, b in norms.items() if f"{ours}{a}.gamma" in shapes}
-        names |= {f"{ours}attention.gamma_{which}": f"{theirs}self_attn.{which.lower()}_norm.weight" for which in "QK"}
-        projections = {f"attention.{{}}_{which}": [f"self_attn.{which.lower()}_proj"] for which in "QKVO"}
-        projections |= {"feed_forward.{}_1": ["mlp.gate_proj", "mlp.up_proj"], "feed_forward.{}_2": ["mlp.down_proj"]}
-        for (a, b), (kind, word) in itertools.product(projections.items(), KINDS):
-            entries.append(Entry([ours + a.format(kind)], [f"model.{theirs}{each}.{word}" for each in b], kind == "W"))
-    entries += [Entry([a], [f"model.{b}"]) for a, b in with_norms(names, biased=False)]
+        names |= {
+            ours + "attention.gamma_Q": theirs + "self_attn.q_norm.weight",
+            ours + "attention.gamma_K": theirs + "self_attn.k_norm.weight",
+        }
+        words = {which: [f"model.{theirs}self_attn.{which.lower()}_proj"] for which in ("Q", "K", "V", "O")}
+        entries += projections(f"{ours}attention.", words)
+        halves = [f"model.{theirs}mlp.gate_proj", f"model.{theirs}mlp.up_proj"]
+        entries += projections(f"{ours}feed_forward.", {"1": halves, "2": [f"model.{theirs}mlp.down_proj"]})
+    entries += [Entry([a], [f"model.{b}"]) for a, b in with_norms(names)]
     return [entry for entry in entries if entry.ours[0] in shapes]
+
+
+def projections(ours: str, theirs: Mapping[str, list[str]]) -> list[Entry]:
+    """Return the entries of W and b of some products, which Hugging Face stores as (out, in)."""
+    return [
+        Entry([f"{ours}{kind}_{which}"], [f"{name}.{word}" for name in names], kind == "W")
+        for which, names in theirs.items()
+        for kind, word in KINDS
+    ]
 
 
 #: Our word for the kind of a parameter, and Hugging Face's.
 KINDS = (("W", "weight"), ("b", "bias"))
 
 
-def with_norms(names: Mapping[str, str], biased: bool) -> Iterator[tuple[str, str]]:
-    """Yield each pair of names; γ and β of what ends with "norm"."""
+def with_norms(names: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Yield each pair of names; γ and β of what is called a norm."""
     for ours, theirs in names.items():
-        if not ours.endswith("norm"):
-            yield ours, theirs
-            continue
-        yield f"{ours}.gamma", f"{theirs}.weight"
-        if biased:
+        if "norm" in ours:
+            yield f"{ours}.gamma", f"{theirs}.weight"
             yield f"{ours}.beta", f"{theirs}.bias"
+        else:
+            yield ours, theirs
 
 
-def shapes_of(config: LanguageModelConfig, entries: list[Entry]) -> dict[str, tuple[int, ...]]:
+def arrays_of(state: Mapping[str, Any], buffers: re.Pattern[str]) -> tuple[dict[str, Array], Any]:
+    """Return the arrays of a state without its buffers, and the dtype of their model: the widest, at least float32."""
+    if not isinstance(state, Mapping):
+        raise TypeError(f"state: expected a mapping of names to arrays, got {type(state).__name__}")
+    weights = {name: array for name, array in state.items() if not buffers.fullmatch(str(name))}
+    arrays = as_arrays("state", {name: array for name, array in weights.items() if not is_bfloat16(array)})
+    dtype = np.result_type(np.float32, *(array.dtype for array in arrays.values()))
+    if dtype not in (np.float32, np.float64):
+        raise TypeError(f"state: expected no wider dtype than float64, got {dtype}")
+    return arrays | {name: array for name, array in weights.items() if is_bfloat16(array)}, dtype
+
+
+def shapes_of(config: LanguageModelConfig | TransformerConfig, entries: list[Entry]) -> dict[str, tuple[int, ...]]:
     """Return the shape of each of Hugging Face's arrays."""
     shapes, found = config.shapes(), dict[str, tuple[int, ...]]()
     for ours, theirs, transposed in entries:
@@ -106,12 +130,19 @@ def to_theirs(params: Params, entries: list[Entry]) -> dict[str, Array]:
     for ours, theirs, transposed in entries:
         joined = np.concatenate([params[name] for name in ours], -1)
         for name, part in zip(theirs, np.split(joined, len(theirs), -1), strict=True):
-            state[name] = np.array(part.T if transposed else part, order="C")
+            state[name] = np.ascontiguousarray(part.T if transposed else part)
     return state
 
 
-def fill(params: Params, state: Params, entries: list[Entry]) -> None:
-    """Copy Hugging Face's arrays into ours. Nothing is joined, so that no second copy of a large array is made."""
+def nothing() -> None:
+    """Do nothing: arrays that are not in a file have no pages to drop."""
+
+
+def fill(params: Params, state: Params, entries: list[Entry], forget: Callable[[], object] = nothing) -> None:
+    """Copy Hugging Face's arrays into ours. Nothing is joined, so that no second copy of a large array is made.
+
+    `forget` is called after each chunk, for a file whose pages would stay in memory.
+    """
     for ours, theirs, transposed in entries:
         targets = [params[name] for name in ours]
         sources = [state[name].T if transposed else state[name] for name in theirs]
@@ -121,17 +152,25 @@ def fill(params: Params, state: Params, entries: list[Entry]) -> None:
             ends = np.cumsum([target.shape[-1] for target in targets])
             sources = np.split(sources[0], ends[:-1], -1)
         for target, source in zip(targets, sources, strict=True):
-            copy(target, source)
+            copy(target, source, forget)
 
 
-def copy(target: Array, source: Array) -> None:
-    """Copy an array into one of the same shape. bfloat16 is widened a few rows at a time."""
-    if not is_bfloat16(source):
-        target[...] = source
-        return
-    for start in range(0, len(source), ROWS):
-        rows = source[start : start + ROWS]
-        target[start : start + ROWS] = (rows.view("<u2").astype("<u4") << 16).view("<f4")
+def copy(target: Array, source: Array, forget: Callable[[], object]) -> None:
+    """Copy an array into one of the same shape, a few rows of the source at a time. bfloat16 becomes float32."""
+    if source.flags.f_contiguous:
+        target, source = target.T, source.T                   # rows of the file
+    rows = max(CHUNK // source[:1].nbytes, 1)
+    for start in range(0, len(source), rows):
+        part = source[start : start + rows]
+        target[start : start + rows] = widened(part) if is_bfloat16(part) else part
+        forget()
+
+
+def widened(X: Array) -> Array:
+    """Return bfloat16 as float32: its bits are the upper half."""
+    bits = X.view("<u2").astype("<u4")
+    bits <<= 16
+    return bits.view("<f4")
 
 
 def is_bfloat16(value: Any) -> bool:

@@ -243,6 +243,11 @@ class LanguageModelConfig:
             parts["output.W"] = (D, self.vocab)
         return dict(dotted(parts))
 
+    def side_by_side(self) -> dict[str, tuple[str, ...]]:
+        """Return the names that stand side by side: one product with W_Q, W_K and W_V gives Q, K and V."""
+        names = [name.removesuffix("Q") for name in self.shapes() if name.endswith(("W_Q", "b_Q"))]
+        return {f"{name}QKV": (f"{name}Q", f"{name}K", f"{name}V") for name in names}
+
     def frequencies(self, layer_type: str, length: int | None = None) -> RotaryFrequencies | None:
         """Return the rotary frequencies of a layer; None for learned positions.
 

@@ -24,20 +24,16 @@ says.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from npattn._internal.checks import Array, check_generator, check_ids, check_number, check_room, check_size
+from npattn._internal.checks import Array, check_generator, check_ids, check_number, check_size, shown
 from npattn._internal.system.underflow import ignore_underflow
-from npattn.attention.dot_product import scaled_dot_product_attention
-from npattn.attention.v7_multi_head import merge_heads
+from npattn.language_model.fast.reader import Reader
 from npattn.language_model.model import LanguageModel
-from npattn.language_model.reference import embed, feed_forward, heads, sub_layer, unembed, window_of
-from npattn.layers import linear, softmax
-from npattn.transformer.parameters import Nested, nested
+from npattn.layers import softmax
 
 
 def generate(
@@ -50,6 +46,7 @@ def generate(
     top_p: float | None = None,
     stop_id: int | Sequence[int] | None = None,
     rng: np.random.Generator | int | None = None,
+    callback: Callable[[int, int], object] | None = None,
 ) -> list[list[int]]:
     """Return the new ids of each prompt, with the stop id that ended them.
 
@@ -61,6 +58,8 @@ def generate(
     - top_p: the sum of probabilities that stays, 0 < top_p ≤ 1; None for 1.
     - stop_id: the id that ends a text, or several; None for none.
     - rng: draws the ids: a numpy.random.Generator, or an integer seed; None for the seed 0.
+    - callback: is called with the number of a prompt and each new id of it, as soon as that is drawn. If it returns
+      True, the text ends. None for none.
 
     Raises ValueError for an empty prompt, for more ids than learned positions and for numbers out of range, TypeError
     for arguments of another type, IndexError for ids outside the vocabulary, FloatingPointError for logits that are not
@@ -72,6 +71,10 @@ def generate(
     >>> model.params["output.W"][0] = 1, 2, 1, 3, 2              # logits at every position: 3 wins
     >>> generate(model, np.array([[4, 1]]), 3, temperature=0)
     [[3, 3, 3]]
+    >>> generate(model, np.array([[4, 1]]), 2, temperature=0, callback=print)
+    0 3
+    0 3
+    [[3, 3]]
     """
     if not isinstance(model, LanguageModel):
         raise TypeError(f"model: expected a LanguageModel, got {type(model).__name__}")
@@ -80,6 +83,8 @@ def generate(
     top_k = None if top_k is None else check_size("top_k", top_k, least=1)
     top_p = None if top_p is None else check_number("top_p", top_p, 0, 1, "(]")
     stops = stop_ids(stop_id)
+    if callback is not None and not callable(callback):
+        raise TypeError(f"callback: expected a function or None, got {shown(callback)}")
     rng = check_generator("rng", 0 if rng is None else rng)
     texts = prompts_of(ids, model, max_new)
     if not texts:
@@ -95,7 +100,8 @@ def generate(
             raise FloatingPointError("logits: expected finite numbers, got NaN or infinity")
         for row, z in zip(rows, logits, strict=True):
             texts[row].append(sampled(z, temperature, top_k, top_p, rngs[row]))
-        rows = [row for row in rows if texts[row][-1] not in stops]
+        ended = {row for row in rows if callback is not None and callback(row, texts[row][-1])}
+        rows = [row for row in rows if row not in ended and texts[row][-1] not in stops]
     return [text[length:] for text, length in zip(texts, lengths, strict=True)]
 
 
@@ -115,64 +121,6 @@ def sampled(z: Array, temperature: float, top_k: int | None, top_p: float | None
         p[order[before >= top_p]] = 0
     total = np.cumsum(p)
     return int(np.searchsorted(total, rng.random() * total[-1], "right"))
-
-
-class Reader:
-    """Reads texts that grow, and returns the logits of what follows them."""
-
-    def __init__(self, model: LanguageModel, n_texts: int, longest: int) -> None:
-        """Make caches for so many texts, none of them longer than `longest`."""
-        config, self.model = model.config, model
-        shape = (n_texts, config.n_kv_heads, longest, config.d_head)
-        check_room("max_new", 2 * config.n_layers * math.prod(shape))
-        settings = (config.rotary, config.rotary_sliding) if config.positions == "rotary" else ()
-        limits = [one.original_length for one in settings if one.scaling == "dynamic"]
-        self.has_cache = all(limit is not None and longest <= limit for limit in limits)
-        self.K, self.V = ([np.zeros(shape, model.params.flat.dtype) for _ in config.layer_types] for _ in range(2))
-        self.read = np.zeros(n_texts, int)                    # how many ids of each text are in the caches
-
-    def next_logits(self, texts: list[list[int]], rows: list[int]) -> Array:
-        """Return the logits (rows, V) after each text; `rows` are their numbers among all."""
-        if not self.has_cache:
-            return np.stack([self.model.forward(np.array([text]))[0][0, -1] for text in texts])
-        old = self.read[rows]                                 # (rows,)
-        new = [text[start:] for text, start in zip(texts, old, strict=True)]
-        N = max(map(len, new))
-        ids = np.array([part + [0] * (N - len(part)) for part in new])                     # (rows, N)
-        self.read[rows] = [len(text) for text in texts]
-        X = self.layers(ids, old[:, None] + np.arange(N), np.array(rows))                  # (rows, N, D)
-        last = X[np.arange(len(rows)), [len(part) - 1 for part in new]]                    # (rows, D)
-        return unembed(last, nested(self.model.params), self.model.config)[0]
-
-    def layers(self, ids: Array, positions: Array, rows: Array) -> Array:
-        """Return what the last norm reads, (rows, N, D), and write the caches."""
-        config, p = self.model.config, nested(self.model.params)
-        X, _ = embed(ids, p["embedding"], positions, config, None)
-        for i, layer_type in enumerate(config.layer_types):
-            parts = p["layers"][str(i)]
-            X, _ = sub_layer(
-                X, "attention", lambda X, q, i=i, word=layer_type: self.attention(X, q, i, word, positions, rows),
-                parts, config, None,
-            )  # fmt: skip
-            X, _ = sub_layer(X, "feed_forward", lambda X, q: feed_forward(X, q, config), parts, config, None)
-        return X
-
-    def attention(self, X: Array, p: Nested, i: int, layer_type: str, positions: Array, rows: Array) -> Any:
-        config, window = self.model.config, window_of(layer_type, self.model.config)
-        frequencies, at = config.frequencies(layer_type), positions[:, None]   # (rows, 1, N)
-        Q, K = (heads(X, p, which, config, frequencies, at)[0] for which in "QK")
-        V, _ = heads(X, p, "V", config)
-        for cache, part in ((self.K[i], K), (self.V[i], V)):
-            cache[rows[:, None], :, positions] = part.swapaxes(1, 2)
-        end = positions.max() + 1
-        seen = np.arange(end) <= positions[:, None, :, None]  # (rows, 1, N, end)
-        if window is not None:
-            seen &= np.arange(end) > positions[:, None, :, None] - window
-        Y, _ = scaled_dot_product_attention(
-            Q, self.K[i][rows, :, :end], self.V[i][rows, :, :end], seen, scale=config.attention_scale,
-            softcap=config.attention_softcap, grouped=True,
-        )  # fmt: skip
-        return linear(merge_heads(Y), p["W_O"], p.get("b_O"))
 
 
 def prompts_of(ids: Any, model: LanguageModel, max_new: int) -> list[list[int]]:

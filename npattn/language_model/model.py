@@ -9,12 +9,22 @@ from typing import Any
 
 import numpy as np
 
-from npattn._internal.checks import Array, Params, check_dtype, check_generator, check_room, differences, layout_of
+from npattn._internal.checks import (
+    Array,
+    Params,
+    check_cache,
+    check_cotangent,
+    check_dtype,
+    check_generator,
+    check_room,
+    differences,
+    layout_of,
+)
 from npattn._internal.files import CheckpointError, load_arrays, save_arrays
-from npattn.language_model import reference
 from npattn.language_model.config import LanguageModelConfig
-from npattn.language_model.reference import LanguageModelCache
-from npattn.layers import cross_entropy, cross_entropy_backward
+from npattn.language_model.fast import language_model as fast
+from npattn.language_model.reference import LanguageModelCache, check_batch
+from npattn.transformer.fast.gradient import computed
 from npattn.transformer.parameters import Parameters
 
 
@@ -69,7 +79,7 @@ class LanguageModel:
 
         Raises TypeError for ids that are no integers, IndexError for ids outside the vocabulary, ValueError for shapes.
         """
-        return reference.forward(self.params, ids, self.config, rng)
+        return fast.forward(self.params, ids, self.config, rng)
 
     def backward(self, dlogits: Array, cache: LanguageModelCache) -> Parameters:
         """Return the gradient of every parameter, in a buffer like that of the parameters.
@@ -79,9 +89,10 @@ class LanguageModel:
 
         Raises ValueError and TypeError for dlogits of another shape or dtype than the logits.
         """
-        grads = self.params.like()
-        for name, gradient in reference.backward(dlogits, cache).items():
-            grads[name] = gradient
+        logits, grads = check_cache(cache, LanguageModelCache).logits, self.params.like()
+        check_cotangent("dlogits", dlogits, logits.shape, logits.dtype)
+        for name, gradient in fast.gradients(dlogits, cache):
+            grads.blocks[name] += computed(gradient)
         return grads
 
     def loss_and_gradients(
@@ -95,12 +106,14 @@ class LanguageModel:
 
         Raises what `forward` raises, and ValueError for ids of one column and for another smoothing.
         """
-        reference.check_batch(ids, self.config)
+        check_batch(ids, self.config)
         if ids.shape[1] < 2:
             raise ValueError(f"ids: expected ids (B, N) with two columns or more, got {ids.shape}")
-        logits, cache = self.forward(ids[:, :-1], rng)
-        loss, c_loss = cross_entropy(logits, ids[:, 1:], smoothing, self.config.pad_id)
-        return float(loss), self.backward(cross_entropy_backward(1.0, c_loss), cache)
+        grads = self.params.like()
+        loss, gradients = fast.loss_and_gradients(self.params, ids, self.config, smoothing, rng)
+        for name, gradient in gradients:
+            grads.blocks[name] += computed(gradient)
+        return loss, grads
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write configuration and parameters to an .npz file.
@@ -161,7 +174,7 @@ def check_config(config: LanguageModelConfig) -> None:
 def empty_model(config: LanguageModelConfig, dtype: Any) -> LanguageModel:
     """Return a model whose parameters are zeros, without a draw."""
     model = LanguageModel.__new__(LanguageModel)
-    model.config, model._params = config, Parameters(config.shapes(), dtype)
+    model.config, model._params = config, Parameters(config.shapes(), dtype, config.side_by_side())
     return model
 
 
@@ -169,7 +182,7 @@ def initial_parameters(config: LanguageModelConfig, rng: np.random.Generator, dt
     """Draw the parameters that a new model starts from."""
     shapes = config.shapes()
     check_room("config", sum(map(math.prod, shapes.values())))
-    params = Parameters(shapes, dtype)
+    params = Parameters(shapes, dtype, config.side_by_side())
     for name, view in params.items():
         if name.startswith("embedding."):
             view[...] = rng.normal(0, config.d_model**-0.5, view.shape)

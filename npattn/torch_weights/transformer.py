@@ -30,7 +30,8 @@ def load_transformer(model: Transformer, state: Mapping[str, Any]) -> None:
     A narrower dtype is widened, which is exact; a wider one is refused. If a module has the nn.Transformer as `core`,
     pass `{n.removeprefix("core."): a for n, a in state.items() if n.startswith("core.")}`.
 
-    Raises ValueError that lists every name that does not fit, TypeError for what is no floating array or no model.
+    Raises ValueError that lists every name that does not fit, and for a model with choices that nn.Transformer does not
+    have, such as gates; TypeError for what is no floating array or no model.
     """
     arrays, stacks = as_arrays("state", state), _transformer_stacks(model)
     dtype = model.params.flat.dtype
@@ -48,7 +49,7 @@ def dump_transformer(model: Transformer) -> dict[str, Array]:
     - model: any model. Its embeddings and output projection are left out.
 
     Names and shapes are in the table of `npattn.torch_weights`; each array is a C-contiguous copy, (out, in). Raises
-    TypeError for what is no model. Only loading raises ValueError.
+    TypeError for what is no model, ValueError for one with choices that nn.Transformer does not have, such as gates.
     """
     stacks = _transformer_stacks(model)                       # first: it checks the model
     return stack(model.params, stacks)
@@ -58,5 +59,7 @@ def _transformer_stacks(model: Transformer) -> Stacks:
     """Return the stacks of nn.Transformer for the parameters of encoder and decoder."""
     if not isinstance(model, Transformer):
         raise TypeError(f"model: expected a Transformer, got {type(model).__name__}")
+    if not model.config.is_plain:
+        raise ValueError(f"model: expected one that nn.Transformer can be, got {model.config}")
     inside = [name for name in model.params if name.startswith(("encoder.", "decoder."))]
     return by_torch_name((torch_name(name), name) for name in inside)

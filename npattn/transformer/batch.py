@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from npattn._internal.checks import Array, Params, Spec, check_ids, differences, layout_of
+from npattn.attention.masks import padding_mask
 from npattn.transformer.config import TransformerConfig
 
 #: Names alone are compared: each layer checks shapes and dtypes.
@@ -26,12 +27,22 @@ def check_inputs(params: Params, src: Array, tgt: Array, config: TransformerConf
     check_batch(src, tgt, config)
 
 
+def target_mask(tgt: Array, config: TransformerConfig) -> Array:
+    """Return the pad mask (B, 1, 1, N_T) of the targets. What they start with is no pad, even if it is pad_id."""
+    mask = padding_mask(tgt, pad_id=config.pad_id)
+    if config.bos_id == config.pad_id:
+        mask[..., :1] = True
+    return mask
+
+
 def check_batch(src: Array, tgt: Array, config: TransformerConfig) -> None:
     """Raise unless src and tgt are integer ids (B, N_S) and (B, N_T) of their vocabularies."""
     check_ids_of_batch("src", src, config.src_vocab)
     check_ids_of_batch("tgt", tgt, config.tgt_vocab)
     if len(src) != len(tgt):
         raise ValueError(f"tgt: expected (B={len(src)}, N_T), got {tgt.shape}")
+    if config.max_length is not None and max(src.shape[1], tgt.shape[1]) > config.max_length:
+        raise ValueError(f"src, tgt: expected at most max_length={config.max_length}, got {src.shape}, {tgt.shape}")
 
 
 def check_pairs(src: Array, tgt: Array, config: TransformerConfig) -> None:

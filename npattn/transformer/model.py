@@ -14,6 +14,7 @@ from npattn._internal.files import CheckpointError, load_arrays, save_arrays
 from npattn.transformer.batch import check_pairs
 from npattn.transformer.config import TransformerConfig
 from npattn.transformer.fast import transformer as fast
+from npattn.transformer.fast.by_reference import Cache as ReferenceCache
 from npattn.transformer.fast.gradient import computed
 from npattn.transformer.fast.transformer import TransformerCache
 from npattn.transformer.parameters import Parameters
@@ -33,6 +34,9 @@ class Transformer:
     A new model starts with matrices that are uniform within ±√(6/(in + out)) (Glorot & Bengio 2010), with embeddings
     that are normal with standard deviation 1/√D_X, so that a scaled embedding has entries of size 1, and with γ = 1,
     b = 0 and β = 0. Each matrix is a new draw.
+
+    The paper's models run on `npattn.transformer.fast`. Those with choices that only models of Hugging Face have, see
+    TransformerConfig, run on `npattn.transformer.reference`.
 
     Raises TypeError for a config, an rng or a dtype of another type, ValueError for a negative seed and for more
     parameters than memory has room for.
@@ -74,7 +78,7 @@ class Transformer:
 
     def forward(
         self, src: Array, tgt: Array, rng: np.random.Generator | None = None
-    ) -> tuple[Array, TransformerCache]:
+    ) -> tuple[Array, TransformerCache | ReferenceCache]:
         """Return the logits (B, N_T, V) and the cache for `backward`.
 
         - src: ids (B, N_S) of the sources, <pad> after the end of short rows.
@@ -86,7 +90,7 @@ class Transformer:
         """
         return fast.forward(self.params, src, tgt, self.config, rng)
 
-    def backward(self, dlogits: Array, cache: TransformerCache) -> Parameters:
+    def backward(self, dlogits: Array, cache: TransformerCache | ReferenceCache) -> Parameters:
         """Return the gradient of every parameter, in a buffer like that of the parameters.
 
         - dlogits: the gradient of the loss with respect to the logits, (B, N_T, V).
@@ -168,7 +172,7 @@ class Transformer:
         if dtypes not in ({np.dtype(np.float32)}, {np.dtype(np.float64)}):
             got = ", ".join(sorted(map(str, dtypes)))
             raise CheckpointError(f"{origin}: expected float32 or float64 for all parameters, got {got}")
-        model = cls(config, dtype=dtypes.pop())
+        model = empty_model(config, dtypes.pop())
         for name, array in arrays.items():
             model.params[name] = array
         return model
@@ -180,13 +184,26 @@ def check_config(config: TransformerConfig) -> None:
         raise TypeError(f"config: expected a TransformerConfig, got {type(config).__name__}")
 
 
-def initial_parameters(config: TransformerConfig, rng: np.random.Generator, dtype: Any) -> Parameters:
-    """Draw the parameters that a new model starts from."""
+def check_model(model: Transformer) -> None:
+    """Raise a TypeError unless it is a model."""
+    if not isinstance(model, Transformer):
+        raise TypeError(f"model: expected a Transformer, got {type(model).__name__}")
+
+
+def empty_model(config: TransformerConfig, dtype: Any) -> Transformer:
+    """Return a model whose parameters are zeros, without a draw."""
+    model = Transformer.__new__(Transformer)
     shapes = config.shapes()
     check_room("config", sum(map(math.prod, shapes.values())))
-    params = Parameters(shapes, dtype, config.side_by_side())
+    model.config, model._params = config, Parameters(shapes, dtype, config.side_by_side())
+    return model
+
+
+def initial_parameters(config: TransformerConfig, rng: np.random.Generator, dtype: Any) -> Parameters:
+    """Draw the parameters that a new model starts from."""
+    params = empty_model(config, dtype).params
     for name, view in params.items():
-        if name.endswith(".W_E"):
+        if name.endswith((".W_E", ".W_P", ".W_B")):
             view[...] = rng.normal(0, config.d_model**-0.5, view.shape)
         elif view.ndim == 2:
             limit = math.sqrt(6 / sum(view.shape))

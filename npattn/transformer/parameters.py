@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -192,3 +192,11 @@ def dotted(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
             yield from dotted(value, name)
         elif value is not None:
             yield name, value
+
+
+def added(gradients: Iterable[tuple[str, Array]]) -> dict[str, Array]:
+    """Return names and gradients, those under one name added."""
+    found: dict[str, Array] = {}
+    for name, gradient in gradients:
+        found[name] = found[name] + gradient if name in found else gradient
+    return found

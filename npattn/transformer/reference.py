@@ -1,6 +1,7 @@
 """The encoder–decoder Transformer, whole and plain: one pair of pure functions on a mapping of parameters.
 
-It is built from `npattn.attention` and `npattn.layers` alone. `npattn.transformer.fast` computes the same, faster.
+It is built from `npattn.attention` and `npattn.layers`. `npattn.transformer.fast` computes the same, faster. Positions,
+norms and φ that the paper does not have are in `npattn.transformer.variants`.
 
 **Forward**
 
@@ -15,8 +16,8 @@ feed-forward. Each of them is a function f inside a sub-layer:
 
     post-norm    Y = norm(R),  R = X + dropout(f(X))        as in Vaswani et al.
     pre-norm     Y = X + dropout(f(norm(X)))
-    feed-forward f(X) = φ(X W_1 + b_1) W_2 + b_2            φ is relu or gelu
-    attention    version 7, with Y = dropout(A) V           in `dropped_attention`, if attention_dropout is not 0
+    feed-forward f(X) = φ(X W_1 + b_1) W_2 + b_2            φ is relu, or another of `variants`
+    attention    version 7; with Y = dropout(A) V, or scores with a bias or another scale, that of `dropped_attention`
 
 The pad mask hides <pad> from every attention; the sequence mask hides from each target position what follows it.
 
@@ -69,19 +70,17 @@ from npattn._internal.checks import Array, Params, check_cache, check_cotangent
 from npattn._internal.system.underflow import ignore_underflow
 from npattn.attention import v7_multi_head
 from npattn.attention.masks import causal_mask, padding_mask
-from npattn.layers import dropout, dropout_backward, gelu, gelu_backward, linear, linear_backward, relu, relu_backward
+from npattn.layers import dropout, dropout_backward, linear, linear_backward
 from npattn.layers.embedding import embedding, embedding_backward
-from npattn.layers.layer_norm import layer_norm, layer_norm_backward
-from npattn.layers.positions import sinusoidal_positions
 from npattn.transformer import dropped_attention
-from npattn.transformer.batch import check_inputs
+from npattn.transformer.batch import check_inputs, target_mask
 from npattn.transformer.config import TransformerConfig
-from npattn.transformer.parameters import Nested, dotted, nested
+from npattn.transformer.parameters import Nested, added, dotted, nested
+from npattn.transformer.relative_bias import distances, relative_bias, relative_bias_backward, with_bias
+from npattn.transformer.variants import PHI, Pair, normalise, normalise_backward, positions, positions_backward
 
 PROJECTIONS = ("W_Q", "W_K", "W_V", "W_O", "b_Q", "b_K", "b_V", "b_O")                     # in the order of version 7
-PHI: dict[str, tuple[Callable[..., Any], ...]] = {"relu": (relu, relu_backward), "gelu": (gelu, gelu_backward)}
 Rng: TypeAlias = np.random.Generator | None
-Pair: TypeAlias = tuple[Array, Any]                           # a value and its cache
 
 
 class Cache(NamedTuple):
@@ -102,13 +101,15 @@ def forward(params: Params, src: Array, tgt: Array, config: TransformerConfig, r
     check_inputs(params, src, tgt, config)
     p = nested(params)
     pads = padding_mask(src, pad_id=config.pad_id)                                         # (B, 1, 1, N_S)
-    seen = padding_mask(tgt, pad_id=config.pad_id) & causal_mask(tgt.shape[1])             # (B, 1, N_T, N_T)
-    S, c_S = embed(params[config.source_embedding], src, config, rng)                      # (B, N_S, D_X)
-    M, c_M = run_layers(S, p.get("encoder", {}), config, lambda X, p: encoder_layer(X, p, pads, config, rng))
-    T, c_T = embed(params[config.target_embedding], tgt, config, rng)                      # (B, N_T, D_X)
-    Y, c_Y = run_layers(T, p["decoder"], config, lambda X, p: decoder_layer(X, M, p, seen, pads, config, rng))
-    W = params["output.W"] if config.tie == "none" else params[config.target_embedding].T  # (D_X, V)
-    logits, c_logits = linear(Y, W)                                                        # (B, N_T, V)
+    seen = target_mask(tgt, config) & causal_mask(tgt.shape[1])                            # (B, 1, N_T, N_T)
+    p_S, p_T = p.get("encoder", {}), p["decoder"]
+    S, c_S = embed(params[config.source_embedding], src, p_S, config, rng)                 # (B, N_S, D_X)
+    M, c_M = run_layers(S, p_S, config, lambda X, p: encoder_layer(X, p, pads, config, rng), rng, both=True)
+    T, c_T = embed(params[config.target_embedding], tgt, p_T, config, rng)                 # (B, N_T, D_X)
+    Y, c_Y = run_layers(T, p_T, config, lambda X, p: decoder_layer(X, M, p, seen, pads, config, rng), rng, False)
+    Y = Y * config.output_scale if config.scale_output else Y                              # (B, N_T, D_X)
+    W = params["output.W"] if config.has_output else params[config.target_embedding].T     # (D_X, V)
+    logits, c_logits = linear(Y, W, params.get("output.b"))                                # (B, N_T, V)
     return logits, Cache(config, logits, (c_S, c_M, c_T, c_Y, c_logits))
 
 
@@ -120,50 +121,55 @@ def backward(dlogits: Array, cache: Cache) -> dict[str, Array]:
     """
     check_cotangent("dlogits", dlogits, check_cache(cache, Cache).logits.shape, cache.logits.dtype)
     config, _, (c_S, c_M, c_T, c_Y, c_logits) = cache
-    dY, dW, _ = linear_backward(dlogits, c_logits)            # logits = Y W
+    dY, dW, db = linear_backward(dlogits, c_logits)           # logits = Y W + b
+    dY = dY * config.output_scale if config.scale_output else dY
     dT, dM, d_decoder = run_layers_backward(dY, c_Y, decoder_layer_backward)
     dS, _, d_encoder = run_layers_backward(dM, c_M, encoder_layer_backward)
-    grads = dict(dotted({"encoder": d_encoder, "decoder": d_decoder}))
-    uses = [(config.source_embedding, embed_backward(dS, c_S)), (config.target_embedding, embed_backward(dT, c_T))]
-    uses.append(("output.W", dW) if config.tie == "none" else (config.target_embedding, dW.T))   # W = W_Eᵀ
-    for name, gradient in uses:                               # a tied W_E is used several times, so add
-        grads[name] = grads[name] + gradient if name in grads else gradient
-    return grads
+    (dW_S, d_S), (dW_T, d_T) = embed_backward(dS, c_S), embed_backward(dT, c_T)
+    parts = {"encoder": d_encoder | d_S, "decoder": d_decoder | d_T, "output": {"b": db}}
+    uses = [*dotted(parts), (config.source_embedding, dW_S), (config.target_embedding, dW_T)]
+    uses.append(("output.W", dW) if config.has_output else (config.target_embedding, dW.T))      # W = W_Eᵀ
+    return added(uses)                                        # a tied W_E is used several times
 
 
-def embed(W_E: Array, ids: Array, config: TransformerConfig, rng: Rng) -> Pair:
+def embed(W_E: Array, ids: Array, p: Nested, config: TransformerConfig, rng: Rng) -> Pair:
     E, c_E = embedding(ids, W_E)                              # (B, N, D_X)
-    P = sinusoidal_positions(ids.shape[1], config.d_model).astype(E.real.dtype)            # (N, D_X)
-    X, c_X = dropout(E * config.d_model**0.5 + P, config.dropout, rng)
-    return X, (c_E, c_X)
+    P, c_P = positions(ids.shape[1], p, config, E.real.dtype)                              # (N, D_X)
+    f = config.d_model**0.5 if config.scale_embedding else 1.0
+    R, c_R = normalise(E * f + P, p.get("embedding_norm"), config)
+    X, c_X = dropout(R, config.dropout, rng)
+    return X, (f, None if config.pad_gradient else ids != config.pad_id, c_E, c_P, c_R, c_X)
 
 
-def embed_backward(dX: Array, cache: Any) -> Array:
-    dE = dropout_backward(dX, cache[1]) * dX.shape[-1] ** 0.5   # X = dropout(√D_X E + P)
-    return embedding_backward(dE, cache[0])                   # E = W_E[ids]
+def embed_backward(dX: Array, cache: Any) -> tuple[Array, Nested]:
+    f, kept, c_E, c_P, c_R, c_X = cache
+    dR, d_norm = normalise_backward(dropout_backward(dX, c_X), c_R)   # X = dropout(norm(R)), R = f E + P
+    dE = dR * f if kept is None else dR * f * kept[..., None]
+    return embedding_backward(dE, c_E), positions_backward(dR, c_P) | {"embedding_norm": d_norm}
 
 
-def run_layers(X: Array, p: Nested, config: TransformerConfig, layer: Callable[..., Any]) -> Pair:
-    caches = []
-    for i in range(len(p) - ("norm" in p)):
-        X, cache = layer(X, p[str(i)])
+def run_layers(X: Array, p: Nested, config: TransformerConfig, layer: Callable[..., Any], rng: Rng, both: bool) -> Pair:
+    caches, (B, c_B) = [], relative_bias(distances(X.shape[1]), p, config, both)              # (H, N, N), or None
+    for i in range(sum(name.isdigit() for name in p)):
+        X, cache = layer(X, with_bias(p[str(i)], B))
         caches.append(cache)
-    X, c_norm = normalise(X, p["norm"], config) if "norm" in p else (X, None)
-    return X, (caches, c_norm)
+    X, c_norm = normalise(X, p.get("norm"), config)
+    X, c_X = dropout(X, config.dropout, rng) if config.final_dropout else (X, None)
+    return X, (caches, c_B, c_norm, c_X)
 
 
 def run_layers_backward(dX: Array, cache: Any, layer_backward: Callable[..., Any]) -> tuple[Array, Any, Nested]:
-    (caches, c_norm), grads, dM = cache, {}, 0.0
-    dX, grads["norm"] = normalise_backward(dX, c_norm)
+    (caches, c_B, c_norm, c_X), grads, dM = cache, {}, 0.0
+    dX, grads["norm"] = normalise_backward(dX if c_X is None else dropout_backward(dX, c_X), c_norm)
     for i in reversed(range(len(caches))):
         dX, dM_i, grads[str(i)] = layer_backward(dX, caches[i])
         dM = dM + dM_i                                        # every decoder layer reads M, so add
-    return dX, dM, grads
+    return dX, dM, grads | relative_bias_backward(grads, c_B)
 
 
 def encoder_layer(X: Array, p: Nested, pads: Array, config: TransformerConfig, rng: Rng) -> Pair:
     X, c_1 = sub_layer(X, lambda I: attention(I, I, p["self_attention"], pads, config, rng), p["norm_1"], config, rng)
-    X, c_2 = sub_layer(X, lambda I: feed_forward(I, p["feed_forward"], config), p["norm_2"], config, rng)
+    X, c_2 = sub_layer(X, lambda I: feed_forward(I, p["feed_forward"], config, rng), p["norm_2"], config, rng)
     return X, (c_1, c_2)
 
 
@@ -176,7 +182,7 @@ def encoder_layer_backward(dX: Array, cache: Any) -> tuple[Array, float, Nested]
 def decoder_layer(X: Array, M: Array, p: Nested, seen: Array, pads: Array, config: TransformerConfig, rng: Rng) -> Pair:
     X, c_1 = sub_layer(X, lambda I: attention(I, I, p["self_attention"], seen, config, rng), p["norm_1"], config, rng)
     X, c_2 = sub_layer(X, lambda I: attention(I, M, p["cross_attention"], pads, config, rng), p["norm_2"], config, rng)
-    X, c_3 = sub_layer(X, lambda I: feed_forward(I, p["feed_forward"], config), p["norm_3"], config, rng)
+    X, c_3 = sub_layer(X, lambda I: feed_forward(I, p["feed_forward"], config, rng), p["norm_3"], config, rng)
     return X, (c_1, c_2, c_3)
 
 
@@ -207,15 +213,16 @@ def sub_layer_backward(dY: Array, cache: Any, f_backward: Callable[..., Any]) ->
 
 def attention(X_Q: Array, X: Array, p: Nested, mask: Array, config: TransformerConfig, rng: Rng) -> Pair:
     args: list[Any] = [X_Q, X, *(p.get(name) for name in PROJECTIONS)]    # None for no bias
-    if rng is None or config.attention_dropout == 0:
+    bias, scale, drop = p.get("B"), config.attention_scale, config.attention_dropout
+    if bias is None and scale is None and (rng is None or drop == 0):
         return v7_multi_head.forward(*args, n_heads=config.n_heads, mask=mask)
-    return dropped_attention.forward(*args, n_heads=config.n_heads, mask=mask, p=config.attention_dropout, rng=rng)
+    return dropped_attention.forward(*args, n_heads=config.n_heads, mask=mask, bias=bias, scale=scale, p=drop, rng=rng)
 
 
 def attention_backward(dZ: Array, cache: Any) -> tuple[Any, Any, Nested]:
     version = v7_multi_head if isinstance(cache, v7_multi_head.Cache) else dropped_attention
     dX_Q, dX, *dp = version.backward(dZ, cache)
-    return dX_Q, dX, dict(zip(PROJECTIONS, dp, strict=True))
+    return dX_Q, dX, dict(zip((*PROJECTIONS, "B"), dp, strict=False))     # B if there is one
 
 
 def self_attention_backward(dZ: Array, cache: Any) -> tuple[Array, float, Nested]:
@@ -223,28 +230,21 @@ def self_attention_backward(dZ: Array, cache: Any) -> tuple[Array, float, Nested
     return dX_Q + dX, 0.0, dp                                 # attention(X, X): X is used twice, so add
 
 
-def feed_forward(X: Array, p: Nested, config: TransformerConfig) -> Pair:
-    phi, phi_backward = PHI[config.activation]
-    U, c_U = linear(X, p["W_1"], p.get("b_1"))                # (B, N, d_ff)
-    H, c_H = phi(U)
-    F, c_F = linear(H, p["W_2"], p.get("b_2"))                # (B, N, D_X)
-    return F, (phi_backward, c_U, c_H, c_F)
+def feed_forward(X: Array, p: Nested, config: TransformerConfig, rng: Rng) -> Pair:
+    phi, phi_backward, options = PHI[config.activation, config.gated]
+    U, c_U = linear(X, p["W_1"], p.get("b_1"))                # (B, N, d_ff), twice that with a gate
+    H, c_H = phi(U, **options)                                # (B, N, d_ff)
+    G, c_G = dropout(H, config.activation_dropout, rng) if config.activation_dropout else (H, None)
+    F, c_F = linear(G, p["W_2"], p.get("b_2"))                # (B, N, D_X)
+    return F, (phi_backward, c_U, c_H, c_G, c_F)
 
 
 def feed_forward_backward(dF: Array, cache: Any) -> tuple[Array, float, Nested]:
-    phi_backward, c_U, c_H, c_F = cache
-    dH, dW_2, db_2 = linear_backward(dF, c_F)                 # F = H W_2 + b_2
+    phi_backward, c_U, c_H, c_G, c_F = cache
+    dG, dW_2, db_2 = linear_backward(dF, c_F)                 # F = G W_2 + b_2
+    dH = dG if c_G is None else dropout_backward(dG, c_G)     # G = dropout(H)
     dX, dW_1, db_1 = linear_backward(phi_backward(dH, c_H), c_U)   # H = φ(U), U = X W_1 + b_1
     return dX, 0.0, {"W_1": dW_1, "b_1": db_1, "W_2": dW_2, "b_2": db_2}
-
-
-def normalise(X: Array, p: Nested, config: TransformerConfig) -> Pair:
-    return layer_norm(X, p["gamma"], p.get("beta"), config.norm_eps)
-
-
-def normalise_backward(dY: Array, cache: Any) -> tuple[Array, Nested]:
-    dX, dgamma, dbeta = (dY, None, None) if cache is None else layer_norm_backward(dY, cache)   # None: no norm here
-    return dX, {"gamma": dgamma, "beta": dbeta}
 
 
 forward, backward = ignore_underflow(forward), ignore_underflow(backward)

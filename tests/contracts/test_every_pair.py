@@ -20,7 +20,7 @@ from npattn.transformer.fast import transformer as functions
 from support.calls import Setting, cotangent, examples, floating, settings
 from support.layouts import LAYOUTS, freeze
 from support.pairs import PAIRS, Pair, attend_in_tiles
-from support.transformer_toys import OPTIONS, SIZES, toy_config, toy_params
+from support.transformer_toys import OPTIONS, PAPER, SIZES, toy_config, toy_params
 
 # A softmax over one key is constant, and so is a query that sees none: every gradient is zero, as it should be.
 pytestmark = pytest.mark.filterwarnings("ignore::npattn.gradcheck.GradientWarning")
@@ -64,11 +64,17 @@ def random_batch(seed: int, dead_row: bool) -> tuple[Array, Array]:
     return src, tgt
 
 
+def long(options: dict[str, Any]) -> Any:
+    """Leave a case to the long tests: tests/transformer checks these models by the complex step too."""
+    return pytest.param(options, marks=pytest.mark.long)
+
+
 def stream_of(config: TransformerConfig, seed: int) -> np.random.Generator | None:
     return np.random.default_rng(seed) if config.dropout or config.attention_dropout else None
 
 
-@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+@pytest.mark.parametrize("options", [OPTIONS[name] if name in PAPER else long(OPTIONS[name]) for name in OPTIONS],
+                         ids=OPTIONS)  # fmt: skip
 @given(seed=st.integers(0, 2**32 - 1), dtype=st.sampled_from(["float32", "float64"]), dead_row=st.booleans())
 @examples(1)
 def test_whole_model(options: dict[str, Any], seed: int, dtype: str, dead_row: bool) -> None:
@@ -107,8 +113,11 @@ def test_options_have_every_value() -> None:
     """Every value of every choice is in `OPTIONS` or a default, so `test_whole_model` tests all of them."""
     configs = [toy_config(**options) for options in OPTIONS.values()]
     for name, values in {
-        "norm": {"pre", "post"}, "final_norm": {None, True, False}, "tie": {"all", "output", "none"},
-        "bias": {True, False}, "activation": {"relu", "gelu"},
+        "norm": {"pre", "post"}, "final_norm": {None, True, False}, "tie": {"all", "output", "none", "embeddings"},
+        "bias": {True, False}, "activation": {"relu", "gelu", "gelu_tanh", "silu"}, "gated": {True, False},
+        "positions": {"sinusoidal", "sinusoidal_halves", "learned", "relative"}, "norm_type": {"layer", "rms"},
+        "embedding_norm": {True, False}, "scale_embedding": {True, False}, "scale_output": {True, False},
+        "output_bias": {True, False}, "final_dropout": {True, False},
     }.items():  # fmt: skip
         assert {getattr(config, name) for config in configs} == values
     assert any(config.dropout for config in configs) and any(config.attention_dropout for config in configs)

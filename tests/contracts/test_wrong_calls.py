@@ -36,13 +36,14 @@ MODULES = ("", ".layers", ".optim", ".torch_weights", ".hf_weights", ".gradcheck
 WITHOUT = {
     "npattn.keep_memory", "npattn.return_memory", "npattn.Adam.state_dict", "npattn.Parameters.like",
     "npattn.Parameters.copy", "npattn.Trainer.state_dict", "npattn.Trainer.synchronize", "npattn.Trainer.require_alike",
-    "npattn.LanguageModelConfig.shapes",
+    "npattn.LanguageModelConfig.shapes", "npattn.LanguageModelConfig.side_by_side",
     "npattn.TransformerConfig.shapes", "npattn.TransformerConfig.side_by_side",
     "npattn.CheckpointError", "npattn.GradientError", "npattn.GradientReport", "npattn.Hypothesis",
     "npattn.RanksDiffer", "npattn.gradcheck.ArgumentReport", "npattn.tasks.Batch", "npattn.tasks.Item",
-    "npattn.tasks.Pair", "npattn.tasks.Task", "npattn.layers.RotaryFrequencies",
-    # It reads a folder. tests/hf_weights tests its argument.
-    "npattn.hf_weights.load_folder",
+    "npattn.tasks.Pair", "npattn.tasks.Task", "npattn.tasks.TextTask", "npattn.tasks.Window",
+    "npattn.layers.RotaryFrequencies",
+    # They read or write a folder. tests/hf_weights tests their arguments.
+    "npattn.hf_weights.load_folder", "npattn.hf_weights.save_folder",
     # tests/runs tests their arguments.
     "npattn.TrainedModel", "npattn.load_model",
     # tests/learn tests their arguments.
@@ -50,16 +51,17 @@ WITHOUT = {
     # tests/gradcheck tests their arguments.
     "npattn.check_layer", "npattn.gradcheck.GradientWarning",
     # They read or write thousands of texts. tests/tasks tests their arguments.
-    "npattn.tasks.load_dates", "npattn.tasks.load_g2p",
+    "npattn.tasks.load_dates", "npattn.tasks.load_g2p", "npattn.tasks.load_text",
     # They take texts and lists of texts: every sequence of comparable things is right.
-    "npattn.tasks.Vocabulary", "npattn.tasks.edit_distance", "npattn.tasks.pad", "npattn.tasks.score",
+    "npattn.tasks.Bytes", "npattn.tasks.Vocabulary", "npattn.tasks.edit_distance", "npattn.tasks.pad",
+    "npattn.tasks.score",
 }  # fmt: skip
 
 #: Arguments that may be None in every call.
 OPTIONAL = (
     "mask", "bias", "beta", "b", "b_Q", "b_K", "b_V", "b_O", "kwargs", "K_past", "V_past", "dK", "dV", "positions",
     "S_0", "dS", "X_past", "dX_last", "gamma", "W_DQ", "gamma_Q", "C_past", "K_R_past", "dC", "dK_R",
-    "sinks", "gamma_K", "b_1", "b_2", "correction",
+    "sinks", "gamma_K", "b_1", "b_2", "correction", "bad_words_ids", "forced_bos_id",
 )  # fmt: skip
 
 #: Arguments of attention that its scores do not depend on.

@@ -20,7 +20,7 @@ from npattn.decoding import beam, checks, greedy, workers
 from npattn.decoding.cached_decoder import CachedDecoder
 from npattn.decoding.hypotheses import Ended, extend, log_softmax, penalty, top
 from npattn.decoding.workers import LEAST, in_workers
-from support.transformer_toys import OPTIONS, SRC, toy_config, toy_model
+from support.transformer_toys import OPTIONS, SRC, toy_model
 
 SEED = st.integers(0, 2**32)
 PAD, BOS, EOS = 0, 1, 2
@@ -486,17 +486,9 @@ class TestHelpers:
         """There are so many that an unstable sort would change their order."""
         ended = Ended(1, 60, 2)
         for t in range(2):
-            ended.add(np.array([0]), -(np.arange(60)[None] % 3.0), np.arange(60)[None], t, 0.0)
+            ended.add(np.array([0]), -(np.arange(60)[None] % 3.0), np.arange(60)[None], t, 1.0)
         order = [0, *range(3, 60, 3)] * 2 + [*range(1, 60, 3)]
         assert ended.beams.tolist() == [order] and ended.lengths.tolist() == [[0] * 20 + [1] * 20 + [0] * 20]
-
-    def test_forbid(self) -> None:
-        config, no = toy_config(tgt_vocab=6, pad_id=3, bos_id=0, eos_id=4), -np.inf
-        free, last = np.zeros((2, 2, 6))
-        beam.forbid(free, config, only_eos=False)
-        beam.forbid(last, config, only_eos=True)
-        np.testing.assert_array_equal(free, [[no, 0, 0, no, 0, 0]] * 2)
-        np.testing.assert_array_equal(last, [[no, no, no, no, 0, no]] * 2)
 
     def test_log_softmax(self) -> None:
         np.testing.assert_allclose(np.exp(log_softmax(np.log([[1.0, 2.0, 5.0]]))), [[0.125, 0.25, 0.625]], rtol=1e-15)

@@ -15,8 +15,7 @@ import pytest
 from npattn import CheckpointError
 from npattn._internal.checks import Array
 from npattn.hf_weights import dump_language_model, load_folder, load_language_model
-from npattn.hf_weights.folder import read_tensors, tensor_of
-from npattn.hf_weights.layouts import ROWS
+from npattn.hf_weights.folder import map_file, read_tensors, tensor_of
 from support.language_model_toys import toy_language_model
 
 WORDS = {"float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16"}
@@ -72,16 +71,23 @@ class TestFolders:
         model = load_folder(str(sharded(tmp_path)))
         assert np.array_equal(model.params.flat, load_language_model(*example()).params.flat)
 
-    def test_many_rows_of_bfloat16(self, tmp_path: Path) -> None:
-        """More than are widened at a time, in rows and, transposed, in columns."""
-        config, state = dump_language_model(toy_language_model("llama", vocab=2 * ROWS + 3, d_ff=ROWS + 1))
+    @pytest.mark.parametrize("dtype", WORDS)
+    @pytest.mark.parametrize("family", ["llama", "gpt2"])
+    @pytest.mark.parametrize("chunk", [1, 60])
+    def test_many_rows(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: str, family: str, chunk: int
+    ) -> None:
+        """More than are copied at a time, in rows and, transposed, in columns; the last chunk is short."""
+        monkeypatch.setattr("npattn.hf_weights.layouts.CHUNK", chunk)
+        size = {"d_model": 8, "d_head": 2} if family == "gpt2" else {}
+        config, state = dump_language_model(toy_language_model(family, vocab=23, d_ff=9, **size))
         state = {name: np.rint(array * 32) / 64 for name, array in state.items()}
         (tmp_path / "config.json").write_text(json.dumps(config))
-        write(tmp_path / "model.safetensors", state, "bfloat16")
+        write(tmp_path / "model.safetensors", state, dtype)
         assert np.array_equal(load_folder(tmp_path).params.flat, load_language_model(config, state).params.flat)
 
     def test_memory_holds_the_model_alone(self, tmp_path: Path) -> None:
-        config, state = dump_language_model(toy_language_model("gemma2", vocab=9000, d_model=64, attention_scale=0.5))
+        config, state = dump_language_model(toy_language_model("gemma2", vocab=30_000, d_model=64, attention_scale=0.5))
         (tmp_path / "config.json").write_text(json.dumps(config))
         write(tmp_path / "model.safetensors", state, "bfloat16")
         load_folder(tmp_path)
@@ -99,7 +105,8 @@ class TestFolders:
         assert np.array_equal(load_folder(path).params.flat, load_language_model(*example()).params.flat)
 
     def test_views_of_the_file(self, tmp_path: Path) -> None:
-        tensors = read_tensors(folder_of(tmp_path) / "model.safetensors")
+        file = folder_of(tmp_path) / "model.safetensors"
+        tensors = read_tensors(file, map_file(file))
         assert tensors.keys() == example()[1].keys()
         assert not any(array.flags.writeable for array in tensors.values())
         numbers = np.arange(8, dtype=np.uint8)
@@ -180,5 +187,5 @@ class TestDamage:
             load_folder(path)
         with pytest.raises(FileNotFoundError):
             load_folder(path / "nowhere")
-        with pytest.raises(TypeError, match=r"^path: expected the path of a file, got 3$"):
+        with pytest.raises(TypeError, match=r"^path: expected the path of a folder, got 3$"):
             load_folder(3)  # type: ignore[arg-type]

@@ -63,13 +63,25 @@ class TestCaches:
         model, shapes = toy_language_model("llama"), []
         layers = Reader.layers
 
-        def counted(self: Reader, ids: Array, positions: Array, rows: Array) -> Array:
+        def counted(self: Reader, ids: Array, positions: Array) -> Array:
             shapes.append(ids.shape)
-            return layers(self, ids, positions, rows)
+            return layers(self, ids, positions)
 
         monkeypatch.setattr(Reader, "layers", counted)
         generate(model, PROMPTS, 3)
         assert shapes == [(3, 4), (3, 1), (3, 1)]
+
+    def test_what_new_ids_see(self) -> None:
+        """The only text sees all columns up to its own and in its window; several see their own of them."""
+        alone, window = Reader(toy_language_model("llama"), 1, 9), Reader(toy_language_model("mistral"), 2, 9)
+        view = alone.view("full_attention", np.array([[5]]))
+        assert view.columns == slice(0, 6) and view.packing.mask is view.packing.bias is view.window is None
+        view = window.view("sliding_attention", np.array([[5], [4]]))      # W = 3
+        assert view.columns == slice(2, 6) and view.window == 3 and view.packing.mask is not None
+        assert view.packing.mask.tolist() == [[[[False, True, True, True]]], [[[True, True, True, False]]]]
+        assert window.view("sliding_attention", np.array([[1]])).columns == slice(0, 2)
+        assert window.view("sliding_attention", np.array([[2]])).columns == slice(0, 3)
+        assert window.view("sliding_attention", np.array([[3]])).columns == slice(1, 4)
 
     def test_float32(self) -> None:
         model = LanguageModel(toy_config("gemma3"), rng=2)

@@ -122,6 +122,16 @@ class TestFirstParameters:
         text = f"<LanguageModel of 1,033 parameters: {model.config}>"
         assert repr(model) == text
 
+    def test_what_is_multiplied_with_the_same_rows_stands_side_by_side(self) -> None:
+        config = toy_config("llama")
+        for model in (LanguageModel(config), toy_language_model("llama")):
+            blocks = model.params.blocks
+            names = [name for name in blocks if "QKV" in name]
+            assert names == [f"layers.{i}.attention.{kind}_QKV" for i in range(2) for kind in "Wb"]
+            assert blocks["layers.1.attention.W_QKV"].shape == (5, 48) and "layers.0.attention.W_K" not in blocks
+            assert np.shares_memory(model.params["layers.0.attention.W_K"], blocks["layers.0.attention.W_QKV"])
+        assert list(toy_config("olmo2").side_by_side()) == [f"layers.{i}.attention.W_QKV" for i in range(2)]
+
     def test_room(self) -> None:
         with pytest.raises(ValueError, match=r"^config: expected no more numbers than memory has room for, got "):
             LanguageModel(toy_config("llama", vocab=2**50))

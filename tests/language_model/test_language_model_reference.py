@@ -191,5 +191,7 @@ class TestWrongInputs:
         logits, cache = model.forward(IDS)
         with pytest.raises(ValueError, match=r"^dlogits: "):
             model.backward(logits[:, 1:], cache)
+        with pytest.raises(TypeError, match=r"^dlogits: expected an array of float64 like the output, got float32$"):
+            model.backward(logits.astype(np.float32), cache)
         with pytest.raises(TypeError, match=r"^cache: "):
             model.backward(logits, None)  # type: ignore[arg-type]

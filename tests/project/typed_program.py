@@ -7,6 +7,7 @@ line an error as soon as it is none any more.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -91,6 +92,7 @@ def exchange(path: Path) -> npattn.LanguageModel:
     )
     model = npattn.LanguageModel(config, rng=0)
     loss, grads = model.loss_and_gradients(np.array([[4, 5, 6]]), smoothing=0.1)
+    loss += npattn.Trainer(model, npattn.Adam(model.params)).step(np.array([[4, 5, 6]]), lr=1e-3)
     logits, cache = model.forward(np.array([[4, 5, 6]]))
     model.backward(loss * logits, cache).flat[:] = 0
     texts: list[list[int]] = npattn.generate(model, [np.array([4]), np.array([5, 6])], 3, top_p=0.9, stop_id=2, rng=0)
@@ -98,8 +100,21 @@ def exchange(path: Path) -> npattn.LanguageModel:
     model.save(path)
     named = npattn.hf_weights.dump_gradients(npattn.LanguageModel.load(path), grads)
     settings, state = npattn.hf_weights.dump_language_model(model)
+    npattn.hf_weights.save_folder(path.parent, model)
     assert named.keys() == state.keys() and npattn.hf_weights.load_folder(path.parent).config == config
     return npattn.hf_weights.load_language_model(settings, state)
+
+
+def translate(settings: dict[str, Any], state: dict[str, Any]) -> list[list[int]]:
+    """An encoder–decoder of Hugging Face, and its search as `generate` does it."""
+    model = npattn.hf_weights.load_transformer(settings, state)
+    src = np.array([[4, 5, 6]])
+    loss, grads = model.loss_and_gradients(src, src, 0.0)
+    assert npattn.hf_weights.dump_gradients(model, grads).keys() == npattn.hf_weights.dump_transformer(model)[1].keys()
+    found: list[list[npattn.Hypothesis]] = npattn.beam_search(
+        model, src, 4, 9, loss, normalisation="power", early_stopping=False, ending="forced", bad_words_ids=[[4]]
+    )
+    return [found[0][0].ids, *npattn.greedy_search(model, src, 9, bad_words_ids=[], forced_bos_id=3)]
 
 
 def use(task: str) -> bool:
@@ -107,6 +122,9 @@ def use(task: str) -> bool:
     items = npattn.tasks.load_task(task).test
     model, codec, _ = npattn.load_model("g2p")
     texts: list[str] = npattn.runs.predict(model, codec, [item.source for item in items])
+    held_out: list[bytes] = npattn.tasks.load_task("text", files=[task]).parts[2]
+    written = npattn.runs.load_text_model(task)
+    texts.append(written.decode(written.encode(str(len(held_out)))))
     npattn.plot.attention_map(np.eye(2), ["a", "b"])
     shapes = npattn.transformer.TransformerConfig(5, 5).shapes()
     return npattn.keep_memory() and npattn.return_memory() and len(texts) == len(shapes)

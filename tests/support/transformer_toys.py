@@ -36,6 +36,23 @@ OPTIONS: dict[str, dict[str, Any]] = {
              "norm_eps": 0.1},
     "many others": {"final_norm": True, "tie": "none", "activation": "gelu", "dropout": 0.5, "bias": False},
 }
+#: The choices of models of Hugging Face: they run on the reference.
+VARIANTS: dict[str, dict[str, Any]] = {
+    "t5": {"norm": "pre", "norm_type": "rms", "bias": False, "positions": "relative", "relative_buckets": 6,
+           "relative_max_distance": 4, "attention_scale": 1.0, "scale_embedding": False, "scale_output": True,
+           "tie": "all", "src_vocab": 11, "d_head": 4, "n_decoder_layers": 1},
+    "t5, gated": {"norm": "pre", "norm_type": "rms", "bias": False, "positions": "relative", "relative_buckets": 5,
+                  "relative_max_distance": 3, "attention_scale": 0.7, "scale_embedding": False, "gated": True,
+                  "activation": "gelu_tanh", "tie": "embeddings", "src_vocab": 11, "dropout": 0.3,
+                  "activation_dropout": 0.2, "final_dropout": True, "n_encoder_layers": 1},
+    "marian": {"positions": "sinusoidal_halves", "activation": "silu", "output_bias": True, "tie": "all",
+               "src_vocab": 11, "n_encoder_layers": 1, "n_decoder_layers": 1},
+    "bart": {"positions": "learned", "max_length": 40, "position_offset": 2, "embedding_norm": True,
+             "scale_embedding": False, "activation": "gelu_tanh", "output_bias": True, "n_encoder_layers": 1,
+             "n_decoder_layers": 1},
+}
+PAPER = list(OPTIONS)
+OPTIONS |= VARIANTS
 
 SRC = np.array([[4, 5, 4, 8, 3], [6, 6, 7, 0, 0], [0, 0, 0, 0, 0], [5, 0, 0, 0, 0]])   # (4, 5), one of pads alone
 TGT = np.array([[1, 7, 7], [1, 4, 0], [1, 10, 9], [1, 0, 0]])                           # (4, 3)

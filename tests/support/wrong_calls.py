@@ -20,7 +20,7 @@ from support.calls import cotangent
 from support.language_model_toys import FAMILIES, IDS, toy_language_model
 from support.language_model_toys import SIZES as LANGUAGE_MODEL_SIZES
 from support.right_calls import Maker, Right, pairs
-from support.transformer_toys import SIZES, SRC, TGT, toy_model
+from support.transformer_toys import SIZES, SRC, TGT, VARIANTS, toy_model
 
 FOLDER = tempfile.TemporaryDirectory()
 FILES = Path(FOLDER.name)
@@ -78,7 +78,8 @@ def plain(function: Callable[..., Any], **arguments: Any) -> Maker:
 
 def search(function: Callable[..., Any], **options: Any) -> Maker:
     errors = (TypeError, ValueError, IndexError, FloatingPointError)
-    return lambda seed: Right(function, {"model": toy_model(seed % 3), "src": SRC, **options}, errors=errors)
+    more: dict[str, Any] = {"errors": errors, "takes": ("bad_words_ids",)}    # no words, and other sequences of ids
+    return lambda seed: Right(function, {"model": toy_model(seed % 3), "src": SRC, **options}, **more)
 
 
 def method(name: str, **arguments: Any) -> Maker:
@@ -125,6 +126,18 @@ def load_language_model(seed: int) -> Right:
     return Right(
         lambda **given: hf_weights.load_language_model(**given).params.flat, {"config": config, "state": state},
         takes=("state", "config"), also={"config": ("bos_id", "d_head", "d_model", "vocab", "architectures")},
+    )
+
+
+MARIAN = toy_model(**VARIANTS["marian"], pad_gradient=False, max_length=24)
+
+
+def load_hf_transformer(seed: int) -> Right:
+    config, state = hf_weights.dump_transformer(MARIAN)
+    optional = ("activation_dropout", "activation_function", "architectures", "attention_dropout", "d_model", "dropout")
+    return Right(
+        lambda **given: hf_weights.load_transformer(**given).params.flat, {"config": config, "state": state},
+        takes=("state", "config"), also={"config": optional},
     )
 
 
@@ -298,14 +311,25 @@ RIGHT: dict[str, Maker] = pairs() | {
         hf_weights.dump_gradients,
         {"model": toy_language_model("llama"), "grads": dict(toy_language_model("llama", seed).params)},
     ),
+    "npattn.hf_weights.load_transformer": load_hf_transformer,
+    "npattn.hf_weights.dump_transformer": plain(hf_weights.dump_transformer, model=MARIAN),
     "npattn.Trainer": trainer,
-    "npattn.Trainer.step": trained(lambda it, given: it.step(**given), src=SRC, tgt=TGT, lr=0.1),
-    "npattn.Trainer.loss_and_gradients": trained(lambda it, given: it.loss_and_gradients(**given)[0], src=SRC, tgt=TGT),
+    "npattn.Trainer.step": trained(
+        lambda it, given: it.step(given["src"], given["tgt"], lr=given["lr"]), src=SRC, tgt=TGT, lr=0.1
+    ),
+    "npattn.Trainer.loss_and_gradients": trained(
+        lambda it, given: it.loss_and_gradients(*given.values())[0], src=SRC, tgt=TGT
+    ),
     "npattn.Trainer.load_state_dict": trained(
         lambda it, given: (it.load_state_dict(**given), it.step(SRC, TGT))[1], state={"seed": 3, "steps": 4}
     ),
-    "npattn.greedy_search": search(npattn.greedy_search, max_len=3, workers=1),
-    "npattn.beam_search": search(npattn.beam_search, beam=2, max_len=3, length_penalty=0.6, workers=1),
+    "npattn.greedy_search": search(
+        npattn.greedy_search, max_len=3, workers=1, bad_words_ids=[[4, 5], [3]], forced_bos_id=4
+    ),
+    "npattn.beam_search": search(
+        npattn.beam_search, beam=2, max_len=3, length_penalty=0.6, workers=1, normalisation="power",
+        early_stopping=False, ending="open", bad_words_ids=[[4, 5], [3]], forced_bos_id=4,
+    ),
     "npattn.check_gradients": gradients,
     "npattn.torch_weights.load_transformer": load_transformer,
     "npattn.torch_weights.dump_transformer": plain(torch_weights.dump_transformer, model=toy_model(final_norm=True)),

@@ -84,6 +84,15 @@ class TestTransformer:
         assert_same({name: other.params[name] for name in outside}, embeddings)
         assert_same(*({n: a for n, a in m.params.items() if n not in outside} for m in (other, model)))
 
+    @pytest.mark.parametrize(
+        "choices", [{"norm_type": "rms"}, {"activation": "silu", "gated": True}, {"positions": "relative"}]
+    )
+    def test_a_model_that_nn_transformer_cannot_be(self, choices: dict[str, Any]) -> None:
+        model, state = draw_model(0, np.float32, **choices), dump_transformer(draw_model(0, np.float32))
+        for call in (lambda: dump_transformer(model), lambda: load_transformer(model, state)):
+            with pytest.raises(ValueError, match=r"^model: expected one that nn\.Transformer can be, got Transformer"):
+                call()
+
     def test_dump_is_a_contiguous_copy(self) -> None:
         model = draw_model(0, np.float32)
         before = model.params.copy()

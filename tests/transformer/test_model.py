@@ -16,7 +16,17 @@ from npattn import CheckpointError, Transformer, TransformerConfig
 from npattn._internal.checks import Array
 from npattn._internal.files import load_arrays, save_arrays
 from npattn.transformer.fast import transformer as fast
-from support.transformer_toys import OPTIONS, SRC, TGT, LoopTransformer, deviation, toy_config, toy_model, toy_params
+from support.transformer_toys import (
+    OPTIONS,
+    PAPER,
+    SRC,
+    TGT,
+    LoopTransformer,
+    deviation,
+    toy_config,
+    toy_model,
+    toy_params,
+)
 
 every_option = pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS.keys())
 OPTION = st.sampled_from(list(OPTIONS))
@@ -32,7 +42,7 @@ def draw_ids(rng: np.random.Generator, vocab: int, *shape: int) -> Array:
 
 
 class TestForward:
-    @given(OPTION, SEED, st.integers(1, 6), st.integers(1, 6))
+    @given(st.sampled_from(PAPER), SEED, st.integers(1, 6), st.integers(1, 6))
     def test_is_the_transformer_of_the_paper(self, name: str, seed: int, N_S: int, N_T: int) -> None:
         config, rng = without_dropout(name), np.random.default_rng(seed)
         params = toy_params(config, seed)
@@ -234,7 +244,7 @@ class TestPurity:
         model = toy_model(dtype=dtype, **options)
         logits, cache = model.forward(SRC, TGT, np.random.default_rng(0))
         grads = fast.backward(np.ones_like(logits), cache)
-        arrays = [logits, cache.Y, *grads.values(), *cache.attention_weights().values(), *floats(cache)]
+        arrays = [logits, *grads.values(), *cache.attention_weights().values(), *floats(cache)]
         assert {array.dtype for array in arrays} == {np.dtype(dtype)}
         assert model.loss_and_gradients(SRC, TGT)[1].flat.dtype == dtype
 

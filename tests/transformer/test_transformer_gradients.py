@@ -14,9 +14,12 @@ from npattn import TransformerConfig, check_gradients
 from npattn._internal.checks import Array, Params
 from npattn.layers import cross_entropy, cross_entropy_backward
 from npattn.transformer.fast import transformer as fast
-from support.transformer_toys import OPTIONS, SRC, TGT, deviation, toy_config, toy_model, toy_params
+from support.transformer_toys import OPTIONS, SRC, TGT, VARIANTS, deviation, toy_config, toy_model, toy_params
 
-every_option = pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS.keys())
+#: Variants are left to the long tests here: test_reference takes the complex step of every number of theirs.
+every_option = pytest.mark.parametrize("options", [
+    pytest.param(OPTIONS[name], id=name, marks=[pytest.mark.long] if name in VARIANTS else []) for name in OPTIONS
+])  # fmt: skip
 
 
 def run(config: TransformerConfig, params: Params, dlogits: Array, src: Array = SRC, tgt: Array = TGT) -> Any:

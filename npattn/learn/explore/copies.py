@@ -156,5 +156,6 @@ def copied_numpy() -> ModuleType:
 
 
 def is_computing(name: str) -> bool:
-    """Whether a module has mathematics: the versions, the layers, and the reference of the Transformer."""
-    return name.startswith(("npattn.attention", "npattn.layers", "npattn.transformer.reference"))
+    """Whether a module has mathematics: the versions, the layers, and the Transformer's reference with its parts."""
+    parts = ("npattn.transformer.reference", "npattn.transformer.relative_bias", "npattn.transformer.variants")
+    return name.startswith(("npattn.attention", "npattn.layers", *parts))

@@ -9,6 +9,8 @@ that forward, `npattn.layers.cross_entropy` and both backwards. Tests compare lo
 - Gradients are yielded one by one as soon as they are known. Several workers can add theirs up meanwhile.
 - The loss turns the logits into their gradient in place.
 
+A configuration with choices that the paper's models do not have runs on `npattn.transformer.fast.by_reference`.
+
 >>> from npattn.transformer.model import Transformer
 >>> config = TransformerConfig(9, 7, d_model=8, n_heads=2, d_ff=16, n_encoder_layers=1, n_decoder_layers=1)
 >>> params = dict(Transformer(config, rng=0, dtype=np.float64).params)
@@ -32,8 +34,10 @@ from npattn._internal.system.underflow import ignore_underflow
 from npattn.layers import cross_entropy, cross_entropy_backward
 from npattn.layers.cross_entropy import SMOOTHING, gradient_in_place, loss_in_place
 from npattn.layers.kernels import project, weight_gradient
+from npattn.transformer import reference
 from npattn.transformer.batch import check_batch
 from npattn.transformer.config import TransformerConfig
+from npattn.transformer.fast import by_reference
 from npattn.transformer.fast.encoder_decoder import (
     EmbedCache,
     LayersCache,
@@ -78,16 +82,20 @@ class TransformerCache(NamedTuple):
 
 def forward(
     params: Params, src: Array, tgt: Array, config: TransformerConfig, rng: np.random.Generator | None = None
-) -> tuple[Array, TransformerCache]:
+) -> tuple[Array, TransformerCache | by_reference.Cache]:
     """Return the logits (B, N_T, V), at pads too, and the cache for `backward`; an rng switches dropout on."""
+    if not config.is_plain:
+        return by_reference.forward(params, src, tgt, config, rng)
     check_batch(src, tgt, config)
     everywhere = np.full(tgt.shape, True)
     logits, cache = forward_rows(params, src, tgt, everywhere, config, rng)
     return cache.packing.unpack(logits), cache
 
 
-def backward(dlogits: Array, cache: TransformerCache) -> dict[str, Array]:
+def backward(dlogits: Array, cache: TransformerCache | by_reference.Cache) -> dict[str, Array]:
     """Return the gradient of every parameter, by name."""
+    if isinstance(cache, by_reference.Cache):
+        return reference.backward(dlogits, cache.reference)
     check_cache(cache, TransformerCache)
     shape = (*cache.packing.shape, cache.config.tgt_vocab)
     check_cotangent("dlogits", dlogits, shape, cache.Y.dtype)
@@ -111,6 +119,8 @@ def loss_and_gradients(
     SMOOTHING("smoothing", smoothing)
     src = src[:, : longest(src, config.pad_id)]
     tgt = tgt[:, : longest(tgt, config.pad_id)]
+    if not config.is_plain:
+        return by_reference.loss_and_gradients(params, src, tgt, config, smoothing, rng, share)
     wanted = tgt[:, 1:]                                       # (B, N_T)
     # A position is kept for its own logits, or as a key for the logits of a later position.
     kept = np.logical_or.accumulate((wanted != config.pad_id)[:, ::-1], 1)[:, ::-1]

@@ -1,0 +1,94 @@
+"""Causal attention of short rows, in blocks of queries.
+
+**Equals** `npattn.attention.dot_product.scaled_dot_product_attention` with causal order and grouped heads. Tests
+compare the two.
+
+**Changed for speed**
+
+- A block of queries meets the keys that one of them sees, and no others. Keys after the block, and those before the
+  window, cost nothing.
+- Few rows of a batch go at a time, so that the scores of a block stay in the processor's cache.
+- The scale is applied to Q, and the sum in the softmax's backward is one over Y, as in `npattn.attention.tiled`.
+- The softmax is that of `npattn.transformer.fast.softmax`, which seldom needs a maximum of rows.
+- Nothing is checked, since the batch has been checked where it enters the model.
+
+Q and Y (B, H, N, D), K and V (B, H_K, N, D). The weights are kept for backward: half of N² numbers a head. Long rows go
+by tiles instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from npattn._internal.checks import Array
+from npattn.attention.dot_product import in_window
+from npattn.attention.tiled.tiles import slices
+from npattn.layers.kernels import sqrt_width
+from npattn.layers.soft_cap import soft_cap, soft_cap_backward
+from npattn.transformer.fast.packing import Packing
+from npattn.transformer.fast.softmax import masked_softmax
+
+#: Queries in a block. Fewer leave out more above the diagonal, more make larger products.
+BLOCK = 64
+
+#: So many keys of all heads go at a time, or one row of the batch.
+FEW = 1024
+
+ZERO, INFINITY = np.float32(0), np.float32(np.inf)            # they serve float64 too
+
+#: What `masked_softmax` needs to hide no key; it reads mask and bias alone.
+HIDING_NONE = Packing((0, 0), None, None, None, None)
+
+
+def causal_attention(
+    Q: Array, K: Array, V: Array, scale: float | None, window: int | None, softcap: float | None
+) -> tuple[Array, Any]:
+    """Return Y (B, H, N, D), in memory (B, N, H·D), and the cache for `causal_attention_backward`."""
+    s = 1 / sqrt_width(Q) if scale is None else scale
+    (B, H, N, D), H_K = Q.shape, K.shape[1]
+    Q = (Q * s).reshape(B, H_K, H // H_K, N, D)
+    Y = np.empty((B, N, H_K, H // H_K, D), Q.dtype).transpose(0, 2, 3, 1, 4)
+    cut, weights = list(blocks(N, window)), []
+    for rows in slices(B, max(FEW // max(H * N, 1), 1)):
+        for i, j, packing in cut:
+            E = Q[rows, ..., i, :] @ K[rows, :, None, j].mT   # (rows, H_K, G, queries, keys)
+            E, cap = (E, None) if softcap is None else soft_cap(E, softcap)
+            A = masked_softmax(E, packing)
+            np.matmul(A, V[rows, :, None, j], out=Y[rows, ..., i, :])
+            weights.append((rows, i, j, A, cap))
+    return Y.reshape(B, H, N, D), (Q, K, V, Y, s, weights)
+
+
+def causal_attention_backward(dY: Array, cache: Any) -> tuple[Array, Array, Array]:
+    """Return dQ, dK and dV."""
+    Q, K, V, Y, s, weights = cache
+    dQ, dK, dV = np.empty(Q.shape, Q.dtype), np.zeros(K.shape, Q.dtype), np.zeros(K.shape, Q.dtype)
+    shape, dY = dY.shape, dY.reshape(Y.shape)
+    delta = np.vecdot(dY, Y)[..., None]                       # (B, H_K, G, N, 1)
+    for rows, i, j, A, cap in weights:
+        dy = dY[rows, ..., i, :]
+        dE = dy @ V[rows, :, None, j].mT                      # Y = A V: dA
+        dV[rows, :, j] += (A.mT @ dy).sum(2)                  # Y = A V: a sum over the group
+        dE -= delta[rows, ..., i, :]                          # A = softmax(E): dE = A ⊙ (dA − δ)
+        dE *= A
+        dS = dE if cap is None else soft_cap_backward(dE, cap)             # E = c tanh(S/c)
+        np.matmul(dS, K[rows, :, None, j], out=dQ[rows, ..., i, :])        # S = (s Q) Kᵀ
+        dK[rows, :, j] += (dS.mT @ Q[rows, ..., i, :]).sum(2)              # S = (s Q) Kᵀ: a sum over the group
+    dQ *= s
+    return dQ.reshape(shape), dK, dV
+
+
+def blocks(N: int, window: int | None) -> Iterator[tuple[slice, slice, Packing]]:
+    """Yield queries, the keys that one of them sees, and the mask between them."""
+    for start in range(0, N, BLOCK):
+        stop, first = min(start + BLOCK, N), 0 if window is None else max(start - window + 1, 0)
+        seen = in_window(None, (stop - start, stop - first), None, window)     # the queries are the last positions
+        yield slice(start, stop), slice(first, stop), hiding(seen)
+
+
+def hiding(seen: Array) -> Packing:
+    """Return what `masked_softmax` needs to hide the keys that are not seen."""
+    return HIDING_NONE._replace(mask=seen, bias=np.where(seen, ZERO, -INFINITY))

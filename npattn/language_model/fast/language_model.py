@@ -1,0 +1,104 @@
+"""The whole language model: logits, loss, and the gradient of every parameter.
+
+**Equals** `forward` and `backward` of `npattn.language_model.reference`, which derives them. `loss_and_gradients`
+equals that forward, `npattn.layers.cross_entropy` and both backwards. Tests compare logits, loss and every gradient.
+
+**Changed for speed**
+
+- Attention and feed-forward are those of this folder.
+- Gradients are yielded one by one as soon as they are known. Several workers can add theirs up meanwhile.
+
+>>> from npattn.language_model.model import LanguageModel
+>>> model = LanguageModel(LanguageModelConfig(9, d_model=8, n_layers=1, n_heads=2), rng=0)
+>>> logits, cache = forward(model.params, np.array([[4, 5, 6]]), model.config)
+>>> logits.shape                                           # (B, N, V)
+(1, 3, 9)
+>>> [name for name, _ in gradients(logits, cache)][:3]     # from the last to the first
+['output.W', 'norm.gamma', 'layers.0.feed_forward_norm.gamma']
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from npattn._internal.checks import Array, Params
+from npattn._internal.system.underflow import ignore_underflow
+from npattn.language_model.config import LanguageModelConfig
+from npattn.language_model.fast.attention import attention, attention_backward, rotations
+from npattn.language_model.fast.feed_forward import feed_forward, feed_forward_backward
+from npattn.language_model.reference import (
+    LanguageModelCache,
+    Rng,
+    check_batch,
+    embed,
+    embed_backward,
+    sub_layer,
+    sub_layer_backward,
+    unembed,
+    unembed_backward,
+)
+from npattn.layers import cross_entropy, cross_entropy_backward
+from npattn.transformer.fast.gradient import Gradient
+from npattn.transformer.parameters import Nested, dotted, nested
+
+
+def forward(
+    params: Params, ids: Array, config: LanguageModelConfig, rng: Rng = None
+) -> tuple[Array, LanguageModelCache]:
+    """Return the logits (B, N, V) and the cache for `gradients`; an rng switches dropout on."""
+    check_batch(ids, config)
+    p: Nested = nested(params)
+    X, c_X = embed(ids, p["embedding"], np.arange(ids.shape[1]), config, rng)              # (B, N, D)
+    turns, caches = rotations(ids.shape[1], X.dtype, config), []
+    for i, word in enumerate(config.layer_types):
+        parts = p["layers"][str(i)]
+        X, c_1 = sub_layer(
+            X, "attention", lambda X, q, word=word: attention(X, q, word, turns[word], config, rng), parts, config, rng
+        )
+        X, c_2 = sub_layer(X, "feed_forward", lambda X, q: feed_forward(X, q, config), parts, config, rng)
+        caches.append((c_1, c_2))
+    logits, c_logits = unembed(X, p, config)                  # (B, N, V)
+    return logits, LanguageModelCache(config, logits, (c_X, caches, c_logits))
+
+
+def loss_and_gradients(
+    params: Params, ids: Array, config: LanguageModelConfig, smoothing: float, rng: Rng = None, share: float = 1.0
+) -> tuple[float, Iterator[tuple[str, Gradient]]]:
+    """Return the mean loss over the real tokens of ids[:, 1:], and `gradients` of `share` times that loss."""
+    logits, cache = forward(params, ids[:, :-1], config, rng)
+    loss, c_loss = cross_entropy(logits, ids[:, 1:], smoothing, config.pad_id)
+    return float(loss), gradients(cross_entropy_backward(share, c_loss), cache)
+
+
+def layer_backward(dX: Array, cache: Any) -> tuple[Array, Nested]:
+    dX, d_feed_forward = sub_layer_backward(dX, "feed_forward", feed_forward_backward, cache[1])
+    dX, d_attention = sub_layer_backward(dX, "attention", attention_backward, cache[0])
+    return dX, d_feed_forward | d_attention
+
+
+def gradients(dlogits: Array, cache: LanguageModelCache) -> Iterator[tuple[str, Gradient]]:
+    """Yield name and gradient of every block of parameters as soon as it is known, from the last layer to the first.
+
+    W_Q, W_K and W_V stand side by side, and so do their biases. Each array is new; gradients of matrices in the layers
+    are functions, see `npattn.transformer.fast.gradient`. A tied embedding comes twice: gradients under one name must
+    be added. All are contiguous, as the optimiser likes them.
+    """
+    config, _, (c_X, caches, c_logits) = cache
+    dX, dW, d_norm = unembed_backward(dlogits, c_logits)
+    yield ("embedding.W_E", np.ascontiguousarray(dW.T)) if config.tie else ("output.W", dW)
+    yield from dotted(d_norm, "norm")
+    caches = list(caches)
+    del cache, dlogits, c_logits                              # so that memory shrinks on the way back
+    while caches:
+        dX, d_layer = layer_backward(dX, caches.pop())
+        yield from dotted(d_layer, f"layers.{len(caches)}")
+    dW_E, dW_P = embed_backward(dX, c_X)
+    yield from dotted({"W_E": dW_E, "W_P": dW_P}, "embedding")
+
+
+forward, loss_and_gradients = ignore_underflow(forward), ignore_underflow(loss_and_gradients)
+layer_backward, unembed_backward = ignore_underflow(layer_backward), ignore_underflow(unembed_backward)
+embed_backward = ignore_underflow(embed_backward)
