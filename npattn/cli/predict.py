@@ -6,11 +6,15 @@ import argparse
 import json
 import math
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from itertools import islice
 from typing import Any, NamedTuple, TextIO
 
-from npattn import plot
+import numpy as np
+
+from npattn import beam_search, greedy_search, plot
+from npattn._internal.checks import Array, shown
 from npattn.cli.terminal import (
     MODEL_HELP,
     Console,
@@ -18,6 +22,7 @@ from npattn.cli.terminal import (
     UsageError,
     alignment,
     alignment_lines,
+    command_line,
     draw_alignments,
     integer_from,
     legend_line,
@@ -28,14 +33,20 @@ from npattn.cli.terminal import (
     save_picture,
     width,
 )
-from npattn.runs.load import load_model
+from npattn.hf_weights.search import Search, search_of
+from npattn.hf_weights.text import is_folder, load_text_folder
+from npattn.runs.load import is_shipped, load_model
 from npattn.runs.prediction import Step, check_text, encode, quoted, unknown_symbols
 from npattn.runs.trained import CHUNK, UNKNOWN, TrainedModel
 from npattn.tasks import Codec
 from npattn.tasks.vocabulary import EOS, SPECIALS
+from npattn.transformer import Transformer
 
 #: Texts that `--plot` draws, at most, and other symbols that `--explain` lists for a step.
 MAX_PLOTTED, RUNNERS_UP = 12, 3
+
+#: A target of a folder has at most this many ids more than twice its source.
+LONGER = 50
 
 EXAMPLES = """\
 The output is one line for each text, in the same order, and with
@@ -56,6 +67,10 @@ the last decoder layer's cross-attention: the mean of its heads, or with
 --per-head every head. --explain lists for each step the symbol that was
 written, the likeliest others and <eos>, each with its probability: the softmax
 of the model's logits.
+
+RUN may be a folder as Hugging Face keeps them, with an encoder and decoder and
+tokenizer.json (needs npattn[hf]). It is searched as generation_config.json
+says, and has no option but --beam.
 
 examples:
   %(prog)s g2p knight thorough
@@ -95,16 +110,15 @@ def add_parser(commands: argparse._SubParsersAction[Parser], **kwargs: Any) -> N
 
 def run(args: argparse.Namespace, console: Console) -> int:
     """Print what the model answers to every source text; return 1 if there is a text that it cannot read."""
+    if not is_shipped(args.model) and is_folder(args.model):
+        return run_folder(args, console)
     check_options(args)
     model = load_model(args.model)
     plotted: list[tuple[str, str]] = []
-    interactive = not args.texts and sys.stdin.isatty()
-    if interactive:
-        print_message("type one text on each line; Ctrl-D ends the input")
     status = 0
-    texts = numbered_texts(args.texts, model)
+    texts = numbered_texts(args.texts, partial(encode, model.transformer, model.codec))
     legend = [legend_line(args.per_head), ""]                 # below the first map
-    while chunk := list(islice(texts, 1 if interactive else CHUNK)):
+    while chunk := list(islice(texts, 1 if is_typed(args.texts) else CHUNK)):
         for text, found in zip(chunk, answers(model, chunk, args), strict=True):
             status = 1 if text.error else status
             show(text, found, args, model, console)
@@ -126,6 +140,47 @@ def run(args: argparse.Namespace, console: Console) -> int:
     return status
 
 
+def run_folder(args: argparse.Namespace, console: Console) -> int:
+    """Print what an encoder and decoder of Hugging Face answers to each text."""
+    for option in ("n_best", "json", "explain", "show_attention", "per_head", "plot"):
+        if getattr(args, option):
+            name = option.replace("_", "-")
+            raise UsageError(f"--{name}: expected a run of npattn train, got a folder of Hugging Face")
+    loaded = load_text_folder(args.model)
+    model, status = loaded.model, 0
+    if not isinstance(model, Transformer):
+        wanted = command_line("generate", args.model, "PROMPT")
+        raise ValueError(f"{args.model}: expected an encoder and decoder, got a language model: {wanted}")
+    most = sys.maxsize if model.config.max_length is None else model.config.max_length
+
+    def check(source: str, name: str) -> None:
+        if (count := len(loaded.encode(source))) > most:
+            raise ValueError(f"{name}: expected at most {most} ids, got {count}")
+
+    search = search_of(args.model)
+    if search.left_out:
+        listed = ", ".join(f"{name}={shown(value)}" for name, value in search.left_out.items())
+        print_message(f"{args.model}: left out of the search: {listed}")
+    for text in numbered_texts(args.texts, check):
+        target = ""
+        if text.source.strip() and not text.error:
+            src = np.array([loaded.encode(text.source)])
+            max_new = 2 * src.size + LONGER if search.max_new is None else search.max_new
+            target = loaded.decode(found_ids(model, src, search, min(max_new, most), args.beam or search.beam))
+        status = 1 if text.error else status
+        console.data(" ".join(target.split()))
+    return status
+
+
+def found_ids(model: Transformer, src: Array, search: Search, max_new: int, beam: int) -> list[int]:
+    """Return the best target of one source."""
+    max_len = search.max_len(max_new)
+    words: dict[str, Any] = {"bad_words_ids": search.words, "forced_bos_id": search.first}
+    if beam == 1:
+        return greedy_search(model, src, max_len, **words)[0]
+    return beam_search(model, src, beam, max_len, **words, **search.options)[0][0].ids
+
+
 def check_options(args: argparse.Namespace) -> None:
     """Raise a UsageError for options that do not fit together, before anything is computed."""
     if args.json and (args.show_attention or args.per_head):
@@ -138,19 +193,29 @@ def check_options(args: argparse.Namespace) -> None:
         plot.check_format(args.plot)
 
 
-def numbered_texts(given: list[str], model: TrainedModel) -> Iterator[Text]:
-    """Yield the given texts, or the lines of standard input. The error of a text that cannot be read is printed."""
+def numbered_texts(given: list[str], check: Callable[[str, str], object]) -> Iterator[Text]:
+    """Yield the given texts, or the lines of standard input. The error of a text that cannot be read is printed.
+
+    `check` raises it as a ValueError; it gets each text with its name.
+    """
+    if is_typed(given):
+        print_message("type one text on each line; Ctrl-D ends the input")
     name = "text" if given else "standard input, line"
     for number, source in enumerate(given or read_lines(sys.stdin), 1):
         text = Text(f"{name} {number}", source, "")
         try:
             check_text(source, text.name)
             if source.strip():
-                encode(model.transformer, model.codec, source, text.name)
+                check(source, text.name)
         except ValueError as error:
             text = text._replace(error=str(error))
             print_message(text.error)
         yield text
+
+
+def is_typed(given: list[str]) -> bool:
+    """Whether the texts come from a keyboard."""
+    return not given and sys.stdin.isatty()
 
 
 def read_lines(stream: TextIO) -> Iterator[str]:

@@ -15,12 +15,13 @@ from collections.abc import Sequence
 
 import npattn
 from npattn._internal.system.memory import keep_memory
-from npattn.cli import figures, predict
+from npattn.cli import evaluate, figures, predict
 from npattn.cli.check import command as check
 from npattn.cli.conform import command as conform
 from npattn.cli.exercise import command as exercise
 from npattn.cli.explain import command as explain
 from npattn.cli.explore import command as explore
+from npattn.cli.generate import command as generate
 from npattn.cli.notebook import command as notebook
 from npattn.cli.terminal import (
     FAILURE,
@@ -55,9 +56,15 @@ examples:
   %(prog)s train dates
   %(prog)s predict g2p knight --show-attention
   %(prog)s predict --help
+  %(prog)s generate runs/text "import "
 """
 
-COMMANDS = (tour, check, conform, explain, trace, explore, exercise, notebook, train, predict, figures)
+COMMANDS = (
+    tour, check, conform, explain, trace, explore, exercise, notebook, train, predict, evaluate, generate, figures
+)  # fmt: skip
+
+#: The commands that take any number of texts or files, and the name of that argument.
+SEVERAL = {"predict": "texts", "generate": "texts", "train": "files"}
 
 USAGE, BROKEN_PIPE = 2, 141
 
@@ -137,8 +144,8 @@ def parse(argv: list[str]) -> argparse.Namespace:
     args, rest = parser.parse_known_args(argv)
     if args.command is None and not rest:
         args = parser.parse_args([*argv, "tour"])
-    if args.command == "predict" and not any(text.startswith("-") for text in rest):
-        args.texts += rest                                    # argparse does not accept texts after an option
+    if args.command in SEVERAL and not any(text.startswith("-") for text in rest):
+        getattr(args, SEVERAL[args.command]).extend(rest)     # argparse does not accept them after an option
     elif rest:
         raise UsageError(f"unknown argument {rest[0]}", f"{program()} {args.command or ''}".rstrip())
     return args

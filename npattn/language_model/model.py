@@ -23,7 +23,7 @@ from npattn._internal.checks import (
 from npattn._internal.files import CheckpointError, load_arrays, save_arrays
 from npattn.language_model.config import LanguageModelConfig
 from npattn.language_model.fast import language_model as fast
-from npattn.language_model.reference import LanguageModelCache, check_batch
+from npattn.language_model.reference import LanguageModelCache, check_rows
 from npattn.transformer.fast.gradient import computed
 from npattn.transformer.parameters import Parameters
 
@@ -106,9 +106,7 @@ class LanguageModel:
 
         Raises what `forward` raises, and ValueError for ids of one column and for another smoothing.
         """
-        check_batch(ids, self.config)
-        if ids.shape[1] < 2:
-            raise ValueError(f"ids: expected ids (B, N) with two columns or more, got {ids.shape}")
+        check_rows(ids, self.config)
         grads = self.params.like()
         loss, gradients = fast.loss_and_gradients(self.params, ids, self.config, smoothing, rng)
         for name, gradient in gradients:

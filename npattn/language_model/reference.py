@@ -307,4 +307,14 @@ def check_batch(ids: Array, config: LanguageModelConfig) -> None:
         raise ValueError(f"ids: expected at most max_length={config.max_length} in a row, got {ids.shape}")
 
 
+def check_rows(ids: Array, config: LanguageModelConfig) -> None:
+    """Raise unless these are ids (B, N) to train on. The model reads all but the last one of a row."""
+    check_ids_of_batch("ids", ids, config.vocab)
+    if ids.shape[1] < 2:
+        raise ValueError(f"ids: expected ids (B, N) with two columns or more, got {ids.shape}")
+    longest = (config.max_length or 0) + 1                    # learned positions have a max_length
+    if config.positions == "learned" and ids.shape[1] > longest:
+        raise ValueError(f"ids: expected at most max_length + 1={longest} in a row, got {ids.shape}")
+
+
 forward, backward = ignore_underflow(forward), ignore_underflow(backward)

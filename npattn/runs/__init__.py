@@ -1,7 +1,8 @@
 """Training runs, each in its own folder, and the trained models that they leave.
 
 `run` trains in a folder and resumes from it. `defaults` begins a run with values that suit its task. Three modules read
-and write files: `settings` run.json, `log` log.tsv, `last_state` last.npz. `load` reads a trained model, `trained` is
+and write files: `settings` run.json, `log` log.tsv, `last_state` last.npz. `kinds` has what differs between the models
+that a run can train, a Transformer and a LanguageModel. `load` reads a trained model, `trained` is
 the value that it returns, `prediction` applies a model to texts, `shipped` holds the models that come with the package.
 Nothing here prints.
 
@@ -23,7 +24,8 @@ Nothing here prints.
 """
 
 from npattn.runs.defaults import new_run
-from npattn.runs.load import load_model, load_run
+from npattn.runs.evaluation import Evaluation, Mistake, evaluate
+from npattn.runs.load import TextModel, load_model, load_run, load_text_model
 from npattn.runs.log import read_log
 from npattn.runs.prediction import Prediction, Step, attention_weights, predict, probabilities
 from npattn.runs.run import Progress, Run
@@ -31,6 +33,7 @@ from npattn.runs.settings import Settings
 from npattn.runs.trained import TrainedModel
 
 __all__ = [
-    "Prediction", "Progress", "Run", "Settings", "Step", "TrainedModel", "attention_weights", "load_model",
-    "load_run", "new_run", "predict", "probabilities", "read_log",
+    "Evaluation", "Mistake", "Prediction", "Progress", "Run", "Settings", "Step", "TextModel", "TrainedModel",
+    "attention_weights", "evaluate", "load_model", "load_run", "load_text_model", "new_run", "predict", "probabilities",
+    "read_log",
 ]  # fmt: skip

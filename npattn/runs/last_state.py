@@ -7,9 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from npattn._internal.checks import Array, check_number, shown
+from npattn._internal.checks import Array, check_number, check_size, shown
 from npattn._internal.files import CheckpointError, load_arrays, save_arrays
 from npattn.training.trainer import Trainer
+
+#: What later versions of npattn added to the metadata.
+FIRST: dict[str, Any] = {"losses": [], "worse": 0, "ended": None}
 
 
 class LastState:
@@ -63,12 +66,15 @@ def restore(path: Path, trainer: Trainer, last_step: int) -> dict[str, Any]:
         if metadata["trainer"] != expected or not 0 < expected["steps"] <= last_step:
             raise ValueError(f"trainer: expected {expected} of at most {last_step} steps, got {metadata['trainer']}")
         check_number("seconds", metadata["seconds"], 0)
-        metadata = {"losses": []} | metadata                  # a run before the mean of losses has none
+        metadata = FIRST | metadata                           # older runs do not have these
         if isinstance(metadata["best"], float | int):         # the headline alone, of a run before ties were decided
             metadata["best"] = [metadata["best"], sys.float_info.max]
         if metadata["best"] is not None:
             _check_numbers("best", metadata["best"], 2)
         _check_numbers("losses", metadata["losses"])
+        check_size("worse", metadata["worse"])
+        if metadata["ended"] is not None:
+            check_size("ended", metadata["ended"], least=1)
         trainer.optimizer.load_state_dict({name[5:]: a for name, a in arrays.items() if name.startswith("adam.")})
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: does not fit this run ({error})") from error

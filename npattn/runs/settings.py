@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from npattn._internal.checks import check_number, check_size
+from npattn._internal.checks import check_number, check_size, shown
 from npattn._internal.files import CheckpointError, write_text
-from npattn.tasks import Codec, Task
-from npattn.transformer import TransformerConfig
+from npattn.runs.kinds import KINDS, Config, Kind
+from npattn.tasks import Task, TextTask
 
 FORMAT = 1
 NAME = "run.json"
@@ -27,7 +27,7 @@ FIELDS: dict[str, type] = {
 class Settings:
     """The settings of a run: its schedule, and how often it is validated and saved.
 
-    - steps, batch_size: how many steps to train, and pairs in a batch; 1 or more.
+    - steps, batch_size: how many steps to train, and pairs or rows of text in a batch; 1 or more.
     - peak_rate: the highest learning rate, above 0.
     - warmup: steps in which the rate rises to it, 0 to `steps`. Afterwards it falls linearly.
     - smoothing, clip: label smoothing, 0 ≤ smoothing < 1, and the largest norm of the gradient; None for no limit.
@@ -36,6 +36,9 @@ class Settings:
     - ranks: the number of MPI ranks, 1 without MPI.
     - validate_every, checkpoint_every: steps from one validation, or checkpoint, to the next; 1 or more.
     - validation_items: how many validation items are scored, from the first on; 1 or more.
+    - best_by: the score that decides which model is the best; None for the headline of the task. The other one decides
+      between equal scores.
+    - patience: the run ends when so many validations in a row have found no better model; None for never.
 
     Raises ValueError for a number out of range, TypeError for a value that is no number.
 
@@ -56,6 +59,8 @@ class Settings:
     validate_every: int = 1000
     validation_items: int = 1000
     checkpoint_every: int = 500
+    best_by: str | None = None
+    patience: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "ranks", "validate_every", "validation_items", "checkpoint_every"):
@@ -64,21 +69,25 @@ class Settings:
             check_size(name, getattr(self, name))
         if self.warmup > self.steps:
             raise ValueError(f"warmup: expected 0 to steps={self.steps}, got {self.warmup}")
-        if self.workers is not None:
-            check_size("workers", self.workers, least=1)
+        for name in ("workers", "patience"):
+            if getattr(self, name) is not None:
+                check_size(name, getattr(self, name), least=1)
+        if not isinstance(self.best_by, str | None):
+            raise TypeError(f"best_by: expected the name of a score or None, got {type(self.best_by).__name__}")
         check_number("peak_rate", self.peak_rate, 0, ends="()")
         check_number("smoothing", self.smoothing, 0, 1)
         if self.clip is not None:
             check_number("clip", self.clip, 0, ends="()")
 
 
-def write_description(folder: Path, task: Task, config: TransformerConfig, settings: Settings) -> None:
+def write_description(folder: Path, task: Task | TextTask, config: Config, settings: Settings) -> None:
     """Write `run.json`, replacing it as a whole."""
     description = {
         "format": FORMAT,
         "task": task.name,
         "options": dict(task.options),
         "fingerprint": task.fingerprint,
+        "model": task.model,
         "config": dataclasses.asdict(config),
         "settings": dataclasses.asdict(settings),
         "codec": task.codec.to_json(),
@@ -109,19 +118,27 @@ def read_description(folder: str | os.PathLike[str]) -> dict[str, Any]:
     return description
 
 
-def config_and_settings(
-    folder: str | os.PathLike[str], description: dict[str, Any]
-) -> tuple[TransformerConfig, Settings]:
+def kind_of(folder: str | os.PathLike[str], description: dict[str, Any]) -> Kind:
+    """Return the kind of model that a run trains. Raises CheckpointError for an unknown one."""
+    name = description.get("model", "Transformer")            # older runs do not have it
+    if name not in list(KINDS):
+        raise CheckpointError(f"{Path(folder, NAME)}: expected a model among {', '.join(KINDS)}, got {shown(name)}")
+    return KINDS[name]
+
+
+def config_and_settings(folder: str | os.PathLike[str], description: dict[str, Any]) -> tuple[Any, Settings]:
     """Return the sizes and the settings of a run. Raises CheckpointError unless they are valid."""
+    kind = kind_of(folder, description)
     try:
-        return TransformerConfig(**description["config"]), Settings(**description["settings"])
+        return kind.config(**description["config"]), Settings(**description["settings"])
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"{Path(folder, NAME)}: no valid sizes or schedule ({error})") from error
 
 
-def codec_of(folder: str | os.PathLike[str], description: dict[str, Any]) -> Codec:
+def codec_of(folder: str | os.PathLike[str], description: dict[str, Any]) -> Any:
     """Return the codec of a run. Raises CheckpointError unless it is valid."""
+    kind = kind_of(folder, description)
     try:
-        return Codec.from_json(description["codec"])
+        return kind.codec.from_json(description["codec"])
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"{Path(folder, NAME)}: no valid codec ({error})") from error

@@ -51,6 +51,19 @@ def edit_distance(a: Symbols, b: Symbols) -> int:
     return row[-1]
 
 
+def nearest(prediction: Symbols, accepted: Sequence[Symbols]) -> tuple[int, int]:
+    """Return the edit distance to the nearest reference, the first one in a tie, and the length of that reference.
+
+    - prediction: a sequence of symbols.
+    - accepted: one or more references.
+
+    >>> nearest("cat", ["cart", "cats", "dog"])
+    (1, 4)
+    """
+    distance, place = min((edit_distance(prediction, reference), k) for k, reference in enumerate(accepted))
+    return distance, len(accepted[place])
+
+
 def score(predictions: Sequence[Symbols], references: Sequence[Sequence[Symbols]]) -> Scores:
     """Compare each prediction with the references of its item; each of them is right.
 
@@ -72,8 +85,8 @@ def score(predictions: Sequence[Symbols], references: Sequence[Sequence[Symbols]
         raise ValueError("references: expected at least one for every item, got an item without any")
     edits = length = exact = 0
     for predicted, accepted in zip(predictions, references, strict=True):
-        distance, nearest = min((edit_distance(predicted, r), k) for k, r in enumerate(accepted))
+        distance, size = nearest(predicted, accepted)
         edits += distance
-        length += len(accepted[nearest])
+        length += size
         exact += distance == 0
     return Scores(exact / len(predictions), edits / max(length, 1))

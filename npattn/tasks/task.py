@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
-from npattn.tasks.batches import Pair
-from npattn.tasks.codec import Codec
+from npattn._internal.checks import shown
+from npattn.tasks.batches import BucketedBatches, Pair
+from npattn.tasks.codec import Codec, detokenize
 from npattn.tasks.scores import score
 
 
@@ -51,6 +53,9 @@ class Task:
     defaults: Mapping[str, Any]
     subsets: Mapping[str, Sequence[int]] = field(default_factory=dict)
 
+    #: The class of the model that learns the task.
+    model: ClassVar[str] = "Transformer"
+
     @property
     def fingerprint(self) -> str:
         """A hash of codec and training pairs, as 16 hexadecimal digits. A run resumes only when it is the same."""
@@ -58,6 +63,37 @@ class Task:
         codec.pop("compose", None)                            # older codecs do not have it
         text = json.dumps([codec, list(self.train)])
         return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+    def batches(self, batch_size: int, seed: int) -> BucketedBatches:
+        """Return the batches of a training.
+
+        - batch_size, seed: as for `BucketedBatches`.
+
+        Raises what `BucketedBatches` raises: ValueError or TypeError.
+        """
+        return BucketedBatches(self.train, batch_size, seed=seed)
+
+    def with_codec(self, codec: Codec) -> Task:
+        """Return the task in the ids of another codec, for a model that has learnt them.
+
+        - codec: the codec of the model. A source symbol that it does not have is read as ``<unk>``.
+
+        Raises ValueError for other units, and for training targets with symbols that the codec does not have.
+        """
+        old, longest = self.codec, max(self.codec.max_target_length, codec.max_target_length)
+        units = old.source_unit, old.target_unit
+        if units != (codec.source_unit, codec.target_unit):
+            wanted = f"{codec.source_unit} and {codec.target_unit} as in the model to begin with"
+            raise ValueError(f"unit: expected {wanted}, got {' and '.join(units)}")
+        if missing := [s for s in old.target_vocabulary.to_list() if s not in codec.target_vocabulary]:
+            wanted = "symbols that the model to begin with can write"
+            raise ValueError(f"targets: expected {wanted}, got {shown(missing[0])}")
+        new = dataclasses.replace(codec, max_target_length=longest)
+        train = []
+        for pair in self.train:
+            source = detokenize(old.source_vocabulary.decode(pair.source), old.source_unit)
+            train.append(new.encode_pair(source, old.decode_target(pair.target[1:-1])))
+        return dataclasses.replace(self, codec=new, train=train)
 
     def score(self, predictions: Sequence[str], items: Sequence[Item]) -> dict[str, float]:
         """Return the scores of predicted target texts by name, the headline first.

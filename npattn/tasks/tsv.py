@@ -6,16 +6,19 @@ may be empty: the model then learns to write nothing.
 
 The pairs are split by the text of their source, so all targets of a source are in the same split. `hash_order` sorts
 the different sources; their order in the file does not matter. The first 5 % (rounded up) are for validation, the next
-10 % (rounded down) for test, and the rest for training.
+10 % (rounded down) for test, and the rest for training. Data that is split already comes in files of its own for
+validation and test. With one of them no test items are split off, and with one for validation nothing is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import os
+from collections.abc import Collection, Iterable, Sequence
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from npattn._internal.checks import check_path
+from npattn._internal.checks import check_flag, check_path, shown
 from npattn.tasks.codec import Unit, build_codec, check_ordinary, check_unit, detokenize, nfc, tokenize
 from npattn.tasks.order import hash_order
 from npattn.tasks.task import Item, Task
@@ -33,17 +36,27 @@ DEFAULTS: dict[str, Any] = {
 }  # fmt: skip
 
 
-def load_tsv(path: str | Path, *, unit: Unit = "characters", target_unit: Unit | None = None) -> Task:
+def load_tsv(
+    path: str | Path,
+    *,
+    unit: Unit = "characters",
+    target_unit: Unit | None = None,
+    lowercase: bool = False,
+    validation: str | Path | None = None,
+    test: str | Path | None = None,
+) -> Task:
     """Read a file of pairs.
 
     - path: the file.
     - unit: what one symbol is, "characters" or "words".
     - target_unit: the same for the targets; None takes `unit`.
+    - lowercase: True turns sources into lower case, here and when the model is used. Targets stay as they are.
+    - validation, test: files of pairs for validation and test; None splits them off, see above.
 
     Raises: FileNotFoundError when there is no such file; ValueError for an unknown unit; ValueError, with the file and
     the number of the line, when the file is not UTF-8, a line is not source⇥target, a word is one that npattn adds
     itself (``<pad>``, ``<bos>``, ``<eos>``), a text has more than 4,000 symbols, or there are fewer than two different
-    sources.
+    sources; ValueError for a source that two of the files hold.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -53,28 +66,35 @@ def load_tsv(path: str | Path, *, unit: Unit = "characters", target_unit: Unit |
     >>> task.title, len(task.train), task.validation
     ('4 pairs from pairs.tsv', 3, [Item(source='one', references=('1',))])
     """
-    path = check_path("path", path)
+    path, lowercase = check_path("path", path), check_flag("lowercase", lowercase)
     target_unit = unit if target_unit is None else target_unit
     check_unit(unit)
     check_unit(target_unit, "target_unit")
-    targets: dict[str, dict[str, None]] = {}                  # a dict keeps each target once, and their order
-    for source, target in read_pairs(path, (unit, target_unit)):
-        targets.setdefault(_respace(source, unit), {})[_respace(target, target_unit)] = None
-    if len(targets) < 2:
+    units: tuple[Unit, Unit] = (unit, target_unit)
+    given = {"validation": validation, "test": test}
+    files = {name: os.path.abspath(check_path(name, file)) for name, file in given.items() if file is not None}
+    targets = read_targets(path, units, lowercase)
+    parts = {name: read_targets(file, units, lowercase) for name, file in files.items()}
+    check_disjoint([(str(path), targets), *((files[name], part) for name, part in parts.items())])
+    train, *split = split_sources(targets, has_validation=validation is None, has_test=not files)
+    if not train:
         raise ValueError(f"{path}: expected two or more different sources, to train and to validate, got one")
-    train, validation, test = split_sources(targets)
+    held_out = {name: hash_order(parts.get(name, sources)) for name, sources in zip(given, split, strict=True)}
     examples = [(source, target) for source in train for target in targets[source]]
-    codec = build_codec(examples, unit, target_unit)
+    codec = build_codec(examples, unit, target_unit, lowercase=lowercase)
+    for part in parts.values():
+        targets |= part
+    items = {name: [Item(each, tuple(targets[each])) for each in sources] for name, sources in held_out.items()}
     return Task(
         name=str(path),
         title=f"{sum(map(len, targets.values())):,} pairs from {Path(path).name}",
         codec=codec,
         train=[codec.encode_pair(source, target) for source, target in examples],
-        validation=[Item(source, tuple(targets[source])) for source in validation],
-        test=[Item(source, tuple(targets[source])) for source in test],
+        validation=items["validation"],
+        test=items["test"],
         score_names=("exact match", "error rate"),
         lower_is_better=False,
-        options={"unit": unit, "target_unit": target_unit},
+        options={"unit": unit, "target_unit": target_unit, "lowercase": lowercase, **dict.fromkeys(given), **files},
         defaults=dict(DEFAULTS),
     )
 
@@ -108,15 +128,46 @@ def read_pairs(path: str | Path, units: tuple[Unit, Unit] = ("characters", "char
     return pairs
 
 
-def split_sources(sources: Iterable[str]) -> tuple[list[str], list[str], list[str]]:
+def read_targets(path: str | Path, units: tuple[Unit, Unit], lowercase: bool = False) -> dict[str, list[str]]:
+    """Return the different targets of each source of a file, in their order.
+
+    - path: the file.
+    - units: what one symbol of source and target is. White space is what they make of it.
+    - lowercase: True turns sources into lower case.
+
+    Raises: FileNotFoundError and ValueError, as `load_tsv` does.
+    """
+    targets: dict[str, dict[str, None]] = {}                  # a dict keeps each target once
+    for source, target in read_pairs(path, units):
+        source = nfc(source.lower()) if lowercase else source
+        targets.setdefault(_respace(source, units[0]), {})[_respace(target, units[1])] = None
+    return {source: list(found) for source, found in targets.items()}
+
+
+def check_disjoint(parts: Sequence[tuple[str, Collection[str]]]) -> None:
+    """Raise a ValueError for a source that two of the files hold: a score would count what was learnt by heart."""
+    for (first, a), (second, b) in combinations(parts, 2):
+        if both := [source for source in b if source in a]:
+            raise ValueError(
+                f"{second}: expected sources that are not in {first}, got {len(both):,} that are, "
+                f"the first is {shown(both[0])}"
+            )
+
+
+def split_sources(
+    sources: Iterable[str], *, has_validation: bool = True, has_test: bool = True
+) -> tuple[list[str], list[str], list[str]]:
     """Split distinct sources into training, validation and test by the hash of their text.
+
+    - sources: the texts.
+    - has_validation, has_test: False leaves that part empty.
 
     >>> [len(part) for part in split_sources("abcdefghijkl")]
     [10, 1, 1]
     """
     order = hash_order(sources)
-    n_validation, n_test = -(-len(order) // 20), len(order) // 10
-    held_out = n_validation + n_test
+    n_validation = -(-len(order) // 20) if has_validation else 0
+    held_out = n_validation + (len(order) // 10 if has_test else 0)
     return order[held_out:], order[:n_validation], order[n_validation:held_out]
 
 

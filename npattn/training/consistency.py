@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import zlib
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
 from npattn._internal.checks import Array
 from npattn.optim import Adam
+from npattn.training.models import Model
 from npattn.training.ranks import Ranks
-from npattn.transformer import Transformer
 
 
 class Consistency:
@@ -20,7 +21,7 @@ class Consistency:
     Only the first state is sent. All ranks then do the same arithmetic with the same gradients; `check` confirms it.
     """
 
-    def __init__(self, ranks: Ranks, model: Transformer, optimizer: Adam) -> None:
+    def __init__(self, ranks: Ranks, model: Model, optimizer: Adam) -> None:
         self.ranks, self.model, self.optimizer = ranks, model, optimizer
         self.started = ranks.size == 1
         self._batches = 0                                     # checksum of all batches so far
@@ -40,9 +41,9 @@ class Consistency:
         adam.load_state_dict(state)
         self.started = True
 
-    def add_batch(self, src: Array, tgt: Array) -> None:
+    def add_batch(self, batch: Iterable[Array]) -> None:
         """Add a batch to the checksum of all batches."""
-        for ids in (src, tgt):
+        for ids in batch:
             self._batches = zlib.crc32(np.ascontiguousarray(ids).data, self._batches)
 
     def check(self, steps: int) -> None:

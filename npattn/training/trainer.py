@@ -7,6 +7,9 @@ independent: the functions are pure, and the parameters do not change before all
 **Ranks**  Under MPI the rows are divided among the workers of all ranks. One sum over the ranks comes before clipping,
 see `npattn.training.ranks`. From there on all ranks do the same.
 
+**Models**  A Transformer learns from pairs, src and tgt; a LanguageModel learns from rows of text, ids.
+`npattn.training.models` has what differs between them.
+
 **Speed**  Three places make it fast: `npattn._internal.system` (BLAS threads, memory), `npattn.transformer.fast` (the
 model's attention, without pads) and `npattn.optim` (Adam in pieces).
 """
@@ -28,11 +31,9 @@ from npattn._internal.system.memory import keep_memory
 from npattn.layers.cross_entropy import SMOOTHING
 from npattn.optim import Adam, clip_gradients
 from npattn.training.consistency import Consistency
+from npattn.training.models import Model, steps_of
 from npattn.training.ranks import Communicator, GradientBuffer, Ranks
 from npattn.training.shards import GradientSum, deal, write_gradients
-from npattn.transformer import Transformer
-from npattn.transformer.batch import check_pairs
-from npattn.transformer.fast import transformer as fast
 from npattn.transformer.fast.gradient import computed
 from npattn.transformer.parameters import Blocks, Parameters
 
@@ -57,7 +58,7 @@ MAX_BUFFERED = 1 << 21
 class Trainer:
     """Train `model` with `optimizer`, one `step` for each batch.
 
-    - model, optimizer: a Transformer, and an Adam that updates its parameters.
+    - model, optimizer: a Transformer or a LanguageModel, and an Adam that updates its parameters.
     - smoothing: label smoothing ε of the loss, 0 ≤ ε < 1.
     - clip: the largest norm of the gradient, above 0; None for no limit.
     - workers: the largest number of threads, 1 or more. Each has a shard of the batch and one BLAS thread; after the
@@ -95,7 +96,7 @@ class Trainer:
 
     def __init__(
         self,
-        model: Transformer,
+        model: Model,
         optimizer: Adam,
         *,
         smoothing: float = 0.1,
@@ -108,6 +109,7 @@ class Trainer:
         check_optimizer(model, optimizer)
         SMOOTHING("smoothing", smoothing)
         self.model, self.optimizer, self.smoothing = model, optimizer, float(smoothing)
+        self._model_steps = steps_of(model)
         self.clip = None if clip is None else check_number("clip", clip, 0, ends="(]")
         self.keep_memory = check_flag("keep_memory", keep_memory)
         seed = int(rng.integers(2**63)) if isinstance(rng, np.random.Generator) else rng
@@ -135,11 +137,11 @@ class Trainer:
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_pool": None, "_buffer": None}   # threads cannot be pickled, the buffer need not be
 
-    def step(self, src: Array, tgt: Array, lr: float | None = None) -> float:
+    def step(self, *batch: Array, lr: float | None = None) -> float:
         """Take one step on a batch; return its loss before the step, in nats a token.
 
-        - src: ids (B, N_S), padded.
-        - tgt: ids (B, N_T), padded; each row is <bos> … <eos>.
+        - batch: of a Transformer src and tgt, ids (B, N_S) and (B, N_T), padded; each row of tgt is <bos> … <eos>. Of a
+          LanguageModel ids (B, N), padded; position i is asked for id i + 1.
         - lr: the rate of this step; None for the optimiser's own.
 
         Raises FloatingPointError, and changes nothing, when the loss is not finite. `npattn.clip_gradients` and
@@ -147,15 +149,15 @@ class Trainer:
         IndexError for a batch of another type or shape, or with ids outside the vocabulary. Before the first step all
         ranks get the state of rank 0, see `synchronize`; RanksDiffer is raised unless their batches are alike.
         """
-        shards, is_short = self._own_shards(src, tgt)
+        shards, is_short = self._own_shards(batch)
         if self.ranks.size > 1:
-            self._consistency.add_batch(src, tgt)
+            self._consistency.add_batch(batch)
             if not self._consistency.started:
                 self.synchronize()
                 self.require_alike()
         self._buffer = self._buffer or self._new_buffer()           # a new one takes a twentieth of a step of 15 ms
         with self._threads(len(shards), is_short) as (pool, helper):
-            loss, grads = self._add_up(src, tgt, shards, pool, helper, self._buffer)
+            loss, grads = self._add_up(batch, shards, pool, helper, self._buffer)
             if not math.isfinite(loss):
                 raise FloatingPointError(f"step {self.steps + 1}: expected a finite loss, got {loss}")
             if self.clip is not None:
@@ -164,29 +166,31 @@ class Trainer:
         self.steps += 1
         return loss
 
-    def loss_and_gradients(self, src: Array, tgt: Array) -> tuple[float, Blocks]:
+    def loss_and_gradients(self, *batch: Array) -> tuple[float, Blocks]:
         """Return the loss of a batch, in nats a token, and its gradients, by name, from all workers.
 
-        - src, tgt: ids (B, N_S) and (B, N_T), as in `step`.
+        - batch: ids (B, N_S) and (B, N_T) of a Transformer, or (B, N) of a LanguageModel, as in `step`.
 
         Raises what `step` raises for a batch: TypeError, ValueError or IndexError.
         """
         self.synchronize()
-        shards, is_short = self._own_shards(src, tgt)
+        shards, is_short = self._own_shards(batch)
         with self._threads(len(shards), is_short) as (pool, helper):
-            return self._add_up(src, tgt, shards, pool, helper, self._new_buffer())
+            return self._add_up(batch, shards, pool, helper, self._new_buffer())
 
-    def _own_shards(self, src: Array, tgt: Array) -> tuple[list[tuple[int, Array, float]], bool]:
+    def _own_shards(self, batch: tuple[Array, ...]) -> tuple[list[tuple[int, Array, float]], bool]:
         """Check the whole batch and divide it into shards; return number, rows and share n_i/n of each of this rank.
 
         A batch of few rows leaves some ranks without a shard. Return also whether the step is too short for threads,
         those of BLAS included, see `MIN_OPERATIONS` and `LARGE_MATRIX`.
         """
-        check_pairs(src, tgt, self.model.config)
-        real = (tgt[:, 1:] != self.model.config.pad_id).sum(1)
-        tokens = (src != self.model.config.pad_id).sum(1) + real
-        # A product takes 2 operations for each parameter and token, its backward 4, and a token sees half the model.
-        operations = 3 * self.model.params.flat.size * int(tokens.sum())
+        steps = self._model_steps
+        if len(batch) != len(steps.arrays):
+            got = f"{len(batch)} argument{'s' * (len(batch) != 1)}"
+            raise TypeError(f"batch: expected {' and '.join(steps.arrays)}, got {got}")
+        steps.check(batch)
+        tokens, real = steps.tokens(batch)
+        operations = steps.operations * self.model.params.flat.size * int(tokens.sum())
         ranks = self.ranks.size
         is_short = operations < ranks * MIN_OPERATIONS
         shards = enumerate(deal(tokens, ranks * (1 if is_short else self.workers)))
@@ -196,8 +200,7 @@ class Trainer:
 
     def _add_up(
         self,
-        src: Array,
-        tgt: Array,
+        batch: tuple[Array, ...],
         shards: list[tuple[int, Array, float]],
         pool: Executor | None,
         helper: Executor | None,
@@ -210,9 +213,7 @@ class Trainer:
         def work(place: int) -> float:
             number, rows, share = shards[place]
             rng = None if self.seed is None else np.random.default_rng([self.seed, self.steps, number])
-            loss, gradients = fast.loss_and_gradients(
-                model.params, src[rows], tgt[rows], model.config, self.smoothing, rng, share
-            )
+            loss, gradients = self._model_steps.gradients([ids[rows] for ids in batch], self.smoothing, rng, share)
             if buffer and len(shards) == 1:
                 write_gradients(gradients, buffer.blocks, helper)
             else:
@@ -283,11 +284,14 @@ class Trainer:
         self._consistency.started = self.ranks.size == 1
 
 
-def check_optimizer(model: Transformer, optimizer: Adam) -> None:
+def check_optimizer(model: Model, optimizer: Adam) -> None:
     """Raise unless the optimiser updates the arrays of the model itself: an optimiser of copies would train nothing."""
-    for symbol, given, kind in (("model", model, Transformer), ("optimizer", optimizer, Adam)):
+    for symbol, given, wanted, kind in (
+        ("model", model, "a Transformer or a LanguageModel", Model),
+        ("optimizer", optimizer, "one of the class Adam", Adam),
+    ):
         if not isinstance(given, kind):
-            raise TypeError(f"{symbol}: expected one of the class {kind.__name__}, got {type(given).__name__}")
+            raise TypeError(f"{symbol}: expected {wanted}, got {type(given).__name__}")
     for name, parameter in model.params.items():
         if name not in optimizer.params or not np.shares_memory(parameter, optimizer.params[name]):
             raise ValueError(f"optimizer: expected the optimiser of model.params, but {name} is not among its arrays")

@@ -72,7 +72,7 @@ def test_help_fits_the_terminal(run: Cli, command: tuple[str, ...], monkeypatch:
         (["train", "dates", "--clip", "inf"], "--clip: expected a number above 0, got 'inf'"),
         (["train", "dates", "--step", "7"], "--step"),
         (["train", "dates", "--stress"], "--stress is an option of the task g2p"),
-        (["train", "dates", "--unit", "words"], "--unit and --target-unit are options of .tsv files"),
+        (["train", "dates", "--unit", "words"], "--unit is an option of .tsv files"),
         (["train", "dates", "--run", ""], "--run: expected a path, got ''"),
         (["predict", ""], "RUN: expected a path, got ''"),
         (["figures", "--out", ""], "--out: expected a path, got ''"),
@@ -125,7 +125,7 @@ def test_any_command_line_is_parsed_or_is_a_usage_error(argv: list[str]) -> None
 def test_failures_are_one_line_and_status_1(run: Cli, tmp_path: Path) -> None:
     malformed = tmp_path / "malformed.tsv"
     malformed.write_text("a\tb\nc d\n", encoding="utf-8")
-    assert "expected dates, g2p or the path of a .tsv file, got 'sums'" in run.fails("train", "sums")
+    assert "expected dates, g2p, text or the path of a .tsv file, got 'sums'" in run.fails("train", "sums")
     assert "no such file" in run.fails("train", tmp_path / "none.tsv")
     assert "line 2: expected source, one tab, target, got no tab" in run.fails("train", malformed)
     assert "expected the folder of a run" in run.fails("predict", tmp_path, "text")

@@ -19,6 +19,7 @@ from npattn._internal.files import FolderLock, load_arrays
 from npattn.cli.terminal import Console
 from npattn.cli.train.progress import ProgressTable
 from npattn.cli.train.stopping import SIGNALS, stop_on_signals
+from npattn.layers import cross_entropy
 from npattn.runs.log import read_log
 from npattn.runs.run import Progress
 from npattn.training.trainer import Trainer
@@ -63,6 +64,68 @@ def test_a_run_is_trained_and_tested(run: Cli, pairs: Path) -> None:
     assert "\033" not in out and "\r" not in out
     assert max(map(len, out.splitlines())) <= 80
     assert read_log(folder)["step"] == [1, 2, 3]
+
+
+def test_what_the_scores_and_the_loss_mean(run: Cli, pairs: Path) -> None:
+    _, out, _ = run("train", pairs, *TINY)
+    V = settings(Path("runs", "mirror"))["tgt_vocab"]
+    logits = np.log(np.full((1, V), 0.1 / V) + 0.9 * (np.arange(V) == 0))   # p = q: the least loss
+    least, _ = cross_entropy(logits, np.array([0]), 0.1)
+    assert (
+        "exact match: the share of sources that are answered by one of their targets. error rate: the symbols to "
+        "insert, delete or replace to get the nearest target, divided by the symbols of these targets. The loss cannot "
+        f"fall below {least:.3f}: label smoothing gives a share of 0.1 to all {V} symbols of the target vocabulary "
+        "alike. Use it "
+    ) in " ".join(out.split())
+    _, out, _ = run("train", pairs, *TINY, "--smoothing", "0", "--run", "sharp")
+    assert "exact match: the share" in out and "The loss cannot" not in out
+
+
+def test_validation_and_test_files_and_lower_case(run: Cli, pairs: Path, tmp_path: Path) -> None:
+    Path("dev.tsv").write_text("XY\tyx\nYX\txy\nXYZ\tzyx\n", encoding="utf-8")
+    Path("final.tsv").write_text("zz\tzz\n", encoding="utf-8")
+    given = ("--validation", "dev.tsv", "--test", "final.tsv", "--lowercase")
+    status, out, _ = run("train", pairs, *TINY, *given)
+    assert status == 0 and "36 training pairs, 3 validation and 1 test item" in " ".join(out.split())
+    assert settings(Path("runs", "mirror"))["validation"] == str(tmp_path / "dev.tsv")
+    assert run("train", pairs, *given, "--run", "runs/mirror", "--resume").status == 0
+    assert "began with validation = " in run.fails("train", pairs, "--validation", "final.tsv", "--resume")
+    for option in (["--lowercase"], ["--validation", "dev.tsv"], ["--test", "dev.tsv"]):
+        words = f"{option[0]} is an option of .tsv files (see npattn train --help)"
+        assert run.fails("train", "dates", *option, status=2).endswith(words)
+    assert "none.tsv: expected a file of lines" in run.fails("train", pairs, "--test", "none.tsv", "--run", "other")
+
+
+def test_patience_and_more_steps(run: Cli, pairs: Path) -> None:
+    tiny = [*TINY, "--steps", "9", "--validate-every", "1", "--patience", "2", "--rate", "1e-9"]
+    status, out, _ = run("train", pairs, *tiny, "--best-by", "error rate")
+    assert status == 0 and "Ended after step 3: 2 validations in a row found no better model" in out
+    assert settings(Path("runs", "mirror"))["best_by"] == "error rate"
+    out = run("train", pairs, "--resume").out                 # it is tested again
+    assert "Ended after step 3" in out and "greedy, all 3" in out and "tokens/s" not in out
+    status, out, _ = run("train", pairs, "--resume", "--steps", "12")
+    assert status == 0 and "Ended after step 5" in out
+    assert settings(Path("runs", "mirror"))["steps"] == 12
+    assert "began with steps = 12, it cannot go on with 7" in run.fails("train", pairs, "--resume", "--steps", "7")
+    assert "began with patience = 2" in run.fails("train", pairs, "--resume", "--patience", "3")
+    wrong = ("--best-by", "loss", "--run", "other")
+    assert "best_by: expected exact match or error rate, got 'loss'" in run.fails("train", pairs, *wrong)
+
+
+def test_begin_with_the_model_of_another_run(run: Cli, pairs: Path) -> None:
+    assert run("train", pairs, *TINY).status == 0
+    weights = load_arrays(Path("runs", "mirror", "best.npz"))[0]
+    finer = ["--from", "runs/mirror", "--steps", "2", "--batch", "8", "--workers", "1", "--run", "finer"]
+    status, out, _ = run("train", pairs, *finer)
+    assert status == 0 and "2 steps of 8 pairs" in out and settings(Path("finer"))["d_model"] == 8
+    first = load_arrays(Path("finer", "first.npz"))[0]
+    assert {name: array.tobytes() for name, array in first.items()} == {
+        name: array.tobytes() for name, array in weights.items()}  # fmt: skip
+    assert run("train", pairs, "--run", "finer", "--resume", "--steps", "3").status == 0
+    assert "--from: expected without --resume" in run.fails("train", pairs, *finer, "--resume", status=2)
+    assert "expected the folder of a run" in run.fails("train", pairs, "--from", "nowhere", "--run", "other")
+    wrong = run.fails("train", "text", pairs, "--from", "runs/mirror", "--run", "other")
+    assert "expected a language model, got a model that turns texts into texts" in wrong
 
 
 def test_three_pairs_can_be_trained_on(run: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,7 +216,7 @@ def test_a_run_is_not_overwritten(run: Cli, pairs: Path) -> None:
 def test_resume_refuses_other_options_and_other_data(run: Cli, pairs: Path) -> None:
     assert "found no run.json" in run.fails("train", pairs, "--resume")
     run("train", pairs, *TINY)
-    assert "began with steps = 3, it cannot go on with 4" in run.fails("train", pairs, "--resume", "--steps", "4")
+    assert "began with steps = 3, it cannot go on with 2" in run.fails("train", pairs, "--resume", "--steps", "2")
     assert "began with layers = 1" in run.fails("train", pairs, "--resume", "--layers", "2")
     other = run.fails("train", pairs, "--resume", "--attention-dropout", "0.1")
     assert "began with attention_dropout = 0.0, it cannot go on with 0.1" in other
@@ -179,10 +242,10 @@ def test_a_resumed_run_ends_on_the_same_bits(
     run("train", pairs, "--run", "whole", *options)
     step = Trainer.step
 
-    def step_with_signal(trainer: Trainer, *args: Any) -> float:
+    def step_with_signal(trainer: Trainer, *args: Any, **kwargs: Any) -> float:
         if trainer.steps == 3:
             os.kill(os.getpid(), number)
-        return step(trainer, *args)
+        return step(trainer, *args, **kwargs)
 
     with monkeypatch.context() as patched:
         patched.setattr(Trainer, "step", step_with_signal)
@@ -213,7 +276,7 @@ def test_the_exit_status_depends_on_the_signal(run: Cli, pairs: Path, monkeypatc
     """After a second SIGTERM within a step it is 143, as after one, and not the 130 of Ctrl-C."""
     monkeypatch.setattr(os, "write", lambda *args: 0)
 
-    def step(*args: object) -> float:
+    def step(*args: object, **kwargs: object) -> float:
         os.kill(os.getpid(), signal.SIGTERM)
         os.kill(os.getpid(), signal.SIGTERM)
         return 0.0
@@ -245,10 +308,10 @@ def test_an_error_in_a_step_names_the_last_checkpoint(
 ) -> None:
     step = Trainer.step
 
-    def failing(trainer: Trainer, *args: Any) -> float:
+    def failing(trainer: Trainer, *args: Any, **kwargs: Any) -> float:
         if trainer.steps == 2:
             raise error
-        return step(trainer, *args)
+        return step(trainer, *args, **kwargs)
 
     monkeypatch.setattr(Trainer, "step", failing)
     interrupted = isinstance(error, KeyboardInterrupt)
@@ -306,7 +369,7 @@ def test_the_seed_can_be_repeated_with_resume(run: Cli, tmp_path: Path, monkeypa
     """The task of dates has another seed, for its data."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("npattn.cli.train.command.train", lambda *_: 0)
-    monkeypatch.setattr("npattn.cli.train.command.test_scores", lambda *_: None)
+    monkeypatch.setattr("npattn.cli.train.pairs.results", lambda *_: None)
     run("train", "dates", *TINY, "--seed", "7", "--run", "d")
     again = ["train", "dates", "--run", "d", "--resume", "--seed"]
     assert "began with seed = 7, it cannot go on with 8" in run.fails(*again, "8")

@@ -172,6 +172,12 @@ class TestWrongInputs:
         with pytest.raises(ValueError, match=r"^ids: expected at most max_length=4 in a row, got \(2, 5\)$"):
             reference.forward(params, IDS, config)
         assert reference.forward(params, IDS[:, :4], config)[0].shape == (2, 4, 7)
+        reference.check_rows(IDS, config)                     # the fifth id is asked for, and not read
+        reference.check_rows(np.tile(IDS, 3), toy_config("llama", max_length=4))
+        with pytest.raises(ValueError, match=r"^ids: expected at most max_length \+ 1=5 in a row, got \(2, 6\)$"):
+            reference.check_rows(np.pad(IDS, ((0, 0), (0, 1))), config)
+        with pytest.raises(ValueError, match=r"^ids: expected ids \(B, N\) with two columns or more, got \(2, 1\)$"):
+            reference.check_rows(IDS[:, :1], config)
         with pytest.raises(IndexError, match=r"^ids: "):
             reference.forward(params, IDS[:, :4] + 1, config)
         with pytest.raises(ValueError, match=r"^ids: expected ids \(B, N\), got \(5,\)$"):

@@ -140,6 +140,123 @@ class TestResume:
         assert Run.resume(tmp_path, task).trainer.workers == 3
 
 
+@pytest.fixture
+def judged(monkeypatch: pytest.MonkeyPatch) -> dict[int, tuple[float, float]]:
+    """Return the scores of validations by step, for a test to fill; other steps have those of step 0."""
+    scores = {0: (0.0, 1.0)}
+
+    def validate(run: Run) -> dict[str, float]:
+        return dict(zip(run.task.score_names, scores.get(run.trainer.steps, scores[0]), strict=True))
+
+    monkeypatch.setattr(Run, "validate", validate)
+    return scores
+
+
+class TestEnds:
+    """A run can end early, and go on after its end."""
+
+    @pytest.mark.parametrize(("patience", "last"), [(1, 3), (2, 6), (3, 7), (None, 7)])
+    def test_patience(self, tmp_path: Path, task: Task, judged: Any, patience: int | None, last: int) -> None:
+        judged |= {2: (0.5, 0.6), 3: (0.5, 0.6), 4: (0.5, 0.5), 7: (0.2, 0.1)}   # the same score is no better one
+        run = start(tmp_path, task, validate_every=1, patience=patience)
+        assert not run.is_finished
+        steps = [(progress.step, progress.steps, progress.is_best) for progress in run.train()]
+        assert steps == [(step, 7, step <= 4) for step in range(1, last + 1)]    # a later equal one is kept
+        assert run.is_finished and run.saved == last == Run.resume(tmp_path, task).trainer.steps
+        resumed = Run.resume(tmp_path, task)
+        assert resumed.is_finished and list(resumed.train()) == []
+
+    @pytest.mark.parametrize("stop", [2, 4, 5, 7, 9])
+    def test_patience_after_a_stop(self, tmp_path: Path, task: Task, judged: Any, stop: int) -> None:
+        judged[2] = 0.5, 0.5
+        changes: dict[str, Any] = {"validate_every": 1, "patience": 4, "steps": 12, "checkpoint_every": 3}
+        undisturbed = outcome(finished(tmp_path / "whole", task, **changes))
+        assert len(undisturbed["log"]["step"]) == 6
+        for _, _progress in zip(range(stop), start(tmp_path / "stopped", task, **changes).train(), strict=False):
+            pass
+        run = Run.resume(tmp_path / "stopped", task)
+        assert (run.worse, run.ended) == {0: (0, None), 3: (1, None), 6: (4, 12)}[run.trainer.steps]
+        assert [progress.step for progress in run.train()] == list(range(min(stop, 6) // 3 * 3 + 1, 7))
+        assert outcome(run) == undisturbed
+
+    def test_more_steps_after_the_end(self, tmp_path: Path, task: Task, judged: Any) -> None:
+        finished(tmp_path / "run", task)
+        run = Run.resume(tmp_path / "run", task, steps=11)
+        assert run.settings.steps == 11 and read_description(tmp_path / "run")["settings"]["steps"] == 11
+        progress = [(each.step, each.steps, each.rate) for each in run.train()]
+        assert progress == [(step, 11, linear_rate(step, 12, 0.01, 2)) for step in range(8, 12)]
+        assert Run.resume(tmp_path / "run", task).is_finished
+        assert read_log(tmp_path / "run")["step"] == [3, 6, 7, 9, 11]
+
+    @pytest.mark.parametrize("stop", [0, 1, 2, 3])
+    def test_a_stop_among_more_steps(self, tmp_path: Path, task: Task, judged: Any, stop: int) -> None:
+        outcomes = []
+        for name in ("whole", "stopped"):
+            finished(tmp_path / name, task)
+            run = Run.resume(tmp_path / name, task, steps=11)
+            for _, _progress in zip(range(stop if name == "stopped" else 4), run.train(), strict=False):
+                pass
+            run = Run.resume(tmp_path / name, task)
+            for _progress in run.train():
+                pass
+            outcomes.append(outcome(run))
+        assert outcomes[0] == outcomes[1]
+
+    def test_more_steps_after_patience(self, tmp_path: Path, task: Task, judged: Any) -> None:
+        """Patience begins anew: after two more validations the run ends again, unless one is better."""
+        finished(tmp_path, task, validate_every=1, patience=2)
+        run = Run.resume(tmp_path, task, steps=20)
+        assert run.trainer.steps == 3 and not run.is_finished
+        assert [progress.step for progress in run.train()] == [4, 5] and run.is_finished and run.worse == 4
+        judged[7] = 0.1, 0.9
+        assert [progress.step for progress in Run.resume(tmp_path, task, steps=30).train()] == [6, 7, 8, 9]
+
+    def test_more_steps_on_other_ranks_keep_the_first_settings(self, tmp_path: Path, task: Task, judged: Any) -> None:
+        finished(tmp_path, task)
+        text = (tmp_path / "run.json").read_text(encoding="utf-8")
+        (tmp_path / "run.json").write_text(text.replace('"ranks": 1', '"ranks": 2'), encoding="utf-8")
+        assert Run.resume(tmp_path, task, steps=9, workers=3).trainer.workers == 3
+        settings = read_description(tmp_path)["settings"]
+        assert (settings["steps"], settings["ranks"], settings["workers"]) == (9, 2, 1)
+
+    @pytest.mark.parametrize("steps", [6, 0, -1, 2.5])
+    def test_fewer_steps_are_an_error(self, tmp_path: Path, task: Task, judged: Any, steps: Any) -> None:
+        finished(tmp_path, task)
+        with pytest.raises((ValueError, TypeError), match="steps: expected"):
+            Run.resume(tmp_path, task, steps=steps)
+        assert Run.resume(tmp_path, task, steps=7).is_finished
+
+    @pytest.mark.parametrize(("best_by", "best"), [(None, 6), ("exact match", 6), ("error rate", 7)])
+    def test_the_score_that_decides(
+        self, tmp_path: Path, task: Task, judged: Any, best_by: str | None, best: int
+    ) -> None:
+        judged |= {3: (0.4, 0.5), 6: (0.5, 0.4), 7: (0.4, 0.3)}
+        run = start(tmp_path, task, best_by=best_by)
+        found = [progress.step for progress in run.train() if progress.is_best]
+        assert found[-1] == best and tuple(run.best or ()) == judged[best]
+
+    def test_a_tie_of_the_score_that_decides_goes_to_the_headline(
+        self, tmp_path: Path, task: Task, judged: Any
+    ) -> None:
+        judged |= {3: (0.5, 0.3), 6: (0.4, 0.3), 7: (0.6, 0.3)}
+        assert [p.step for p in start(tmp_path, task, best_by="error rate").train() if p.is_best] == [3, 7]
+
+    def test_an_unknown_score(self, tmp_path: Path, task: Task) -> None:
+        with pytest.raises(ValueError, match=r"^best_by: expected exact match or error rate, got 'loss'$"):
+            start(tmp_path / "run", task, best_by="loss")
+        with pytest.raises(TypeError, match=r"^best_by: expected the name of a score or None, got int$"):
+            dataclasses.replace(SETTINGS, best_by=1)
+        assert not (tmp_path / "run").exists()
+
+    @pytest.mark.parametrize(("name", "value"), [("worse", -1), ("worse", 1.5), ("ended", 0), ("ended", "7")])
+    def test_counts_that_no_run_writes(self, tmp_path: Path, task: Task, judged: Any, name: str, value: Any) -> None:
+        finished(tmp_path, task)
+        arrays, metadata = load_arrays(tmp_path / "last.npz")
+        save_arrays(tmp_path / "last.npz", arrays, metadata | {name: value})
+        with pytest.raises(CheckpointError, match=f"does not fit this run .{name}: expected"):
+            Run.resume(tmp_path, task)
+
+
 class TestTrain:
     @pytest.mark.usefixtures("scripted")
     def test_progress(self, tmp_path: Path, task: Task, capsys: pytest.CaptureFixture[str]) -> None:
@@ -158,7 +275,7 @@ class TestTrain:
         """The losses equal those of trainer, batches and rate called by hand."""
         losses = [progress.loss for progress in start(tmp_path / "one", task).train()]
         run, batches = start(tmp_path / "two", task), BucketedBatches(task.train, 8, seed=5)
-        by_hand = [run.trainer.step(*batches[i], linear_rate(i + 1, 8, 0.01, 2)) for i in range(7)]
+        by_hand = [run.trainer.step(*batches[i], lr=linear_rate(i + 1, 8, 0.01, 2)) for i in range(7)]
         assert losses == by_hand
         assert run.trainer.seed == 5
 
@@ -236,7 +353,9 @@ class TestFiles:
         assert description == read_description(tmp_path)
         assert description["format"] == 1
         assert description["task"] == task.name
-        assert description["options"] == {"unit": "characters", "target_unit": "characters"}
+        assert description["options"] == {
+            "unit": "characters", "target_unit": "characters", "lowercase": False, "validation": None, "test": None
+        }  # fmt: skip
         assert description["fingerprint"] == task.fingerprint
         assert TransformerConfig(**description["config"]) == run.config
         assert Settings(**description["settings"]) == run.settings
@@ -476,9 +595,9 @@ class TestRefusals:
         assert str(caught.value) == message
 
     @pytest.mark.parametrize("value", ["1", None, 1.5, True, [1]], ids=str)
-    @pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(Settings)])
+    @pytest.mark.parametrize("name", [f.name for f in dataclasses.fields(Settings) if f.name != "best_by"])
     def test_settings_that_are_no_numbers(self, tmp_path: Path, task: Task, name: str, value: Any) -> None:
-        allowed = {"peak_rate": [1.5], "clip": [1.5, None], "workers": [None], "smoothing": []}
+        allowed = {"peak_rate": [1.5], "clip": [1.5, None], "workers": [None], "patience": [None], "smoothing": []}
         if value in allowed.get(name, []) and value is not True:
             return
         error = ValueError if (name, value) == ("smoothing", 1.5) else TypeError

@@ -76,10 +76,10 @@ def main(what: str, at: str, rank: str, *argv: str) -> int:
         if world().Get_rank() == int(rank):
             move(argv[1])
 
-    def disturbed(trainer: Trainer, *args: Any) -> float:
+    def disturbed(trainer: Trainer, *args: Any, **kwargs: Any) -> float:
         if trainer.steps == int(at) - 1 and int(rank) in (-1, trainer.ranks.rank):
             DISTURBANCES[what](trainer)
-        return step(trainer, *args)
+        return step(trainer, *args, **kwargs)
 
     with mock.patch.object(Trainer, "step", disturbed):
         return cli.main(argv)

@@ -24,6 +24,7 @@ from npattn._internal.system import blas_threads
 from npattn.training import trainer as training
 from npattn.training.ranks import Communicator, Ranks, world
 from npattn.transformer.fast import transformer as functions
+from support.language_model_toys import toy_language_model
 from support.transformer_toys import toy_model
 
 #: Adam's ε: far above the gradient of b_K, which is rounding noise, so b_K does not move; small beside the others.
@@ -76,6 +77,16 @@ def steps(comm: Communicator | None, workers: int = 1, **options: Any) -> dict[s
 
 def dropout(comm: Communicator | None, workers: int = 1) -> dict[str, Any]:
     return steps(comm, workers, dropout=0.3, rng=rank_of(comm) + 5)
+
+
+def text(comm: Communicator | None, workers: int = 1) -> dict[str, Any]:
+    """Take steps with a language model, with dropout and pads; only rank 0 begins with the right parameters."""
+    model = toy_language_model("geglu", seed=rank_of(comm))
+    it = Trainer(model, Adam(model.params, lr=0.01), comm=comm, clip=0.5, workers=workers, rng=rank_of(comm) + 5)
+    with mock.patch.object(training, "MIN_OPERATIONS", 0.0):
+        losses = [it.step(np.minimum(tgt, 6)) for _, tgt in batches(7, 4, 1, 6)]
+    it.require_alike()
+    return state(it) | {"losses": losses}
 
 
 def two_workers(comm: Communicator | None, workers: int = 2) -> dict[str, Any]:
@@ -238,7 +249,7 @@ def blas(comm: Communicator | None) -> Any:
 
 CASES = {
     case.__name__: case
-    for case in (steps, dropout, two_workers, float32, gradients, resumes, not_finite, drift, other_batches,
+    for case in (steps, dropout, text, two_workers, float32, gradients, resumes, not_finite, drift, other_batches,
                  other_settings, stop, messages, enough_work, blas)
 }  # fmt: skip
 

@@ -149,7 +149,7 @@ def test_an_error_names_the_unknown_unit(option: str, tmp_path: Path) -> None:
 
 
 def test_the_error_for_an_unknown_task_lists_the_tasks() -> None:
-    with pytest.raises(ValueError, match=r"expected dates, g2p or the path of a \.tsv file, got 'date'"):
+    with pytest.raises(ValueError, match=r"expected dates, g2p, text or the path of a \.tsv file, got 'date'"):
         load_task("date")
 
 
@@ -159,7 +159,7 @@ def test_the_error_for_an_unknown_option_lists_the_options() -> None:
 
 
 def test_the_path_is_not_an_option(tmp_path: Path) -> None:
-    with pytest.raises(TypeError, match="expected options among unit, target_unit, got 'path'"):
+    with pytest.raises(TypeError, match=r"expected options among unit, target_unit, .*, got 'path'"):
         load_task(write_file(tmp_path, "a\tb\nc\td\n"), path="other.tsv")
 
 
@@ -198,3 +198,65 @@ def test_no_source_is_in_two_splits_and_no_pair_is_lost(tmp_path_factory, pairs)
     held_out = [(item.source, r) for item in (*task.validation, *task.test) for r in item.references]
     assert sorted(trained + held_out) == sorted(wanted)
     assert not {s for s, _ in trained} & {s for s, _ in held_out}
+
+
+@pytest.fixture
+def split(tmp_path: Path) -> dict[str, Path]:
+    """Three files of pairs. The sources of the first are a0 … a39."""
+    files = {}
+    for name, letter, n in (("train", "a", 40), ("validation", "b", 30), ("test", "c", 20)):
+        files[name] = tmp_path / f"{name}.tsv"
+        files[name].write_text("".join(f"{letter}{i}\t{i}\n{letter}{i}\t{i}!\n" for i in range(n)), encoding="utf-8")
+    return files
+
+
+@pytest.mark.parametrize(("given", "sizes"), [
+    ((), (34, 2, 4)), (("validation",), (40, 30, 0)), (("test",), (38, 2, 20)), (("validation", "test"), (40, 30, 20)),
+])  # fmt: skip
+def test_validation_and_test_in_files_of_their_own(
+    split: dict[str, Path], given: tuple[str, ...], sizes: tuple[int, int, int]
+) -> None:
+    task = load_task(split["train"], **{name: split[name] for name in given})
+    assert (len(task.train) // 2, len(task.validation), len(task.test)) == sizes
+    assert task.title == f"{2 * (40 + 30 * ('validation' in given) + 20 * ('test' in given))} pairs from train.tsv"
+    for name, letter in (("validation", "b"), ("test", "c")):
+        sources = [item.source for item in getattr(task, name)]
+        assert sources == hash_order(sources)                 # so that the first n are a fair sample
+        if name in given:
+            assert set(sources) == {f"{letter}{i}" for i in range(sizes[1 + (name == "test")])}
+            assert all(item.references == (item.source[1:], item.source[1:] + "!") for item in getattr(task, name))
+        assert task.options[name] == (str(split[name].absolute()) if name in given else None)
+    assert set(task.codec.source_vocabulary.to_list()) == set("a0123456789")   # held-out letters are not learnt
+    assert load_task(split["train"], **task.options) == task
+
+
+@pytest.mark.parametrize(("files", "n", "first"), [(("train",), 1, "a7"), (("test", "validation"), 2, "c1")])
+def test_a_source_in_two_files_is_an_error(split: dict[str, Path], files: tuple[str, ...], n: int, first: str) -> None:
+    with open(split["validation"], "a", encoding="utf-8") as file:
+        file.write("a7\t1\n" if n == 1 else "c1\t2\nc3\t4\n")
+    words = re.escape(f"got {n} that are, the first is '{first}'")
+    with pytest.raises(ValueError, match=f"expected sources that are not in .*, {words}$"):
+        load_task(split["train"], validation=split["validation"], test=split["test"])
+    with pytest.raises(ValueError, match="got 20 that are"):
+        load_task(split["train"], validation=split["test"], test=split["test"])
+
+
+def test_one_source_is_enough_beside_files_for_the_rest(tmp_path: Path, split: dict[str, Path]) -> None:
+    path = write_file(tmp_path, "x\ty\n")
+    assert len(load_task(path, validation=split["validation"]).train) == 1
+    with pytest.raises(ValueError, match="expected two or more different sources"):
+        load_task(path, test=split["test"])
+
+
+def test_sources_in_lower_case(tmp_path: Path) -> None:
+    path = write_file(tmp_path, "Read\tR EH D\nread\tR IY D\nZOË\tZoë\nCafe\u0301\tx\n")
+    task = load_task(path, lowercase=True)
+    items = {each.source: each.references for each in (*task.validation, *task.test)}
+    assert len(task.train) + sum(map(len, items.values())) == 4
+    assert {*items, *(task.codec.detokenize(task.codec.source_vocabulary.decode(p.source)) for p in task.train)} == {
+        "read", "zoë", "café"}  # fmt: skip
+    assert task.codec.lowercase and task.codec.tokenize("READ") == list("read")
+    assert task.options["lowercase"] is True and load_task(path, **task.options) == task
+    assert load_task(path).options["lowercase"] is False and not load_task(path).codec.lowercase
+    with pytest.raises(TypeError, match="lowercase"):
+        load_task(path, lowercase=1)

@@ -66,6 +66,14 @@ class TestOneProcess:
         with pytest.raises(AssertionError):
             assert_close(alone, on_ranks.dropout(None, 1))
 
+    def test_a_language_model(self, results: Results) -> None:
+        alone = on_ranks.text(None, len(results["text"]))
+        for rank in results["text"]:
+            assert_close(rank, alone)
+            assert bits(rank) == bits(results["text"][0])
+        with pytest.raises(AssertionError):
+            assert_close(alone, on_ranks.text(None, 1))       # dropout of one shard draws other numbers
+
     def test_float32(self, results: Results) -> None:
         alone = on_ranks.float32(None)
         for rank in results["float32"]:

@@ -486,7 +486,7 @@ class TestSpeed:
         ({"rng": "seed"}, "TypeError: rng: expected an integer, got 'seed'"),
         ({"rng": -1}, "ValueError: rng: expected 0 or more, got -1"),
         ({"keep_memory": 1}, "TypeError: keep_memory: expected True or False, got 1"),
-        ({"model": None}, "TypeError: model: expected one of the class Transformer, got NoneType"),
+        ({"model": None}, "TypeError: model: expected a Transformer or a LanguageModel, got NoneType"),
         ({"optimizer": {}}, "TypeError: optimizer: expected one of the class Adam, got dict"),
     ],
 )

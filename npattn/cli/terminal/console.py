@@ -35,7 +35,7 @@ class Console:
         self.missing: dict[str, None] = {}
         self._live = ""
 
-    def data(self, text: str) -> None:
+    def data(self, text: str, end: str = "\n") -> None:
         """Write a line of results. Raises a ValueError if the encoding of the stream lacks one of its letters."""
         encoding = self.stream.encoding or "utf-8"
         try:
@@ -45,7 +45,7 @@ class Console:
             raise ValueError(
                 f"standard output: expected an encoding that has {letter!r}, got {encoding}; files and pipes get UTF-8"
             ) from None
-        self.stream.write(text + "\n")
+        self.stream.write(text + end)
         self.stream.flush()
 
     def line(self, text: str = "") -> None:
@@ -103,13 +103,13 @@ def width(text: str) -> int:
     )
 
 
-def printable(text: str) -> str:
-    """Escape unprintable characters as Python does; a terminal could take them for control codes.
+def printable(text: str, kept: str = "") -> str:
+    """Escape unprintable characters as Python does, but those in `kept`; a terminal could take them for control codes.
 
     >>> print(printable("attention \x1b[31m\x07"))
     attention \\x1b[31m\\x07
     """
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+    return "".join(c if c.isprintable() or c in kept else ascii(c)[1:-1] for c in text)
 
 
 def pad_right(text: str, columns: int) -> str:
@@ -139,6 +139,11 @@ def duration(seconds: float) -> str:
     minutes, s = divmod(round(seconds), 60)
     hours, m = divmod(minutes, 60)
     return f"{hours}:{m:02}:{s:02}" if hours else f"{m}:{s:02}"
+
+
+def counted(n: int, what: str) -> str:
+    """Return a number of things: 1 step, 2 steps."""
+    return f"{n:,} {what}{'s' * (n != 1)}"
 
 
 def bar(share: float, columns: int = 10) -> str:

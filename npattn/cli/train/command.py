@@ -1,20 +1,24 @@
-"""`npattn train`: train a Transformer on a task; its folder holds what is needed to resume the run."""
+"""`npattn train`: train a model on a task; its folder holds what is needed to resume the run."""
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from npattn._internal.system.blas_threads import can_limit_blas, cores
-from npattn.cli.terminal import Console, Parser, command_line, two_columns
+from npattn.cli.terminal import Console, Parser, UsageError, command_line, counted, two_columns
+from npattn.cli.train import pairs, text
 from npattn.cli.train.options import add_options, task_options
 from npattn.cli.train.progress import ProgressTable
 from npattn.cli.train.ranks import all_ranks, require_alone
 from npattn.cli.train.stopping import Interrupted, Stop, stop_on_signals
-from npattn.cli.train.testing import test_scores
-from npattn.runs.defaults import NAMES, new_run
+from npattn.runs.defaults import names_of, new_run
+from npattn.runs.kinds import KINDS
+from npattn.runs.load import load_model, load_text_model
 from npattn.runs.run import Progress, Run
 from npattn.runs.settings import config_and_settings, read_description
 from npattn.tasks import TASKS, load_task
@@ -25,24 +29,36 @@ tasks:
   dates        dates in many written forms, English and Chinese, into ISO 8601
   g2p          English spelling into phonemes (needs npattn[g2p])
   FILE.tsv     your own pairs, one "source<tab>target" on a line
+  text         the source of Python's standard library, or the files given: a
+               language model learns to go on with it, byte by byte
 
 Each task has its own defaults for the sizes of the model and for the training.
-After Ctrl-C or a power cut, --resume continues from the last checkpoint. With
---mpi, several processes train together (needs npattn[mpi]).
+After Ctrl-C or a power cut, --resume continues from the last checkpoint, and
+with more --steps than before it goes on after the end. With --mpi, several
+processes train together (needs npattn[mpi]).
 
 examples:
   %(prog)s dates
   %(prog)s g2p --steps 20000 --checkpoint-every 1000
   %(prog)s g2p --resume
+  %(prog)s g2p --resume --steps 30000
   %(prog)s pairs.tsv --unit words --d-model 256 --layers 4
+  %(prog)s train.tsv --validation dev.tsv --test test.tsv --patience 5
+  %(prog)s names.tsv --target-unit words --from g2p --rate 2e-4 --steps 500
   mpiexec -n 4 %(prog)s g2p --mpi
+  %(prog)s text
+  %(prog)s text poems.txt letters.txt --run runs/poems --steps 2000
 """
+
+
+#: What is said of a task, by the class of its model.
+WORDS: dict[str, Any] = {"Transformer": pairs, "LanguageModel": text}
 
 
 def add_parser(commands: argparse._SubParsersAction[Parser], **kwargs: Any) -> None:
     """Add the command and its options."""
     parser = commands.add_parser(
-        "train", help="train a Transformer on dates, g2p or a .tsv file", epilog=EXAMPLES, **kwargs
+        "train", help="train a model on dates, g2p, a .tsv file or text", epilog=EXAMPLES, **kwargs
     )
     parser.set_defaults(run=run)
     add_options(parser)
@@ -50,6 +66,7 @@ def add_parser(commands: argparse._SubParsersAction[Parser], **kwargs: Any) -> N
 
 def run(args: argparse.Namespace, console: Console) -> int:
     """Train and test, with --mpi together with other processes."""
+    args.files = [os.path.abspath(file) for file in args.files] or None   # so that --resume works in any folder
     if not args.mpi:
         require_alone()
         return train_and_test(args, console)
@@ -69,9 +86,9 @@ def train_and_test(args: argparse.Namespace, console: Console, comm: Communicato
     status = train(training, console, command)
     if status:
         return status
-    test_scores(training, args.beam, console)
-    example = (training.task.test or training.task.validation)[0]
-    console.lines(("", "Use it with", f"  {command_line('predict', folder, example.source)}"))
+    words = WORDS[training.task.model]
+    words.results(training, console, args.beam)
+    console.lines(("", "Use it with", f"  {words.example(training)}"))
     return 0
 
 
@@ -81,22 +98,25 @@ def train(run: Run, console: Console, command: str | None) -> int:
     `command` resumes the run after a stop; None for a run in a temporary folder.
     """
     table = ProgressTable(console, run.task.score_names, first=run.trainer.steps, seconds=run.seconds)
-    if run.trainer.steps < run.settings.steps:
+    if not run.is_finished:
         table.heading()
     with stop_on_signals(message=run.ranks.rank == 0) as stop:
         run.ranks.stop_requested = stop.requested
         try:
             for progress in run.train():
                 show(progress, table, stop)
-                if run.ranks.must_stop() and progress.step < progress.steps:
+                if run.ranks.must_stop() and not run.is_finished:
                     run.save()
                     break
             if stop.output_error is not None:
                 raise stop.output_error
-            if run.trainer.steps < run.settings.steps:
+            if not run.is_finished:
                 saved = "." if command is None else f"; the checkpoint is written. Go on with\n  {command}"
                 console.line(f"Stopped after step {run.trainer.steps:,}{saved}")
                 return stop.exit_status
+            if run.trainer.steps < run.settings.steps:
+                found = counted(run.settings.patience or 0, "validation")
+                console.line(f"Ended after step {run.trainer.steps:,}: {found} in a row found no better model")
         except KeyboardInterrupt as error:
             where = f"stopped at once after step {run.trainer.steps:,}"
             raise Interrupted(where + last_checkpoint(run, command), stop.exit_status) from error
@@ -132,50 +152,50 @@ def started(folder: Path, args: argparse.Namespace, comm: Communicator | None) -
     if Ranks(comm).from_first((folder / "run.json").exists):
         raise FileExistsError(f"{folder} holds a run already: go on with --resume, or choose another --run")
     task = load_task(args.task, **task_options(args))
-    given = {name: value for name, value in vars(args).items() if name in NAMES and value is not None}
-    return new_run(folder, task, given, comm)
+    names = names_of(task)
+    given = {name: value for name, value in vars(args).items() if name in names and value is not None}
+    load = load_model if task.model == "Transformer" else load_text_model
+    start: Any = None if args.start is None else Ranks(comm).from_first(partial(load, args.start))
+    return new_run(folder, task, given, comm, start=start)
 
 
 def resumed(folder: Path, args: argparse.Namespace, comm: Communicator | None) -> Run:
     """Resume a run. Options that are given must have their first values; the number of ranks may differ."""
+    if args.start is not None:
+        raise UsageError("--from: expected without --resume, which goes on with the run's own model")
     ranks = Ranks(comm)
     description = ranks.from_first(lambda: read_description(folder))
     config, settings = config_and_settings(folder, description)
     began = description["task"]
     if args.task != began and {args.task, began} & TASKS.keys():
         raise ValueError(f"{folder}: this run is of the task {began}, not of {args.task}")
+    task = load_task(args.task, **description["options"])
     known = description["options"] | dataclasses.asdict(config) | dataclasses.asdict(settings)
-    known["layers"] = config.n_encoder_layers
+    known["layers"] = getattr(config, KINDS[task.model].layers[0])
     if settings.ranks != ranks.size:
         del known["workers"]                                  # other ranks may have fewer or more cores
+    more = args.steps if args.steps is not None and args.steps > settings.steps else None
     for name, value in vars(args).items():
-        if value is not None and name in known and value != known[name]:
+        if value is not None and name in known and value != known[name] and not (name == "steps" and more):
             raise ValueError(f"{folder}: this run began with {name} = {known[name]}, it cannot go on with {value}")
-    return Run.resume(folder, load_task(args.task, **description["options"]), comm, workers=args.workers)
-
-
-def counted(n: int, what: str) -> str:
-    """Return a number of things: 1 step, 2 steps."""
-    return f"{n:,} {what}{'s' * (n != 1)}"
+    return Run.resume(folder, task, comm, workers=args.workers, steps=more)
 
 
 def describe(run: Run, console: Console, *, with_folder: bool = True) -> None:
     """Print what is trained, on which data and how."""
-    task, c, s = run.task, run.config, run.settings
-    batch_size = min(s.batch_size, len(task.train))
-    epochs = s.steps / -(-len(task.train) // s.batch_size)    # of so many batches
+    task, c, s, words = run.task, run.config, run.settings, WORDS[run.task.model]
+    rows, unit, length = words.rows(run)
+    batch_size = min(s.batch_size, rows)
+    epochs = s.steps / -(-rows // s.batch_size)               # of so many batches
     of_weights = f", {c.attention_dropout:g} of attention weights" if c.attention_dropout else ""
     workers = counted(run.trainer.workers, "worker")
     if run.ranks.size > 1:
         workers = f"{run.ranks.size} ranks of {workers}"
     console.line(console.style(f"{Path(task.name).stem}: {task.title}", "bold"))
     entries = [
-        ("data", f"{counted(len(task.train), 'training pair')}, {len(task.validation):,} validation and "
-                 f"{counted(len(task.test), 'test item')}"),
-        ("model", f"{run.model.params.flat.size:,} parameters: {c.n_encoder_layers} + {c.n_decoder_layers} layers of "
-                  f"width {c.d_model}, {counted(c.n_heads, 'head')}, feed-forward {c.d_ff}, {c.norm}-norm, "
-                  f"dropout {c.dropout:g}{of_weights}"),
-        ("training", f"{counted(s.steps, 'step')} of {counted(batch_size, 'pair')} ({epochs:.1f} epochs), peak "
+        ("data", words.data(run)),
+        ("model", f"{run.model.params.flat.size:,} parameters: {words.sizes(run)}, dropout {c.dropout:g}{of_weights}"),
+        ("training", f"{counted(s.steps, 'step')} of {counted(batch_size, unit)}{length} ({epochs:.1f} epochs), peak "
                      f"learning rate {s.peak_rate:g}, seed {s.seed}, {workers}"),
     ]  # fmt: skip
     if run.trainer.workers == 1 < cores() and not can_limit_blas():

@@ -13,6 +13,15 @@ from npattn.runs.run import WINDOW, Progress
 PAUSE = 0.1
 
 
+def shown(name: str, score: float) -> str:
+    """Return a score as text: bits as a number, a share as a percentage.
+
+    >>> shown("bits per byte", 1.6789), shown("error rate", 0.25)
+    ('1.679', '25.0 %')
+    """
+    return f"{score:.3f}" if name.startswith("bits") else percent(score)
+
+
 class ProgressTable:
     """Shows every `Progress`: a row for each validation and each tenth of the run, a live line for other steps.
 
@@ -41,7 +50,7 @@ class ProgressTable:
         self._recent.append(progress)
         step, steps, scores = progress.step, progress.steps, progress.scores
         if scores is not None:
-            values = "".join(percent(scores[name]).rjust(columns) for name, columns in self.columns.items())
+            values = "".join(shown(name, scores[name]).rjust(columns) for name, columns in self.columns.items())
             best = " " + self.console.style("*", "green") if progress.is_best else ""
             self.console.line(self._numbers() + values + best)
         elif 10 * step // steps > 10 * (step - 1) // steps:

@@ -1,0 +1,66 @@
+"""The scores of a trained model on pairs of one's own, and its mistakes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from npattn._internal.checks import check_size
+from npattn.runs.prediction import predict
+from npattn.runs.trained import TrainedModel
+from npattn.tasks.scores import nearest, score
+
+
+class Mistake(NamedTuple):
+    """A prediction that equals no reference of its source. `edits` and `length` are those of the nearest reference."""
+
+    source: str
+    prediction: str
+    references: tuple[str, ...]
+    edits: int
+    length: int
+
+
+class Evaluation(NamedTuple):
+    """The scores of all sources, as `npattn.tasks.score` counts them, and the mistakes, the worst first."""
+
+    exact: float
+    error_rate: float
+    mistakes: list[Mistake]
+
+
+def evaluate(
+    model: TrainedModel, targets: Mapping[str, Sequence[str]], *, beam: int = 1, workers: int | None = None
+) -> Evaluation:
+    """Compare what a model answers to each source with its targets, each of which is right.
+
+    A source that is too long for the model counts as answered by nothing. Of two mistakes the one with more edits is
+    worse, then the one with more edits for each symbol.
+
+    - model: as `npattn.load_model` returns it.
+    - targets: the targets of each source text; `npattn.tasks.read_targets` reads them from a file.
+    - beam: 1 for greedy search, more for a beam search of that width.
+    - workers: threads that share the texts; None chooses.
+
+    Raises ValueError for no sources, a source without symbols or without targets, and numbers below 1.
+
+    >>> from npattn import load_model
+    >>> exact, error_rate, mistakes = evaluate(load_model("g2p"), {"knight": ["N AY T"], "zoo": ["Z UW", "S UW"]})
+    >>> exact, error_rate, mistakes
+    (1.0, 0.0, [])
+    >>> evaluate(load_model("g2p"), {"colonel": ["K ER N AH L"]}).mistakes[0].edits
+    3
+    """
+    check_size("beam", beam, least=1)
+    transformer, codec, _ = model
+    symbols = codec.tokenize_target
+    found = predict(transformer, codec, list(targets), beam=beam, workers=workers, skip_long=True)
+    answers = [symbols(text) for text in found]
+    accepted = [[symbols(text) for text in references] for references in targets.values()]
+    exact, error_rate = score(answers, accepted)
+    mistakes = []
+    for (source, references), text, answer, right in zip(targets.items(), found, answers, accepted, strict=True):
+        edits, length = nearest(answer, right)
+        if edits:
+            mistakes.append(Mistake(source, text, tuple(references), edits, length))
+    return Evaluation(exact, error_rate, sorted(mistakes, key=lambda m: (-m.edits, m.length)))

@@ -1,0 +1,90 @@
+"""`npattn evaluate` compares a model with a file of pairs."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+from pathlib import Path
+
+import pytest
+
+from npattn.cli import evaluate
+from npattn.cli.terminal import Console
+from support.command_line import Cli
+
+PAIRS = "knight\tN AY T\nread\tR EH D\n\nread\tR IY D\nread\tR IY D\ncolonel\tK ER N AH L\nchoir\tK W AY ER\n"
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cli:
+    monkeypatch.chdir(tmp_path)
+    Path("words.tsv").write_text(PAIRS, encoding="utf-8")
+    return Cli(capsys)
+
+
+def test_scores_and_worst_mistakes(run: Cli) -> None:
+    status, out, err = run("evaluate", "g2p", "words.tsv")
+    first, *rest = out.splitlines()
+    assert (status, err) == (0, "") and first.startswith("4 sources, 5 pairs, greedy search, 0:0")
+    assert rest == [
+        "  exact match  50.00 %",
+        "  error rate   46.67 %",
+        "",
+        "The worst of 2 mistakes",
+        "  choir: 4 edits of 4",
+        "    written   CH OY R",
+        "    expected  K W AY ER",
+        "  colonel: 3 edits of 5",
+        "    written   K AH L OW N AH L",
+        "    expected  K ER N AH L",
+    ]
+
+
+def test_fewer_mistakes_are_shown(run: Cli) -> None:
+    _, out, _ = run("evaluate", "g2p", "words.tsv", "--worst", "1", "--beam", "2")
+    assert ", beam 2, " in out and "The worst of 2 mistakes\n  choir" in out and "colonel" not in out
+    _, out, _ = run("evaluate", "g2p", "words.tsv", "--worst", "0")
+    assert out.splitlines()[1:] == ["  exact match  50.00 %", "  error rate   46.67 %"]
+
+
+def test_json(run: Cli) -> None:
+    status, out, err = run("evaluate", "g2p", "words.tsv", "--json", "--worst", "1")
+    (line,) = out.splitlines()
+    assert (status, err) == (0, "") and json.loads(line) == {
+        "file": "words.tsv", "sources": 4, "pairs": 5, "beam": 1, "exact_match": 0.5, "error_rate": 7 / 15,
+        "mistakes": [{
+            "source": "choir", "prediction": "CH OY R", "references": ["K W AY ER"], "edits": 4, "length": 4}],
+    }  # fmt: skip
+
+
+def test_several_targets_are_all_shown(run: Cli) -> None:
+    Path("pairs.tsv").write_text("knight\tN AY\nknight\tN IY T\n", encoding="utf-8")
+    assert "    expected  N AY or N IY T\n" in run("evaluate", "g2p", "pairs.tsv")[1]
+
+
+def test_unknown_symbols_are_named(run: Cli) -> None:
+    Path("pairs.tsv").write_text("kn8ght\tN AY1 T\n", encoding="utf-8")
+    status, _, err = run("evaluate", "g2p", "pairs.tsv")
+    assert status == 0 and err.splitlines() == [
+        "npattn: not in the model's vocabulary, read as <unk>: '8'",
+        "npattn: in targets, but never written by this model: 'AY1'",
+    ]
+
+
+def test_texts_that_a_terminal_cannot_show_are_an_error(run: Cli) -> None:
+    Path("pairs.tsv").write_text("knight\tnaɪt\n", encoding="utf-8")
+    args = argparse.Namespace(model="g2p", file=Path("pairs.tsv"), beam=1, worst=1, json=False)
+    with pytest.raises(ValueError, match="expected an encoding that has 'ɪ', got cp1252"):
+        evaluate.run(args, Console(io.TextIOWrapper(io.BytesIO(), "cp1252")))
+
+
+@pytest.mark.parametrize(("argv", "status", "words"), [
+    (["nowhere", "words.tsv"], 1, "nowhere"),
+    (["g2p", "none.tsv"], 1, "none.tsv: expected a file of lines of source, one tab, target, found no such file"),
+    (["g2p"], 2, "the following arguments are required: FILE"),
+    (["g2p", "words.tsv", "--worst", "-1"], 2, "--worst"),
+    (["g2p", "words.tsv", "--beam", "0"], 2, "--beam"),
+])  # fmt: skip
+def test_wrong_command_lines(run: Cli, argv: list[str], status: int, words: str) -> None:
+    assert words in run.fails("evaluate", *argv, status=status)
