@@ -365,6 +365,7 @@ def test_a_broken_pipe_stops_the_run_after_saving_it(run: Cli, pairs: Path, monk
     assert metadata["trainer"]["steps"] == 2
 
 
+@pytest.mark.long
 def test_the_seed_can_be_repeated_with_resume(run: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The task of dates has another seed, for its data."""
     monkeypatch.chdir(tmp_path)

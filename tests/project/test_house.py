@@ -146,6 +146,7 @@ for name in sys.argv[1:]:
 """
 
 
+@pytest.mark.long
 def test_a_public_name_is_loaded_when_it_is_first_used() -> None:
     """Each name works right after `import npattn`, with nothing else of the package imported."""
     names = [name for name in PUBLIC if name != "__version__" and (name != "plot" or find_spec("matplotlib"))]

@@ -102,6 +102,7 @@ def test_on_as_many_ranks_a_stopped_run_ends_on_the_same_bits(pairs: Path) -> No
 
 
 @needs_mpi
+@pytest.mark.long
 def test_only_rank_0_uses_the_folder_of_a_run(pairs: Path) -> None:
     """The other ranks start in another folder, as on another computer, and write nothing there."""
     for options in (OPTIONS, ["--resume"]):
