@@ -5,8 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import threading
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -418,12 +417,14 @@ class TestWorkers:
         monkeypatch.setattr(workers, "cores", lambda: 2)
         monkeypatch.setattr(workers, "can_limit_blas", lambda: True)
         monkeypatch.setattr("npattn._internal.system.workers.one_blas_thread", contextlib.nullcontext)
-        names = {n: set(in_workers(thread_names, np.zeros((n, 1)))) for n in (1, LEAST, 2 * LEAST - 1, 2 * LEAST)}
-        assert [len(each) for each in names.values()] == [1, 1, 1, 2]
-        assert names[2 * LEAST] == {"npattn_0", "npattn_1"}
-        assert len(set(in_workers(thread_names, np.zeros((LEAST // 4, 1)), beam=8))) == 2
+        for n in (1, LEAST, 2 * LEAST - 1):
+            assert len(set(in_workers(names_of_threads(1), np.zeros((n, 1))))) == 1
+        both = {"npattn_0", "npattn_1"}
+        assert set(in_workers(names_of_threads(2), np.zeros((2 * LEAST, 1)))) == both
+        assert set(in_workers(names_of_threads(2), np.zeros((LEAST // 4, 1)), beam=8)) == both
         monkeypatch.setattr(workers, "can_limit_blas", lambda: False)
-        assert set(in_workers(thread_names, np.zeros((4 * LEAST, 1)))) == {threading.current_thread().name}
+        own = {threading.current_thread().name}
+        assert set(in_workers(names_of_threads(1), np.zeros((4 * LEAST, 1)))) == own
 
     def test_beams_count_as_rows(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(workers, "LEAST", 6)
@@ -441,9 +442,15 @@ class TestWorkers:
             greedy_search(model, SRC, 3, workers=2)
 
 
-def thread_names(src: Array) -> list[str]:
-    time.sleep(0.01)                                          # long enough for the other thread to start its shard
-    return [threading.current_thread().name] * len(src)
+def names_of_threads(n: int) -> Callable[[Array], list[str]]:
+    """Return a search that gives the name of its thread. It waits until n threads have begun."""
+    barrier = threading.Barrier(n)
+
+    def search(src: Array) -> list[str]:
+        barrier.wait(timeout=20)
+        return [threading.current_thread().name] * len(src)
+
+    return search
 
 
 class TestHelpers:
