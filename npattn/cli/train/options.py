@@ -66,9 +66,9 @@ def add_options(parser: Parser) -> None:
     add("--unit", choices=UNITS, help=".tsv: what a symbol is (default: characters)")
     add("--target-unit", choices=UNITS, help=".tsv: what a symbol of the target is (default: as --unit)")
     add("--lowercase", action="store_true", default=None, help=".tsv: turn sources into lower case")
-    held_out = ".tsv: a file of pairs for {} (default: a part of the first file)"
-    add("--validation", metavar="FILE", type=absolute_path, help=held_out.format("validation"))
-    add("--test", metavar="FILE", type=absolute_path, help=held_out.format("the test"))
+    held_out = ".tsv: a file of pairs for {} (default: a part of the first file{})"
+    add("--validation", metavar="FILE", type=absolute_path, help=held_out.format("validation", ""))
+    add("--test", metavar="FILE", type=absolute_path, help=held_out.format("the test", "; with --validation, none"))
     add("--context", metavar="N", type=integer_from(1), help="text: bytes in a row (default: 256)")
 
 
