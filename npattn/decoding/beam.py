@@ -137,13 +137,10 @@ def _beam(model: Transformer, src: Array, k: int, rules: Rules) -> list[list[Hyp
         log_p, parents, ids = extend(log_p, extensions)       # (B, 2k): at most k end, so at least k do not
         ends, divisor = ids == config.eos_id, rules.penalty(t + 1)
         ended.add(rows, np.where(ends, log_p, -np.inf)[:, :k], parents[:, :k], t, divisor)
-        is_cut = t == rules.last and rules.ending == "open"
-        if is_cut:                                            # of the k best, those without <eos> count too
-            log_p = np.where(np.arange(2 * k) < k, log_p, -np.inf)
         best = np.argsort(ends, kind="stable")[:, :k]         # (B, k)  the best that have not ended
         log_p, parents, ids = (np.take_along_axis(each, best, 1) for each in (log_p, parents, ids))
         ended.record(rows, ids, parents, t)
-        if is_cut:
+        if t == rules.last and rules.ending == "open":        # those without <eos> count too
             ended.add(rows, log_p, np.broadcast_to(np.arange(k), log_p.shape), t + 1, divisor)
         decoder.reorder(parents)
         forbidden.follow(parents, ids)

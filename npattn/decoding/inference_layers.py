@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -137,7 +138,8 @@ def encode(params: Params, src: Array, config: TransformerConfig) -> tuple[Array
     """
     mask = padding_mask(src, pad_id=config.pad_id)            # (B, 1, 1, N_S)
     all_pads: Array = np.logical_not(mask.any(-1)).reshape(len(src))
-    W_E, p = params[config.source_embedding], nested(params).get("encoder", {})
+    W_E: Array = params[config.source_embedding]
+    p: Any = nested(params).get("encoder")                    # None without layers
     pads = np.where(mask | all_pads[:, None, None, None], 0, -np.inf).astype(W_E.dtype)
     bias, _ = relative_bias(distances(src.shape[1]), p, config, both=True)
     scores = pads if bias is None else pads + bias            # (B, H, N_S, N_S)

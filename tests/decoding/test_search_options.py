@@ -15,6 +15,7 @@ from npattn import Transformer, beam_search, greedy_search
 from npattn._internal.checks import Array
 from npattn.decoding import beam as module
 from npattn.decoding.beam import Rules, can_improve, only_eos
+from npattn.decoding.cached_decoder import CachedDecoder
 from npattn.decoding.forbidden import Forbidden
 from support.transformer_toys import SRC, VARIANTS, toy_config, toy_model
 
@@ -189,6 +190,24 @@ class TestParts:
             extensions = -np.arange(6.0).reshape(2, 3)
             only_eos(extensions, 1, is_forced)
             assert extensions.tolist() == [[NO, own[0], NO], [NO, own[1], NO]]
+
+    def test_the_length_of_the_beginnings_at_hand(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        seen: list[int] = []
+        monkeypatch.setattr(module, "can_improve", lambda worst, log_p, n, rules: seen.append(n) or worst < np.inf)
+        beam_search(eager(0), SRC[:1], 2, 3)
+        assert seen == [1, 2, 3, 4]
+
+    def test_no_layer_in_the_encoder(self) -> None:
+        model = eager(1, norm="post", final_norm=False, n_encoder_layers=0)
+        assert not any(name.startswith("encoder") for name in model.params)
+        compare(model, 2, 3, 0.6, normalisation="gnmt", early_stopping="never", ending="scored")
+
+    @pytest.mark.parametrize("dtype", [np.float32, np.float64])
+    def test_positions_have_the_dtype_of_the_model(self, dtype: Any) -> None:
+        model = Transformer(toy_config(), rng=0, dtype=dtype)
+        decoder = CachedDecoder(model.params, SRC, model.config)
+        decoder.step(np.full(len(SRC), BOS))
+        assert decoder.positions.dtype == dtype
 
     def test_can_improve(self) -> None:
         worst, log_p = np.array([NO, -1.0, -1.5, -2.0]), np.array([-9.0, -6.0, -6.0, -6.0])
