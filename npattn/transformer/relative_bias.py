@@ -54,8 +54,8 @@ def distances(N: int) -> Array:
 
 
 def with_bias(p: Nested, B: Array | None) -> Nested:
-    """Return the parameters of a layer with B (H, N, N) among those of its self-attention."""
-    return p if B is None else p | {"self_attention": p["self_attention"] | {"B": B}}
+    """Return the parameters of a layer with B (H, N, N), or None, among those of its self-attention."""
+    return p | {"self_attention": p["self_attention"] | {"B": B}}
 
 
 def relative_bias_backward(layers: Nested, cache: Any) -> Nested:

@@ -175,6 +175,17 @@ class TestNothingIsDropped:
         grads, expected = (path.backward(np.ones_like(logits), each) for each in (cache, plain_cache))
         assert all((grads[name] == expected[name]).all() for name in expected)
 
+    def test_the_default_rate_is_0(self) -> None:
+        rng = np.random.default_rng(0)
+        X, W = rng.normal(size=(3, 4)), [rng.normal(size=(4, 4)) for _ in range(4)]
+        options: dict[str, Any] = {"n_heads": 2, "mask": None}
+        dropped, _ = dropped_attention.forward(X, X, *W, *[None] * 4, rng=rng, **options)
+        assert np.array_equal(dropped, dropped_attention.forward(X, X, *W, *[None] * 4, **options)[0])
+
+    def test_activations_of_the_decoder_are_dropped(self) -> None:
+        model = toy_model(attention_dropout=0, dropout=0, activation_dropout=0.5, n_encoder_layers=0)
+        assert not np.array_equal(model.forward(SRC, TGT, generator(3))[0], model.forward(SRC, TGT)[0])
+
     @pytest.mark.parametrize(("rate", "seed"), [(0.0, 8), (0.4, None)])
     def test_no_weight_is_copied(self, rate: float, seed: int | None) -> None:
         model = toy_model(attention_dropout=rate, dropout=0.2)

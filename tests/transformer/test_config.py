@@ -27,6 +27,11 @@ class TestShapes:
         assert 37_000 * 512 + encoder + decoder == 63_082_496
         assert count(TransformerConfig(37_000, 37_000, tie="all")) == 63_082_496
 
+    def test_an_rms_norm_has_no_beta(self) -> None:
+        names = toy_config(norm_type="rms", bias=True).shapes()
+        assert not any(name.endswith("beta") for name in names)
+        assert "encoder.0.norm_1.gamma" in names and "encoder.0.feed_forward.b_1" in names
+
     def test_the_parameters_that_each_option_adds(self) -> None:
         D, V_S, V_T, n_norms, n_biases = 6, 9, 11, 10, 6 * 4 * 6 + 4 * (8 + 6)
         base = count(toy_config())
@@ -181,6 +186,14 @@ class TestErrors:
         assert config == toy_config(dropout=0.5, norm_eps=0.25, attention_dropout=0.25, final_norm=False)
         kinds = {name: type(value) for name, value in dataclasses.asdict(config).items()}
         assert kinds == {name: type(value) for name, value in dataclasses.asdict(toy_config(final_norm=False)).items()}
+
+    @pytest.mark.parametrize(("name", "value"), [
+        ("relative_buckets", 8), ("relative_max_distance", 20), ("max_length", 9), ("d_head", 3),
+        ("position_offset", 2), ("attention_scale", 0.5), ("activation_dropout", 0.25),
+    ])  # fmt: skip
+    def test_later_numbers_of_numpy_become_numbers_of_python(self, name: str, value: Any) -> None:
+        found = getattr(toy_config(**{name: np.float32(value) if isinstance(value, float) else np.int16(value)}), name)
+        assert type(found) is type(value) and found == value
 
     def test_the_largest_number_of_layers(self) -> None:
         config = toy_config(n_encoder_layers=10_000, n_decoder_layers=10_000)
