@@ -237,16 +237,14 @@ def attention_backward(dZ: Array, cache: Any) -> tuple[Array, Nested]:
     return dX_Q + dX_K + dX_V, {**dp_Q, **dp_K, **dp_V, "W_O": dW_O, "b_O": db_O}          # X is used three times: add
 
 
-def heads(
-    X: Array, p: Nested, which: str, config: LanguageModelConfig, frequencies: Any = None, positions: Any = None
-) -> Pair:
+def heads(X: Array, p: Nested, which: str, config: LanguageModelConfig, frequencies: Any = None) -> Pair:
     """Queries f R split(norm(X W_Q + b_Q)), keys likewise, or values split(X W_V + b_V); `which` is Q, K or V."""
     T, c_T = linear(X, p[f"W_{which}"], p.get(f"b_{which}"))  # (B, N, heads · d_head)
     gamma = p.get(f"gamma_{which}")
     if gamma is not None and config.unit_offset:
         gamma = 1 + gamma                                     # its gradient is that of 1 + γ
     T, c_norm = normed_heads(T, gamma, T.shape[-1] // config.d_head, config.qk_norm, config.norm_eps)
-    T, c_R = (T, None) if frequencies is None else rotary(T, frequencies, positions, pairing=config.pairing)
+    T, c_R = (T, None) if frequencies is None else rotary(T, frequencies, pairing=config.pairing)
     return T, (c_T, config.qk_norm, c_norm, c_R)
 
 
@@ -312,9 +310,9 @@ def check_rows(ids: Array, config: LanguageModelConfig) -> None:
     check_ids_of_batch("ids", ids, config.vocab)
     if ids.shape[1] < 2:
         raise ValueError(f"ids: expected ids (B, N) with two columns or more, got {ids.shape}")
-    longest = (config.max_length or 0) + 1                    # learned positions have a max_length
-    if config.positions == "learned" and ids.shape[1] > longest:
-        raise ValueError(f"ids: expected at most max_length + 1={longest} in a row, got {ids.shape}")
+    most = config.max_length
+    if config.positions == "learned" and most is not None and ids.shape[1] > most + 1:
+        raise ValueError(f"ids: expected at most max_length + 1={most + 1} in a row, got {ids.shape}")
 
 
 forward, backward = ignore_underflow(forward), ignore_underflow(backward)

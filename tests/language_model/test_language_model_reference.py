@@ -166,6 +166,13 @@ def test_where_dropout_acts() -> None:
 
 
 class TestWrongInputs:
+    @pytest.mark.parametrize(("change", "kind"), [(lambda d: d[:, :1], ValueError), (np.float32, TypeError)])
+    def test_cotangents_of_the_reference(self, change: Any, kind: type[Exception]) -> None:
+        config = toy_config("llama")
+        logits, cache = reference.forward(toy_params(config), IDS, config)
+        with pytest.raises(kind, match=r"^dlogits: expected "):
+            reference.backward(change(logits), cache)
+
     def test_ids(self) -> None:
         config = toy_config("gpt2", max_length=4)
         params = toy_params(config)
