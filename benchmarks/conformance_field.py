@@ -332,10 +332,10 @@ def numpy_ml_entries() -> Iterator[Entry]:
 
     entry = Entry("numpy-ml, DotProductAttention", "numpy", attention, lambda dY, layer: layer.backward(dY), DTYPES[:2])
     try:
-        import numpy_ml  # noqa: F401
+        import numpy_ml  # noqa: F401 - to see whether it can be imported
     except ImportError as error:
         yield entry._replace(error=f"ImportError: {error}".split(" (")[0])
-        collections.Hashable = collections.abc.Hashable  # type: ignore[attr-defined]
+        collections.Hashable = collections.abc.Hashable  # type: ignore[attr-defined]  # mypy knows no removed name
         entry = entry._replace(name=f"{entry.name}, with collections.Hashable put back")
     yield entry
 

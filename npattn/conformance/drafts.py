@@ -386,12 +386,12 @@ def steps(
 
 
 def _alternating(gradients: Any) -> Any:
-    signed = np.abs(gradients)
+    signed = np.abs(gradients)                                # real numbers: nothing differentiates this
     signed[1::2] = -signed[1::2]
     return signed
 
 
-def _first_large(gradients: Any) -> Any:
+def _first_large(gradients: Any) -> Any:                      # real numbers, as above
     return np.abs(gradients) * np.array([64.0] + [1.0] * (len(gradients) - 1))[:, None]
 
 

@@ -29,6 +29,8 @@ from npattn.conformance.bounds import Arithmetic, Bounded
 
 Numbers = dict[str, Bounded]
 
+# np.abs stands in bounds alone: they are real numbers, and nothing differentiates them.
+
 ROOT, CUBIC = math.sqrt(2 / math.pi), 0.044715
 ERF, ERFC = (np.vectorize(f, otypes=[np.float64]) for f in (math.erf, math.erfc))
 

@@ -66,22 +66,7 @@ from npattn.attention.dot_product import scaled_dot_product_attention, scaled_do
 from npattn.attention.v7_multi_head import merge_heads, split_heads
 from npattn.attention.v12_normalised import normed_heads, normed_heads_back
 from npattn.language_model.config import LanguageModelConfig
-from npattn.layers import (
-    dropout,
-    dropout_backward,
-    geglu,
-    geglu_backward,
-    gelu,
-    gelu_backward,
-    linear,
-    linear_backward,
-    relu,
-    relu_backward,
-    silu,
-    silu_backward,
-    swiglu,
-    swiglu_backward,
-)
+from npattn.layers import dropout, dropout_backward, linear, linear_backward
 from npattn.layers.embedding import embedding, embedding_backward
 from npattn.layers.layer_norm import Cache as LayerNormCache
 from npattn.layers.layer_norm import layer_norm, layer_norm_backward
@@ -90,19 +75,9 @@ from npattn.layers.rotary import rotary, rotary_backward
 from npattn.layers.soft_cap import soft_cap, soft_cap_backward
 from npattn.transformer.batch import ANY_ARRAY, check_ids_of_batch
 from npattn.transformer.parameters import Nested, dotted, nested
+from npattn.transformer.variants import PHI, Pair
 
-#: φ by its name, and whether it is gated: forward, backward and options.
-PHI: dict[tuple[str, bool], tuple[Callable[..., Any], Callable[..., Any], dict[str, str]]] = {
-    ("silu", True): (swiglu, swiglu_backward, {}),
-    ("gelu", True): (geglu, geglu_backward, {}),
-    ("gelu_tanh", True): (geglu, geglu_backward, {"approximate": "tanh"}),
-    ("silu", False): (silu, silu_backward, {}),
-    ("gelu", False): (gelu, gelu_backward, {}),
-    ("gelu_tanh", False): (gelu, gelu_backward, {"approximate": "tanh"}),
-    ("relu", False): (relu, relu_backward, {}),
-}
 Rng: TypeAlias = np.random.Generator | None
-Pair: TypeAlias = tuple[Array, Any]                           # a value and its cache
 
 
 class LanguageModelCache(NamedTuple):

@@ -228,7 +228,8 @@ class TransformerConfig:
         parts: Nested = {self.source_embedding: (self.src_vocab, D), self.target_embedding: (self.tgt_vocab, D)}
         for side in ("encoder", "decoder"):
             if self.positions == "learned":
-                parts[f"{side}.positions.W_P"] = (self.max_length + self.position_offset, D)   # type: ignore[operator]
+                rows = self.max_length + self.position_offset  # type: ignore[operator]  # it is no None here
+                parts[f"{side}.positions.W_P"] = (rows, D)
             if self.positions == "relative":
                 parts[f"{side}.positions.W_B"] = (self.relative_buckets, self.n_heads)
             if self.embedding_norm:

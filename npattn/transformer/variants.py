@@ -45,7 +45,7 @@ from npattn.transformer.config import TransformerConfig
 from npattn.transformer.parameters import Nested
 
 Pair: TypeAlias = tuple[Array, Any]                           # a value and its cache
-#: φ by its name, and whether it is gated: forward, backward and options.
+#: φ by its name, and whether it is gated: forward, backward and options. Language models take it from here too.
 PHI: dict[tuple[str, bool], tuple[Callable[..., Any], Callable[..., Any], dict[str, str]]] = {
     ("relu", False): (relu, relu_backward, {}),
     ("gelu", False): (gelu, gelu_backward, {}),

@@ -28,11 +28,12 @@ from npattn.attention.v7_multi_head import merge_heads, split_heads
 from npattn.attention.v12_normalised import normed_heads, normed_heads_back
 from npattn.language_model.config import LanguageModelConfig
 from npattn.language_model.fast.causal_blocks import causal_attention, causal_attention_backward
-from npattn.language_model.reference import Pair, Rng, window_of
+from npattn.language_model.reference import Rng, window_of
 from npattn.layers.kernels import project, sum_rows, weight_gradient
 from npattn.layers.rotary import Rotation, rotate, rotate_back, rotation_of
 from npattn.transformer.fast.attention import side_by_side
 from npattn.transformer.parameters import Nested
+from npattn.transformer.variants import Pair
 
 #: Longer rows go by tiles: keeping the weights of one head would take 2 MB and more.
 LONG = 1024

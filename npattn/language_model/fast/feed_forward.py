@@ -19,9 +19,9 @@ import numpy as np
 
 from npattn._internal.checks import Array
 from npattn._internal.system.underflow import ignore_underflow
-from npattn.language_model import reference
 from npattn.language_model.config import LanguageModelConfig
 from npattn.layers.kernels import project, rows, sum_rows, weight_gradient
+from npattn.transformer import variants
 from npattn.transformer.parameters import Nested
 
 #: So many numbers of a gate are worked on at a time. All arrays of a piece together take 1 MB in float32.
@@ -86,4 +86,4 @@ swiglu_backward = ignore_underflow(swiglu_backward)
 feed_forward, feed_forward_backward = ignore_underflow(feed_forward), ignore_underflow(feed_forward_backward)
 
 #: As in the reference, with the swiglu of this file.
-PHI = reference.PHI | {("silu", True): (swiglu, swiglu_backward, {})}
+PHI = variants.PHI | {("silu", True): (swiglu, swiglu_backward, {})}

@@ -135,4 +135,5 @@ def norm(X: Array, p: Nested | None, config: LanguageModelConfig) -> Array:
     return Y
 
 
+# A decorated method has no mutants, so it is wrapped here.
 Reader.next_logits = ignore_underflow(Reader.next_logits)     # type: ignore[method-assign]
