@@ -1,10 +1,10 @@
 """Training runs, each in its own folder, and the trained models that they leave.
 
 `run` trains in a folder and resumes from it. `defaults` begins a run with values that suit its task. Three modules read
-and write files: `settings` run.json, `log` log.tsv, `last_state` last.npz. `kinds` has what differs between the models
-that a run can train, a Transformer and a LanguageModel. `load` reads a trained model, `trained` is the value that it
-returns, `prediction` applies a model to texts, `evaluation` compares it with pairs, `shipped` holds the models that
-come with the package. Nothing here prints.
+and write files: `settings` run.json, `log` log.tsv, `last_state` last.npz. `average` is the mean of the parameters at
+the last validations. `kinds` has what differs between the models that a run can train, a Transformer and a
+LanguageModel. `load` reads a trained model, `trained` is the value that it returns, `prediction` applies a model to
+texts, `evaluation` compares it with pairs, `shipped` holds the models that come with the package. Nothing here prints.
 
 >>> import tempfile
 >>> from pathlib import Path

@@ -9,10 +9,11 @@ from typing import Any
 
 from npattn._internal.checks import Array, check_number, check_size, shown
 from npattn._internal.files import CheckpointError, load_arrays, save_arrays
+from npattn.runs.average import Average
 from npattn.training.trainer import Trainer
 
 #: What later versions of npattn added to the metadata.
-FIRST: dict[str, Any] = {"losses": [], "worse": 0, "ended": None}
+FIRST: dict[str, Any] = {"losses": [], "worse": 0, "ended": None, "averaged": 0}
 
 
 class LastState:
@@ -22,17 +23,18 @@ class LastState:
         self.path = folder / "last.npz"
         self._known: tuple[int, int] | None = None            # None for no file
 
-    def read(self, trainer: Trainer, last_step: int) -> dict[str, Any] | None:
+    def read(self, trainer: Trainer, last_step: int, average: Average | None) -> dict[str, Any] | None:
         """Return what `restore` returns, or None if there is no file yet."""
-        metadata = restore(self.path, trainer, last_step) if self.path.exists() else None
+        metadata = restore(self.path, trainer, last_step, average) if self.path.exists() else None
         self._known = self._found()
         return metadata
 
-    def write(self, trainer: Trainer, metadata: Mapping[str, Any]) -> None:
+    def write(self, trainer: Trainer, metadata: Mapping[str, Any], average: Average | None) -> None:
         """Replace the file as a whole. Raises RuntimeError as `check_known` does, OSError if it cannot be written."""
         self.check_known()
         try:
-            save_arrays(self.path, checkpoint_arrays(trainer), metadata)
+            averaged = {} if average is None else {"averaged": average.count}
+            save_arrays(self.path, checkpoint_arrays(trainer, average), {**metadata, **averaged})
         finally:                                              # the file may be there, and an error come after it
             self._known = self._found()
 
@@ -49,18 +51,20 @@ class LastState:
         return (self.path.stat().st_ino, self.path.stat().st_mtime_ns) if self.path.exists() else None
 
 
-def checkpoint_arrays(trainer: Trainer) -> dict[str, Array]:
+def checkpoint_arrays(trainer: Trainer, average: Average | None) -> dict[str, Array]:
     """Return all arrays of a checkpoint by name."""
     arrays: dict[str, Array] = {f"params.{name}": array for name, array in trainer.model.params.items()}
-    return arrays | {f"adam.{name}": array for name, array in trainer.optimizer.state_dict().items()}
+    arrays |= {f"adam.{name}": array for name, array in trainer.optimizer.state_dict().items()}
+    return arrays if average is None else arrays | {"average": average.last}
 
 
-def restore(path: Path, trainer: Trainer, last_step: int) -> dict[str, Any]:
-    """Put the trainer into the state of a checkpoint of at most `last_step` steps; return the checkpoint's metadata.
+def restore(path: Path, trainer: Trainer, last_step: int, average: Average | None) -> dict[str, Any]:
+    """Put trainer and average into the state of a checkpoint of at most `last_step` steps; return its metadata.
 
-    Raises CheckpointError, and changes nothing, if the checkpoint does not fit the trainer.
+    Raises CheckpointError, and changes nothing, if the checkpoint does not fit them.
     """
-    arrays, metadata = load_arrays(path, {name: (a.shape, a.dtype) for name, a in checkpoint_arrays(trainer).items()})
+    wanted = {name: (array.shape, array.dtype) for name, array in checkpoint_arrays(trainer, average).items()}
+    arrays, metadata = load_arrays(path, wanted)
     try:
         expected = trainer.state_dict() | {"steps": int(arrays["adam.t"])}
         if metadata["trainer"] != expected or not 0 < expected["steps"] <= last_step:
@@ -72,7 +76,8 @@ def restore(path: Path, trainer: Trainer, last_step: int) -> dict[str, Any]:
         if metadata["best"] is not None:
             _check_numbers("best", metadata["best"], 2)
         _check_numbers("losses", metadata["losses"])
-        check_size("worse", metadata["worse"])
+        for name in ("worse", "averaged"):
+            check_size(name, metadata[name])
         if metadata["ended"] is not None:
             check_size("ended", metadata["ended"], least=1)
         trainer.optimizer.load_state_dict({name[5:]: a for name, a in arrays.items() if name.startswith("adam.")})
@@ -81,6 +86,8 @@ def restore(path: Path, trainer: Trainer, last_step: int) -> dict[str, Any]:
     for name in trainer.model.params:
         trainer.model.params[name] = arrays[f"params.{name}"]
     trainer.load_state_dict(metadata["trainer"])
+    if average is not None and metadata["averaged"]:
+        average.restore(arrays["average"], metadata["averaged"])
     return metadata
 
 

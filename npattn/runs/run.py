@@ -37,6 +37,7 @@ from npattn._internal.files import CheckpointError, FolderLock
 from npattn._internal.system.blas_threads import one_blas_thread
 from npattn.optim import Adam, linear_rate
 from npattn.optim.clipping import largest
+from npattn.runs.average import Average
 from npattn.runs.kinds import KINDS, Config
 from npattn.runs.last_state import LastState
 from npattn.runs.log import append_to_log, rewind_log, start_log
@@ -112,7 +113,9 @@ class Run:
         self.folder, self.settings = Path(folder), settings
         self.task: Any = task                                 # `npattn.runs.kinds` has what differs between them
         self.config: Any = config
-        self.model = KINDS[task.model].model(config, rng=settings.seed)
+        new_model = partial(KINDS[task.model].model, config)
+        self.model = new_model(rng=settings.seed)
+        self.average = None if settings.average is None else Average(new_model(), settings.average)
         self.optimizer = Adam(self.model.params, lr=settings.peak_rate)
         self.trainer = Trainer(
             self.model,
@@ -208,9 +211,10 @@ class Run:
                 longer = dataclasses.replace(first, steps=settings.steps)
                 ranks.from_first(partial(write_description, run.folder, task, config, longer))
             ranks.from_first(run._read_first)
-            metadata = ranks.from_first(lambda: run._last.read(run.trainer, settings.steps))
+            metadata = ranks.from_first(lambda: run._last.read(run.trainer, settings.steps, run.average))
             if metadata is not None:
                 run.trainer.synchronize()
+                run.average = ranks.from_first(lambda: run.average)
                 run.seconds, run.best, run.saved = metadata["seconds"], metadata["best"], run.trainer.steps
                 run.worse, run.ended = metadata["worse"], metadata["ended"]
                 run.losses.extend(metadata["losses"])
@@ -246,7 +250,10 @@ class Run:
             loss = self._step(batch, rate)
             self.losses.append(loss)
             mean_loss = sum(self.losses) / len(self.losses)
-            scores = self.validate() if step % s.validate_every == 0 or step == s.steps else None
+            is_validated = step % s.validate_every == 0 or step == s.steps
+            if is_validated and self.average is not None:
+                self.average.add(self.model.params.flat)
+            scores = self.validate() if is_validated else None
             values = [] if scores is None else [scores[name] for name in self.task.score_names]
             is_best = scores is not None and self._judge(values)
             self.seconds = before + time.perf_counter() - began
@@ -259,8 +266,16 @@ class Run:
             yield Progress(step, s.steps, loss, rate, tokens, self.seconds, scores, is_best, mean_loss)
 
     def validate(self) -> dict[str, float]:
-        """Return the scores of the model on the first `validation_items` validation items, see `npattn.runs.kinds`."""
-        return self.score(self.model, self.task.validation[: self.settings.validation_items])
+        """Return the scores of the model on the first `validation_items` validation items, see `npattn.runs.kinds`.
+
+        With `average` in the settings it is the mean of the parameters at the last validations that `train` made.
+        """
+        return self.score(self._candidate, self.task.validation[: self.settings.validation_items])
+
+    @property
+    def _candidate(self) -> Any:
+        """The model that is validated and kept."""
+        return self.model if self.average is None or not self.average.count else self.average.model
 
     def score(self, model: Model, items: Sequence[Any]) -> dict[str, float]:
         """Return the scores of a model on items by name: of greedy search, or of the probabilities of a text.
@@ -304,7 +319,7 @@ class Run:
             "ended": self.ended, "losses": list(self.losses),
         }  # fmt: skip
         with self._locked():
-            self.ranks.from_first(partial(self._last.write, self.trainer, metadata))
+            self.ranks.from_first(partial(self._last.write, self.trainer, metadata, self.average))
         self.saved = self.trainer.steps
 
     @contextlib.contextmanager
@@ -364,7 +379,7 @@ class Run:
             return False
         self.best = scores
         self.trainer.require_alike()
-        self.ranks.from_first(lambda: self.model.save(self.folder / "best.npz"))
+        self.ranks.from_first(lambda: self._candidate.save(self.folder / "best.npz"))
         return True
 
     def _is_better(self, scores: Sequence[float], than: Sequence[float]) -> bool:

@@ -39,6 +39,8 @@ class Settings:
     - best_by: the score that decides which model is the best; None for the headline of the task. The other one decides
       between equal scores.
     - patience: the run ends when so many validations in a row have found no better model; None for never.
+    - average: the model that is validated, and kept if it is the best, is the mean of the parameters at so many last
+      validations, see `npattn.runs.average`; None for the parameters as they are.
 
     Raises ValueError for a number out of range, TypeError for a value that is no number.
 
@@ -61,6 +63,7 @@ class Settings:
     checkpoint_every: int = 500
     best_by: str | None = None
     patience: int | None = None
+    average: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "ranks", "validate_every", "validation_items", "checkpoint_every"):
@@ -69,7 +72,7 @@ class Settings:
             check_size(name, getattr(self, name))
         if self.warmup > self.steps:
             raise ValueError(f"warmup: expected 0 to steps={self.steps}, got {self.warmup}")
-        for name in ("workers", "patience"):
+        for name in ("workers", "patience", "average"):
             if getattr(self, name) is not None:
                 check_size(name, getattr(self, name), least=1)
         if not isinstance(self.best_by, str | None):

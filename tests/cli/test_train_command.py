@@ -112,6 +112,41 @@ def test_patience_and_more_steps(run: Cli, pairs: Path) -> None:
     assert "best_by: expected exact match or error rate, got 'loss'" in run.fails("train", pairs, *wrong)
 
 
+def test_json(run: Cli, pairs: Path) -> None:
+    status, out, err = run("train", pairs, *TINY, "--beam", "2", "--average", "2", "--json")
+    first, *steps, last = map(json.loads, out.splitlines())
+    weights = Path("runs", "mirror", "best.npz")
+    size = sum(array.size for array in load_arrays(weights)[0].values())
+    assert (status, err) == (0, "")
+    assert first == {"run": "runs/mirror", "task": str(pairs), "parameters": size, "steps": 3, "step": 0}
+    log = read_log(Path("runs", "mirror"))
+    assert [each["step"] for each in steps] == log["step"] == [1, 2, 3]
+    assert [each["scores"]["error rate"] for each in steps] == pytest.approx(log["error rate"], abs=1e-4)
+    assert [each["loss"] for each in steps] == pytest.approx(log["loss"], abs=1e-4)
+    assert steps[-1].keys() == {"step", "steps", "rate", "seconds", "scores", "is_best", "loss"}
+    tested = last.pop("test")
+    assert last == {"run": "runs/mirror", "step": 3, "finished": True} and tested.keys() == {"greedy", "beam 2"}
+    for found in tested.values():
+        assert list(found) == ["all"] and list(found["all"]) == ["exact match", "error rate"]
+    status, out, _ = run("train", pairs, "--json", "--resume")
+    first, last = map(json.loads, out.splitlines())
+    assert status == 0 and first["step"] == 3 and last["finished"] and "beam 2" not in last["test"]
+
+
+@pytest.mark.usefixtures("signals")
+def test_json_of_a_run_that_is_stopped(run: Cli, pairs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    step = Trainer.step
+
+    def step_with_signal(trainer: Trainer, *args: Any, **kwargs: Any) -> float:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return step(trainer, *args, **kwargs)
+
+    monkeypatch.setattr(Trainer, "step", step_with_signal)
+    status, out, _ = run("train", pairs, *TINY, "--json")
+    stopped = {"run": "runs/mirror", "step": 1, "finished": False, "test": None}
+    assert status == 143 and json.loads(out.splitlines()[-1]) == stopped
+
+
 def test_begin_with_the_model_of_another_run(run: Cli, pairs: Path) -> None:
     assert run("train", pairs, *TINY).status == 0
     weights = load_arrays(Path("runs", "mirror", "best.npz"))[0]

@@ -597,7 +597,8 @@ class TestRefusals:
     @pytest.mark.parametrize("value", ["1", None, 1.5, True, [1]], ids=str)
     @pytest.mark.parametrize("name", [f.name for f in dataclasses.fields(Settings) if f.name != "best_by"])
     def test_settings_that_are_no_numbers(self, tmp_path: Path, task: Task, name: str, value: Any) -> None:
-        allowed = {"peak_rate": [1.5], "clip": [1.5, None], "workers": [None], "patience": [None], "smoothing": []}
+        allowed: dict[str, list[Any]] = {"peak_rate": [1.5], "clip": [1.5, None], "smoothing": []}
+        allowed |= {key: [None] for key in ("workers", "patience", "average")}
         if value in allowed.get(name, []) and value is not True:
             return
         error = ValueError if (name, value) == ("smoothing", 1.5) else TypeError

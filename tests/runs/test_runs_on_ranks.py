@@ -91,8 +91,8 @@ def test_one_run_on_changing_numbers_of_ranks(pairs: Path) -> None:
 @pytest.mark.long
 def test_on_as_many_ranks_a_stopped_run_ends_on_the_same_bits(pairs: Path) -> None:
     """The run has dropout, is killed in its fifth step, and resumes from the checkpoint of step 4."""
-    assert train(2, pairs, "whole", *OPTIONS, "--dropout", "0.2").status == 0
-    killed = train(2, pairs, "parts", *OPTIONS, "--dropout", "0.2", what="kill", step=5, rank=1)
+    assert train(2, pairs, "whole", *OPTIONS, "--dropout", "0.2", "--average", "2").status == 0
+    killed = train(2, pairs, "parts", *OPTIONS, "--dropout", "0.2", "--average", "2", what="kill", step=5, rank=1)
     assert killed.status not in (0, 1, 130)
     assert checkpoint(pairs, "parts")[1] == 4
     again = train(2, pairs, "parts", "--resume")

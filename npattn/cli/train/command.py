@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import json
 import os
 from functools import partial
 from pathlib import Path
@@ -13,7 +14,7 @@ from npattn._internal.system.blas_threads import can_limit_blas, cores
 from npattn.cli.terminal import Console, Parser, UsageError, command_line, counted, two_columns
 from npattn.cli.train import pairs, text
 from npattn.cli.train.options import add_options, task_options
-from npattn.cli.train.progress import ProgressTable
+from npattn.cli.train.progress import ProgressLines, ProgressTable
 from npattn.cli.train.ranks import all_ranks, require_alone
 from npattn.cli.train.stopping import Interrupted, Stop, stop_on_signals
 from npattn.runs.defaults import names_of, new_run
@@ -36,6 +37,11 @@ Each task has its own defaults for the sizes of the model and for the training.
 After Ctrl-C or a power cut, --resume continues from the last checkpoint, and
 with more --steps than before it goes on after the end. With --mpi, several
 processes train together (needs npattn[mpi]).
+
+--json prints an object a line: first what is trained ("run", "task",
+"parameters", "steps", "step"), then the progress ("step", "steps", "loss",
+"rate", "seconds", "scores", "is_best"), in the end the outcome ("run", "step",
+"finished", "test").
 
 examples:
   %(prog)s dates
@@ -78,11 +84,13 @@ def train_and_test(args: argparse.Namespace, console: Console, comm: Communicato
     """Train and test on all ranks of `comm`, and suggest a command that uses the model."""
     folder = args.folder or Path("runs", Path(args.task).stem)
     training = (resumed if args.resume else started)(folder, args, comm)
-    describe(training, console)
     beam = ["--beam", args.beam] if args.beam > 1 else []
     command = command_line("train", args.task, "--run", folder, *beam, "--resume")
     if args.mpi:
         command = f"mpiexec -n {training.ranks.size} {command} --mpi"
+    if args.json:
+        return train_in_json(training, console, command, args.beam)
+    describe(training, console)
     status = train(training, console, command)
     if status:
         return status
@@ -92,12 +100,28 @@ def train_and_test(args: argparse.Namespace, console: Console, comm: Communicato
     return 0
 
 
-def train(run: Run, console: Console, command: str | None) -> int:
+def train_in_json(run: Run, console: Console, command: str, beam: int) -> int:
+    """Train and test, and print what programs read: one JSON object a line."""
+    first = {"run": str(run.folder), "task": run.task.name, "parameters": int(run.model.params.flat.size)}
+    console.data(json.dumps(first | {"steps": run.settings.steps, "step": run.trainer.steps}))
+    with open(os.devnull, "w", encoding="utf-8") as null:
+        silent = Console(null)
+        status = train(run, silent, command, ProgressLines(console))
+        test = None if status else WORDS[run.task.model].results(run, silent, beam)
+    last = {"run": str(run.folder), "step": run.trainer.steps, "finished": run.is_finished, "test": test}
+    console.data(json.dumps(last))
+    return status
+
+
+def train(
+    run: Run, console: Console, command: str | None, table: ProgressTable | ProgressLines | None = None
+) -> int:
     """Train to the last step and return 0, or until a signal stops it and return the exit status for the signal.
 
-    `command` resumes the run after a stop; None for a run in a temporary folder.
+    `command` resumes the run after a stop; None for a run in a temporary folder. `table` shows the progress; None makes
+    one on the console.
     """
-    table = ProgressTable(console, run.task.score_names, first=run.trainer.steps, seconds=run.seconds)
+    table = table or ProgressTable(console, run.task.score_names, first=run.trainer.steps, seconds=run.seconds)
     if not run.is_finished:
         table.heading()
     with stop_on_signals(message=run.ranks.rank == 0) as stop:
@@ -129,7 +153,7 @@ def train(run: Run, console: Console, command: str | None) -> int:
     return 0
 
 
-def show(progress: Progress, table: ProgressTable, stop: Stop) -> None:
+def show(progress: Progress, table: ProgressTable | ProgressLines, stop: Stop) -> None:
     """Show a step. An error of the output stops the run, which is saved first."""
     try:
         table.show(progress)

@@ -36,10 +36,13 @@ def add_options(parser: Parser) -> None:
     add("--seed", metavar="S", type=integer_from(0), help="seed of parameters, batches and dropout (default: 0)")
     add("--workers", metavar="W", type=integer_from(1), help="threads (default: one for each core)")
     add("--mpi", action="store_true", help="train on all processes that mpiexec started")
+    add("--json", action="store_true", help="print JSON objects, one a line")
     add("--checkpoint-every", metavar="N", type=integer_from(1), help="steps between checkpoints (default: 500)")
     often = "steps between validations (default: steps/10, at most 1000)"
     add("--validate-every", metavar="N", type=integer_from(1), help=often)
     add("--patience", metavar="N", type=integer_from(1), help="end after N validations without a better model")
+    mean = "validate and keep the mean of the parameters at the last N validations"
+    add("--average", metavar="N", type=integer_from(1), help=mean)
     add("--best-by", metavar="SCORE", help='the score that decides what is better, as "error rate"')
     add("--beam", metavar="K", type=integer_from(1), default=1, help="test with beam search too, with K hypotheses")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from typing import Any
 
 from npattn.cli.terminal import Console, command_line, counted, duration, pad_right, percent
 from npattn.runs.load import load_run
@@ -58,21 +59,22 @@ def meaning(run: Run) -> str:
     return text
 
 
-def results(run: Run, console: Console, beam: int) -> None:
+def results(run: Run, console: Console, beam: int) -> dict[str, Any] | None:
     """Print the scores of a run's best model with greedy search, and with beam search when `beam` is above 1.
 
     They are those of the test items, which are used neither in training nor in validation: first of all of them, then
-    of the task's subsets. A small task may have no test items. Below them stands what the scores mean.
+    of the task's subsets. A small task may have no test items. Below them stands what the scores mean. Return the
+    scores by the names of search, items and score; None without test items.
     """
-    task = run.task
-    if task.test:
-        _test_scores(run, console, beam)
+    found = _test_scores(run, console, beam) if run.task.test else None
     console.line()
     console.paragraph(meaning(run))
+    return found
 
 
-def _test_scores(run: Run, console: Console, beam: int) -> None:
+def _test_scores(run: Run, console: Console, beam: int) -> dict[str, Any]:
     task = run.task
+    found: dict[str, Any] = {}
     model, _, _ = run.ranks.from_first(lambda: load_run(run.folder))
     sources = [item.source for item in task.test]
     columns = {name: max(len(name), 8) + 2 for name in task.score_names}
@@ -86,6 +88,8 @@ def _test_scores(run: Run, console: Console, beam: int) -> None:
         passed = duration(time.perf_counter() - began).rjust(7)
         for name, rows in {"all": range(len(sources)), **task.subsets}.items():
             scores = task.score([predictions[i] for i in rows], [task.test[i] for i in rows])
+            found.setdefault(search, {})[name] = scores
             values = "".join(percent(scores[each], 2).rjust(width) for each, width in columns.items())
             title = pad_right(f"  {search}, {name} {len(rows):,}", TITLE_WIDTH)
             console.line(title + values + passed * (name == "all"))
+    return found

@@ -1,7 +1,12 @@
-"""The progress of a training run: a table with a new row now and then, and a live line below it on a terminal."""
+"""The progress of a training run, for people or for programs.
+
+People get a table with a new row now and then, and a live line below it on a terminal. Programs get a JSON object a
+line, at the same steps.
+"""
 
 from __future__ import annotations
 
+import json
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -53,7 +58,7 @@ class ProgressTable:
             values = "".join(shown(name, scores[name]).rjust(columns) for name, columns in self.columns.items())
             best = " " + self.console.style("*", "green") if progress.is_best else ""
             self.console.line(self._numbers() + values + best)
-        elif 10 * step // steps > 10 * (step - 1) // steps:
+        elif ends_a_tenth(progress):
             self.console.line(self._numbers())
         elif time.monotonic() - self._shown > PAUSE:
             self._shown = time.monotonic()
@@ -65,3 +70,26 @@ class ProgressTable:
         speed = sum(each.tokens for each in self._recent) / max(p.seconds - self._window_start, 1e-9)
         left = (p.steps - p.step) * (p.seconds - self.first_seconds) / (p.step - self.first)
         return f"{p.step:>8,}{p.mean_loss:>8.3f}{p.rate:>9.1e}{speed:>10,.0f}{duration(left):>8}"
+
+
+class ProgressLines:
+    """Writes a JSON object for each validation and each tenth of a run."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+
+    def heading(self) -> None:
+        """Write nothing: each line names its numbers."""
+
+    def show(self, progress: Progress) -> None:
+        """Write a line if the step has a validation or ends a tenth of the run."""
+        if progress.scores is None and not ends_a_tenth(progress):
+            return
+        told = {name: getattr(progress, name) for name in ("step", "steps", "rate", "seconds", "scores", "is_best")}
+        self.console.data(json.dumps({**told, "loss": progress.mean_loss}))
+
+
+def ends_a_tenth(progress: Progress) -> bool:
+    """Return whether a tenth of the run ends with this step."""
+    step, steps = progress.step, progress.steps
+    return 10 * step // steps > 10 * (step - 1) // steps

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from npattn.cli.terminal import Console, command_line, counted, pad_right, percent
 from npattn.runs.load import load_text_model
 from npattn.runs.run import Run
@@ -39,14 +41,18 @@ def rows(run: Run) -> tuple[int, str, str]:
     return batches.rows, "row", f" of {counted(batches.width, 'byte')}"
 
 
-def results(run: Run, console: Console, beam: int) -> None:
-    """Print the bits per byte of the best model on the test files, and those of gzip, xz and a 5-gram model."""
+def results(run: Run, console: Console, beam: int) -> dict[str, Any] | None:
+    """Print the bits per byte of the best model on the test files, and those of gzip, xz and a 5-gram model.
+
+    Return the scores of the model and those of the others, by name; None without test files.
+    """
     train, _, test = run.task.parts
     if not test:
-        return
+        return None
     n = sum(map(len, test))
     console.live(f"  reading {counted(n, 'test byte')} …")
-    bits, wrong = run.score(run.ranks.from_first(lambda: load_text_model(run.folder).model), run.task.test).values()
+    scores = run.score(run.ranks.from_first(lambda: load_text_model(run.folder).model), run.task.test)
+    bits, wrong = scores.values()
     console.live("  training a 5-gram model and compressing …")
     grams = run.ranks.from_first(lambda: five_gram_bits(train, test))
     others = run.ranks.from_first(lambda: [(name, *compressed(name, test)) for name in ("xz", "gzip")])
@@ -56,6 +62,8 @@ def results(run: Run, console: Console, beam: int) -> None:
         console.line(pad_right(f"  {name}", 54) + "".join(f"{value:12.3f}" for value in values))
     console.line()
     console.paragraph(MEANING.format(model=bits, share=percent(bits / 8, 0), right=percent(1 - wrong, 0)))
+    alone_and_in_one = {name: values for name, *values in others}
+    return {**scores, "5-gram model": grams, **alone_and_in_one}
 
 
 def example(run: Run) -> str:
