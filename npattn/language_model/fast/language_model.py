@@ -6,6 +6,8 @@ equals that forward, `npattn.layers.cross_entropy` and both backwards. Tests com
 **Changed for speed**
 
 - Attention and feed-forward are those of this folder.
+- A residual sum is written to the memory of its new term. Dropout without an rng makes no copy.
+- Without pads, the loss turns the logits into their gradient in place.
 - Gradients are yielded one by one as soon as they are known. Several workers can add theirs up meanwhile.
 
 >>> from npattn.language_model.model import LanguageModel
@@ -19,7 +21,7 @@ equals that forward, `npattn.layers.cross_entropy` and both backwards. Tests com
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -35,14 +37,17 @@ from npattn.language_model.reference import (
     check_batch,
     embed,
     embed_backward,
-    sub_layer,
-    sub_layer_backward,
+    normalise,
+    normalise_backward,
     unembed,
     unembed_backward,
 )
-from npattn.layers import cross_entropy, cross_entropy_backward
+from npattn.layers import cross_entropy, cross_entropy_backward, dropout, dropout_backward
+from npattn.layers.cross_entropy import SMOOTHING, gradient_in_place, loss_in_place
+from npattn.layers.kernels import rows
 from npattn.transformer.fast.gradient import Gradient
 from npattn.transformer.parameters import Nested, dotted, nested
+from npattn.transformer.variants import Pair
 
 
 def forward(
@@ -68,9 +73,41 @@ def loss_and_gradients(
     params: Params, ids: Array, config: LanguageModelConfig, smoothing: float, rng: Rng = None, share: float = 1.0
 ) -> tuple[float, Iterator[tuple[str, Gradient]]]:
     """Return the mean loss over the real tokens of ids[:, 1:], and `gradients` of `share` times that loss."""
+    SMOOTHING("smoothing", smoothing)
     logits, cache = forward(params, ids[:, :-1], config, rng)
-    loss, c_loss = cross_entropy(logits, ids[:, 1:], smoothing, config.pad_id)
-    return float(loss), gradients(cross_entropy_backward(share, c_loss), cache)
+    targets = ids[:, 1:]
+    if config.pad_id is not None and (targets == config.pad_id).any():
+        loss, c_loss = cross_entropy(logits, targets, smoothing, config.pad_id)
+        return float(loss), gradients(cross_entropy_backward(share, c_loss), cache)
+    flat, wanted = rows(logits), targets.reshape(-1)
+    loss = loss_in_place(flat, wanted, smoothing)             # in the memory of the logits
+    gradient_in_place(flat, wanted, smoothing, share)
+    return float(loss), gradients(logits, cache)
+
+
+def sub_layer(
+    X: Array, name: str, f: Callable[..., Pair], p: Nested, config: LanguageModelConfig, rng: Rng
+) -> tuple[Array, Any]:
+    """Y = X + D as `sub_layer` of the reference."""
+    I, c_I = normalise(X, p.get(f"{name}_norm"), config)
+    F, c_F = f(I, p[name])
+    F, c_after = normalise(F, p.get(f"{name}_post_norm"), config)
+    D, c_D = (F, None) if rng is None or not config.dropout else dropout(F, config.dropout, rng)
+    D += X                                                    # all that makes D returns new arrays
+    return D, (c_I, c_F, c_after, c_D)
+
+
+def sub_layer_backward(
+    dY: Array, name: str, f_backward: Callable[..., Any], cache: Any
+) -> tuple[Array, Nested]:
+    """Return dX and the gradients of the parameters."""
+    c_I, c_F, c_after, c_D = cache
+    dF = dY if c_D is None else dropout_backward(dY, c_D)     # Y = X + D, D = dropout(F)
+    dF, d_after = normalise_backward(dF, c_after)
+    dI, d_f = f_backward(dF, c_F)                             # F = f(I)
+    dX, d_before = normalise_backward(dI, c_I)                # I = norm(X)
+    dX += dY                                                  # X is used twice, so add
+    return dX, {f"{name}_norm": d_before, name: d_f, f"{name}_post_norm": d_after}
 
 
 def layer_backward(dX: Array, cache: Any) -> tuple[Array, Nested]:
