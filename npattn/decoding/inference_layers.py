@@ -20,14 +20,11 @@ import numpy as np
 
 from npattn._internal.checks import Array, Params
 from npattn.attention.masks import padding_mask
-from npattn.layers.kernels import drop_negligible, greatest
 from npattn.transformer.config import TransformerConfig
+from npattn.transformer.fast.softmax import masked_softmax
 from npattn.transformer.parameters import Nested, nested
 from npattn.transformer.relative_bias import distances, relative_bias
 from npattn.transformer.variants import PHI, positions
-
-#: For fewer scores, as in a step of one token, looking for negligible weights takes longer than computing with them.
-FEW = 1 << 13
 
 
 class Norm:
@@ -160,14 +157,7 @@ def affine(X: Array, W: Array, b: Array | None) -> Array:
 
 def attend(Q: Array, K: Array, V: Array, mask: Array | None) -> Array:
     """Attention (B·k, D_X) of Q (B, H, k, D_H), which has been divided by √D_H, to K and V (B, H, N, D_H)."""
-    E = Q @ K.mT                                              # (B, H, k, N)
-    if mask is not None:
-        E += mask
-    E -= greatest(E)
-    if E.size > FEW:
-        drop_negligible(E, E.min())
-    np.exp(E, out=E)
-    Y = E @ V                                                 # (B, H, k, D_H)
-    Y /= E.sum(-1, keepdims=True)
+    A = masked_softmax(Q @ K.mT, mask)                        # (B, H, k, N)
+    Y = A @ V                                                 # (B, H, k, D_H)
     B, H, k, D_H = Y.shape
     return Y.transpose(0, 2, 1, 3).reshape(B * k, H * D_H)

@@ -17,8 +17,9 @@ T = TypeVar("T")
 
 #: The smallest number of rows of a step for which one more thread saves time. Python runs one thread at a time, so in
 #: short steps threads wait for each other. Measured on greedy steps of width 128, as the time of two threads over that
-#: of one thread with two BLAS threads: 1.4 with 32 rows for each thread, 0.9 with 64 rows, 0.75 with 128 rows.
-LEAST = 64
+#: of one thread with two BLAS threads, on AVX2 and AVX-512: 1.4 and 1.6 with 32 rows for each thread, 1.0 and 1.0 with
+#: 64 rows, 1.0 and 0.8 with 128 rows, 0.8 and 0.8 with 256 rows. In batches of words 64 rows gave 1.1 and 1.3.
+LEAST = 128
 
 
 def in_workers(

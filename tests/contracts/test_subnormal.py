@@ -117,7 +117,7 @@ def test_softmax_of_training(dtype: str, kind: str) -> None:
     packing = Packing.of(ids, 0, dtype, causal=True)
     E = biases(dtype)[kind][None, None] + draw(dtype, 1, 1, N, N)
     mask = packing.mask
-    A = masked_softmax(E.copy(), packing)
+    A = masked_softmax(E.copy(), packing.bias)
     assert_no_subnormal(A, softmax_backward(draw(dtype, *A.shape, size=1e-6), A))
     np.testing.assert_allclose(A, softmax(E, mask), rtol=2e-4 if dtype == "float32" else 1e-12, atol=2e-19)
 

@@ -75,10 +75,10 @@ class TestCaches:
         """The only text sees all columns up to its own and in its window; several see their own of them."""
         alone, window = Reader(toy_language_model("llama"), 1, 9), Reader(toy_language_model("mistral"), 2, 9)
         view = alone.view("full_attention", np.array([[5]]))
-        assert view.columns == slice(0, 6) and view.packing.mask is view.packing.bias is view.window is None
+        assert view.columns == slice(0, 6) and view.bias is view.window is None
         view = window.view("sliding_attention", np.array([[5], [4]]))      # W = 3
-        assert view.columns == slice(2, 6) and view.window == 3 and view.packing.mask is not None
-        assert view.packing.mask.tolist() == [[[[False, True, True, True]]], [[[True, True, True, False]]]]
+        assert view.columns == slice(2, 6) and view.window == 3 and view.bias is not None
+        assert (view.bias == 0).tolist() == [[[[False, True, True, True]]], [[[True, True, True, False]]]]
         assert window.view("sliding_attention", np.array([[1]])).columns == slice(0, 2)
         assert window.view("sliding_attention", np.array([[2]])).columns == slice(0, 3)
         assert window.view("sliding_attention", np.array([[3]])).columns == slice(1, 4)

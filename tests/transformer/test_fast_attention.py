@@ -124,7 +124,7 @@ class TestWeights:
         ids = rng.integers(0, 3, (3, 5))
         packing = Packing.of(ids, 0)
         expected = layers.softmax(E, packing.mask)
-        np.testing.assert_allclose(softmax.masked_softmax(E.copy(), packing), expected, rtol=1e-12, atol=1e-300)
+        np.testing.assert_allclose(softmax.masked_softmax(E.copy(), packing.bias), expected, rtol=1e-12, atol=1e-300)
 
     @pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
     def test_hidden_scores_are_not_read(self, wrong: float) -> None:
@@ -132,7 +132,7 @@ class TestWeights:
         E = np.random.default_rng(0).normal(size=(1, 1, 2, 3))
         expected = layers.softmax(E, packing.mask)
         E[..., 1] = wrong
-        np.testing.assert_allclose(softmax.masked_softmax(E, packing), expected, rtol=1e-14)
+        np.testing.assert_allclose(softmax.masked_softmax(E, packing.bias), expected, rtol=1e-14)
 
     @given(st.integers(0, 2**32))
     def test_the_maximum_is_subtracted_only_where_it_must(self, seed: int) -> None:
@@ -145,10 +145,10 @@ class TestWeights:
             patch.setattr(softmax, "LEAST", softmax.row_sum(np.exp(seen)).min())
             with pytest.MonkeyPatch.context() as without:
                 without.delattr(softmax, "careful_softmax")
-                moderate = softmax.masked_softmax(E.copy(), packing)
+                moderate = softmax.masked_softmax(E.copy(), packing.bias)
             for shift in (500, 1e4, -500, -1e4, -np.inf):
                 E[1, 2, 3] += shift
-                A = softmax.masked_softmax(E.copy(), packing)
+                A = softmax.masked_softmax(E.copy(), packing.bias)
                 np.testing.assert_array_equal(A.reshape(-1, 5)[:-1], moderate.reshape(-1, 5)[:-1])
                 np.testing.assert_allclose(A, layers.softmax(E, packing.mask), rtol=1e-12)
 
@@ -160,7 +160,7 @@ class TestWeights:
         E = (np.linspace(0, 1, 24).reshape(2, 1, 3, 4) * factor).astype(dtype)
         expected = layers.softmax(E, packing.mask)
         with np.errstate(all="raise"):
-            A = softmax.masked_softmax(E, packing)
+            A = softmax.masked_softmax(E, packing.bias)
         assert A.dtype == dtype
         np.testing.assert_allclose(A, expected, rtol=1e-6 if dtype is np.float32 else 1e-14)
 

@@ -18,7 +18,7 @@ def test_it_equals_the_softmax_of_the_layers(lengths: tuple[int, int], shift: fl
     E = np.random.default_rng(0).normal(size=(2, 3, 4, 4)) + shift
     expected = softmax(E, (ids != 0)[:, None, None])
     assert (packing.mask is None) == (lengths == (4, 4))
-    assert np.abs(masked_softmax(E.copy(), packing) - expected).max() <= 1e-13
+    assert np.abs(masked_softmax(E.copy(), packing.bias) - expected).max() <= 1e-13
 
 
 def test_scores_whose_exponential_underflows() -> None:
@@ -26,5 +26,5 @@ def test_scores_whose_exponential_underflows() -> None:
     ids = np.full((1, 3), 5)
     E = np.array([[[[-95.0, -94.0, -93.0]]]], np.float32)
     with np.errstate(under="raise"):
-        A = masked_softmax(E.copy(), Packing.of(ids, 0, np.dtype(np.float32)))
+        A = masked_softmax(E.copy(), Packing.of(ids, 0, np.dtype(np.float32)).bias)
     np.testing.assert_allclose(A, softmax(E), rtol=1e-6)

@@ -28,7 +28,6 @@ from npattn.attention.dot_product import in_window
 from npattn.attention.tiled.tiles import slices
 from npattn.layers.kernels import sqrt_width
 from npattn.layers.soft_cap import soft_cap, soft_cap_backward
-from npattn.transformer.fast.packing import Packing
 from npattn.transformer.fast.softmax import masked_softmax
 
 #: Queries in a block. Fewer leave out more above the diagonal, more make larger products.
@@ -38,9 +37,6 @@ BLOCK = 64
 FEW = 1024
 
 ZERO, INFINITY = np.float32(0), np.float32(np.inf)            # they serve float64 too
-
-#: What `masked_softmax` needs to hide no key; it reads mask and bias alone.
-HIDING_NONE = Packing((0, 0), None, None, None, None)
 
 
 def causal_attention(
@@ -53,10 +49,10 @@ def causal_attention(
     Y = np.empty((B, N, H_K, H // H_K, D), Q.dtype).transpose(0, 2, 3, 1, 4)
     cut, weights = list(blocks(N, window)), []
     for rows in slices(B, max(FEW // max(H * N, 1), 1)):
-        for i, j, packing in cut:
+        for i, j, bias in cut:
             E = Q[rows, ..., i, :] @ K[rows, :, None, j].mT   # (rows, H_K, G, queries, keys)
             E, cap = (E, None) if softcap is None else soft_cap(E, softcap)
-            A = masked_softmax(E, packing)
+            A = masked_softmax(E, bias)
             np.matmul(A, V[rows, :, None, j], out=Y[rows, ..., i, :])
             weights.append((rows, i, j, A, cap))
     return Y.reshape(B, H, N, D), (Q, K, V, Y, s, weights)
@@ -81,14 +77,14 @@ def causal_attention_backward(dY: Array, cache: Any) -> tuple[Array, Array, Arra
     return dQ.reshape(shape), dK, dV
 
 
-def blocks(N: int, window: int | None) -> Iterator[tuple[slice, slice, Packing]]:
-    """Yield queries, the keys that one of them sees, and the mask between them."""
+def blocks(N: int, window: int | None) -> Iterator[tuple[slice, slice, Array]]:
+    """Yield queries, the keys that one of them sees, and what hides a key from a query that does not see it."""
     for start in range(0, N, BLOCK):
         stop, first = min(start + BLOCK, N), 0 if window is None else max(start - window + 1, 0)
         seen = in_window(None, (stop - start, stop - first), None, window)     # the queries are the last positions
         yield slice(start, stop), slice(first, stop), hiding(seen)
 
 
-def hiding(seen: Array) -> Packing:
-    """Return what `masked_softmax` needs to hide the keys that are not seen."""
-    return HIDING_NONE._replace(mask=seen, bias=np.where(seen, ZERO, -INFINITY))
+def hiding(seen: Array) -> Array:
+    """Return what is added to scores: 0 where a key is seen, −∞ elsewhere."""
+    return np.where(seen, ZERO, -INFINITY)

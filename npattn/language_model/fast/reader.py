@@ -25,7 +25,7 @@ from npattn._internal.system.underflow import ignore_underflow
 from npattn.attention.v7_multi_head import merge_heads
 from npattn.language_model.config import LanguageModelConfig
 from npattn.language_model.fast.attention import attend, heads, rotations
-from npattn.language_model.fast.causal_blocks import HIDING_NONE, hiding
+from npattn.language_model.fast.causal_blocks import hiding
 from npattn.language_model.fast.feed_forward import feed_forward
 from npattn.language_model.reference import embed, unembed, window_of
 from npattn.layers.kernels import project, sqrt_width
@@ -34,7 +34,6 @@ from npattn.layers.rms_norm import normalised
 from npattn.layers.rotary import Rotation
 from npattn.layers.soft_cap import soft_cap
 from npattn.transformer.fast.attention import side_by_side
-from npattn.transformer.fast.packing import Packing
 from npattn.transformer.fast.softmax import masked_softmax
 from npattn.transformer.parameters import Nested, nested
 
@@ -46,7 +45,7 @@ class View(NamedTuple):
     """What the new ids see of the caches in the layers of one type."""
 
     columns: slice             # no id sees a key outside
-    packing: Packing           # which id sees which of them
+    bias: Array | None         # −∞ where an id does not see a column, else 0; None: it sees all
     rotation: Rotation | None  # how far the heads of the new ids turn
     window: int | None
 
@@ -101,11 +100,11 @@ class Reader:
         window, turn = window_of(layer_type, self.model.config), self.turns[layer_type]
         rotation = turn and turn._replace(cos=turn.cos[positions][:, None], sin=turn.sin[positions][:, None])
         first, end = 0 if window is None else max(int(positions.min()) - window + 1, 0), int(positions.max()) + 1
-        packing = HIDING_NONE                                 # the only text sees all
+        bias = None                                           # the only text sees all
         if len(positions) > 1:
             behind = positions[:, -1, None, None, None] - np.arange(first, end)            # (rows, 1, 1, columns)
-            packing = hiding((behind >= 0) & (behind < (window or end)))
-        return View(slice(first, end), packing, rotation, window)
+            bias = hiding((behind >= 0) & (behind < (window or end)))
+        return View(slice(first, end), bias, rotation, window)
 
     def attention(self, X: Array, p: Nested, i: int, view: View, positions: Array) -> Array:
         config = self.model.config
@@ -120,7 +119,7 @@ class Reader:
         s = 1 / sqrt_width(Q) if config.attention_scale is None else config.attention_scale
         E = (Q * s).reshape(len(X), config.n_kv_heads, config.n_heads // config.n_kv_heads, config.d_head) @ K.mT
         E = E if config.attention_softcap is None else soft_cap(E, config.attention_softcap)[0]
-        Y = masked_softmax(E, view.packing) @ V               # (rows, H_K, G, d_head)
+        Y = masked_softmax(E, view.bias) @ V               # (rows, H_K, G, d_head)
         return project(Y.reshape(len(X), 1, config.n_heads * config.d_head), p["W_O"], p.get("b_O"))
 
 

@@ -114,7 +114,7 @@ def attend(
     """Return A and D = dropout(A), both (B, H, N_Q, N_X), Y = D V with its heads merged, (n_Q, D_X), and a cache."""
     E = Q @ K.mT                                              # (B, H, N_Q, N_X)
     E *= 1 / sqrt_width(Q)
-    A = masked_softmax(E, packing_X)
+    A = masked_softmax(E, packing_X.bias)
     D, c_dropout = (A, None) if rng is None or p == 0 else dropout(A, p, rng)
     B, H, N_Q, D_H = Q.shape
     Y = np.empty((B, N_Q, H, D_H), Q.dtype)

@@ -1,6 +1,6 @@
-"""The softmax that training uses.
+"""The softmax that training and decoding use.
 
-**Equals** `npattn.layers.softmax` under the mask of a `Packing`, to rounding.
+**Equals** `npattn.layers.softmax` of scores to which a bias is added, to rounding. A bias of −∞ hides a score.
 
 **Changed for speed** The maxima of short rows cost more than their exponentials; maximum and minimum of the whole array
 cost next to nothing. If no score is large, exp cannot overflow, and no maximum is subtracted. If no score is far below
@@ -15,7 +15,6 @@ import numpy as np
 
 from npattn._internal.checks import Array
 from npattn.layers.kernels import REACH, row_maximum, row_sum
-from npattn.transformer.fast.packing import Packing
 
 #: exp of scores up to here lies far inside float32 (e⁶⁰ ≈ 1e26), and so does the sum of a million of them.
 HIGHEST = 60.0
@@ -24,14 +23,14 @@ HIGHEST = 60.0
 LEAST = 1e-15
 
 
-def masked_softmax(E: Array, packing: Packing) -> Array:
-    """Return softmax(E) under the mask of the keys. E is overwritten."""
+def masked_softmax(E: Array, bias: Array | None) -> Array:
+    """Return softmax(E + bias), without a look at scores that the bias hides. E is overwritten."""
     if not E.size:
         return E
     with np.errstate(under="ignore", invalid="ignore"):       # ∞ − ∞ under the mask
         low = E.real.min()
-        if packing.bias is not None:
-            E += packing.bias
+        if bias is not None:
+            E += bias
         high = E.real.max()
         if high <= HIGHEST and low >= high - REACH[E.real.dtype]:   # False for NaN
             A = np.exp(E)
@@ -39,7 +38,7 @@ def masked_softmax(E: Array, packing: Packing) -> Array:
             if total.real.min() >= LEAST:
                 A /= total
                 return A
-    return careful_softmax(E if packing.mask is None else np.where(packing.mask, E, -np.inf))
+    return careful_softmax(E if bias is None else np.where(bias == -np.inf, -np.inf, E))
 
 
 def careful_softmax(E: Array) -> Array:
