@@ -81,14 +81,16 @@ def greatest(X: Array) -> Array:
 REACH = {np.dtype(dtype): -math.log(np.finfo(dtype).tiny) / 2 for dtype in (np.float32, np.float64)}
 
 
-def drop_negligible(E: Array, low: float, top: Array | float = 0.0) -> None:
-    """Set scores to −∞ whose weight, exp(E − top), is below √(smallest normal number); `top` is a number or (…, 1).
+def drop_negligible(E: Array, low: float, top: Array | float = 0.0, unit: float = 1.0) -> None:
+    """Set scores to −∞ whose weight, exp((E − top)/unit), is below √(smallest normal number).
+
+    `top` is a number or (…, 1).
 
     Such a weight can't change an output. But on many processors numbers below the smallest normal one take up to 100
     times as long, and products of small weights are such numbers. `low` is at most the least score: it tells at once
     that there is nothing to do.
     """
-    reach = REACH[E.real.dtype]
+    reach = REACH[E.real.dtype] * unit
     highest = top if isinstance(top, float) else top.max(initial=-np.inf)
     if not low >= highest - reach:                            # NaN too
         np.copyto(E, -np.inf, where=E.real < top - reach)

@@ -17,6 +17,7 @@ from npattn import (
     tiled_attention_backward,
 )
 from npattn._internal.checks import Array
+from npattn.attention.tiled import tiles
 
 SHAPE = (2, 3)  # batch and heads
 N_Q, N_X, D_Q, D_V = 7, 9, 4, 5
@@ -166,6 +167,43 @@ def test_row_maxima_that_cross_the_bound_from_tile_to_tile(dtype: Any, tile: int
         assert_like_core(Q, K[:last], V[:last], dY, {"tile": tile}, bias=shown)
     low = np.minimum(bias, -17)                               # all of them below
     assert_like_core(Q, K, V, dY, {"tile": tile}, bias=low)
+
+
+@pytest.mark.parametrize("quick", [False, True])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("tile", [1, 2, 9])
+def test_bounded_tiles_beside_others(monkeypatch: pytest.MonkeyPatch, dtype: Any, tile: int, quick: bool) -> None:
+    """Scores are ± the keys: some tiles stay within ±16 by their norms, others do not, in any order."""
+    monkeypatch.setattr(tiles, "exp2_is_quick", lambda: quick)
+    rng = np.random.default_rng(13)
+    levels = np.array([-700.0, -60.0, -17.0, -15.0, 0.0, 15.0, 17.0, 60.0, 700.0])
+    Q = np.array([[1.0], [-1.0], [0.25], [0.02]], dtype)
+    V, dY = rng.normal(size=(9, 5)).astype(dtype), rng.normal(size=(4, 5)).astype(dtype)
+    for _ in range(20):
+        K = rng.permutation(levels)[:, None].astype(dtype)
+        assert_like_core(Q, K, V, dY, {"tile": tile}, scale=1.0)
+        sinks = np.array(rng.permutation(levels)[0], dtype)
+        assert_like_core(Q, K, V, dY, {"tile": tile}, scale=1.0, sinks=sinks)
+
+
+@pytest.mark.parametrize("quick", [False, True])
+@pytest.mark.parametrize(
+    ("N", "size", "bound"), [(300, 1.0, 4.5e-7), (300, 9.0, 1.7e-6), (2000, 1.0, 6e-7)],
+    ids=["ordinary", "confident", "long"],
+)  # fmt: skip
+def test_accuracy_in_float32(monkeypatch: pytest.MonkeyPatch, quick: bool, N: int, size: float, bound: float) -> None:
+    """With exp2 errors are about those of exp. The bounds are 1.4 times what exp gave."""
+    monkeypatch.setattr(tiles, "exp2_is_quick", lambda: quick)
+    rng = np.random.default_rng(14)
+    Q, K, V, dY = (rng.normal(size=(N, 16)) for _ in range(4))
+    Q *= size
+    found = []
+    for dtype in (np.float32, np.float64):
+        q, k, v, dy = (array.astype(np.float32).astype(dtype) for array in (Q, K, V, dY))
+        Y, cache = tiled_attention(q, k, v, tile=128, workers=1)
+        found.append([Y, *tiled_attention_backward(dy, cache)[:3]])
+    errors = [float(np.linalg.norm(a - b) / np.linalg.norm(b)) for a, b in zip(*found, strict=True)]
+    assert max(errors) < bound
 
 
 @pytest.mark.parametrize("unit", [1e-25, 1e25])

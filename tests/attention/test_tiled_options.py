@@ -21,7 +21,7 @@ from npattn import (
 )
 from npattn._internal.checks import Array
 from npattn.attention.tiled import attention as tiled
-from npattn.attention.tiled.tiles import ScoreTiles, Scratch, order_of, slices
+from npattn.attention.tiled.tiles import EXP, ScoreTiles, Scratch, order_of, slices
 from support.calls import cotangent, examples
 
 B, H, N_Q, N_X, D_Q, D_V = 2, 4, 7, 9, 3, 5
@@ -112,7 +112,7 @@ def test_the_cost_of_a_window() -> None:
     N, tiles = 32768, slices(32768, 512)
     seen = []
     for window in (None, 1024):
-        scores = ScoreTiles(np.empty((0, 1)), None, None, order_of(N, N, 0, window), None, Scratch())
+        scores = ScoreTiles(np.empty((0, 1)), None, None, order_of(N, N, 0, window), None, 1, EXP, Scratch())
         hidden = (scores._hidden(i, j) for i in tiles for j in tiles)
         seen.append(sum(tile is None or tile.ndim == 2 for tile in hidden))
     assert seen == [64 * 65 // 2, 64 * 3 - 3]

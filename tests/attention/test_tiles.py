@@ -11,7 +11,8 @@ import pytest
 from npattn import tiled_attention, tiled_attention_backward
 from npattn._internal.checks import Array
 from npattn.attention.tiled import attention as tiled
-from npattn.attention.tiled.tiles import ScoreTiles, Scratch, order_of, safe_shift, slices
+from npattn.attention.tiled import tiles as pieces
+from npattn.attention.tiled.tiles import EXP, EXP2, Exponential, ScoreTiles, Scratch, order_of, slices
 
 
 def arrays(dtype: Any = np.float64) -> list[Array]:
@@ -19,9 +20,12 @@ def arrays(dtype: Any = np.float64) -> list[Array]:
     return [rng.normal(size=(2, 3, *size)).astype(dtype) for size in ((7, 4), (9, 4), (9, 5), (7, 5))]
 
 
-def scores(mask: Array | None = None, causal: bool = False, window: int | None = None) -> ScoreTiles:
+def scores(
+    mask: Array | None = None, causal: bool = False, window: int | None = None, *, bias: Array | None = None,
+    exp: Exponential = EXP,
+) -> ScoreTiles:  # fmt: skip
     order = order_of(7, 9, 0, window) if causal else None
-    return ScoreTiles(np.random.default_rng(0).normal(size=(9, 4)), mask, None, order, None, Scratch())
+    return ScoreTiles(np.random.default_rng(0).normal(size=(9, 4)), mask, bias, order, None, 4, exp, Scratch())
 
 
 def test_slices() -> None:
@@ -32,7 +36,90 @@ def test_slices() -> None:
 class TestReference:
     def test_is_zero_within_the_bound(self) -> None:
         x = np.array([-np.inf, -1e9, -16.5, -16.0, -1.0, 0.0, 16.0, 16.5, np.inf])
-        np.testing.assert_array_equal(safe_shift(x), [0, -1e9, -16.5, 0, 0, 0, 0, 16.5, np.inf])
+        expected = np.array([0, -1e9, -16.5, 0, 0, 0, 0, 16.5, np.inf])
+        np.testing.assert_array_equal(EXP.safe_shift(x), expected)
+        u = np.log2(np.e)
+        np.testing.assert_array_equal(EXP2.safe_shift(x * u), expected * u)
+
+
+class TestExponential:
+    @pytest.mark.parametrize("exp", [EXP, EXP2])
+    def test_is_exp_of_scores_without_the_unit(self, exp: Exponential) -> None:
+        E = np.linspace(-20, 20, 41)
+        np.testing.assert_allclose(exp.function(E * exp.unit), np.exp(E), rtol=2e-14)
+
+    @pytest.mark.parametrize("quick", [False, True])
+    def test_exp2_serves_float32_without_a_bias_where_it_is_quick(
+        self, monkeypatch: pytest.MonkeyPatch, quick: bool
+    ) -> None:
+        monkeypatch.setattr(pieces, "exp2_is_quick", lambda: quick)
+        single, others = np.dtype(np.float32), (np.float64, np.complex128)
+        assert pieces.exponential(single, False) is (EXP2 if quick else EXP)
+        assert pieces.exponential(single, True) is EXP
+        assert all(pieces.exponential(np.dtype(other), False) is EXP for other in others)
+
+    @pytest.mark.parametrize(
+        ("found", "quick"),
+        [({}, False), ({"exp2": {}}, False), ({"exp2": {"ff": {"current": "baseline(X86_V2)"}}}, False),
+         ({"exp2": {"ff": {"current": "X86_V4"}}}, True), ({"exp2": {"ff": {"current": "AVX512_SKX"}}}, True),
+         ({"exp2": {"ff": {"current": "AVX2"}}}, False)],
+        ids=str,
+    )  # fmt: skip
+    def test_where_exp2_is_quick(self, monkeypatch: pytest.MonkeyPatch, found: Any, quick: bool) -> None:
+        asked = []
+
+        def info(**names: str) -> Any:
+            asked.append(names)
+            return found
+
+        monkeypatch.setattr(np.lib.introspect, "opt_func_info", info)
+        assert pieces.exp2_is_quick.__wrapped__() is quick
+        assert asked == [{"func_name": "^exp2$", "signature": "^float32$"}]
+
+    def test_numpy_knows_its_exp2(self) -> None:
+        """NumPy says which instructions it uses; a name that it does not know would mean exp for ever."""
+        found = np.lib.introspect.opt_func_info(func_name="^exp$", signature="^float32$")
+        assert [list(each) for of_types in found.values() for each in of_types.values()] == [["current", "available"]]
+
+
+class TestBounds:
+    """A tile whose norms bound its scores is not searched for the extremes."""
+
+    @pytest.mark.parametrize("exp", [EXP, EXP2])
+    def test_norms_bound_the_scores(self, exp: Exponential) -> None:
+        first, last = slice(0, 4), slice(4, 8)
+        tiles = scores(exp=exp)
+        K = np.random.default_rng(0).normal(size=(9, 4))
+        norms = [max(np.linalg.norm(row) for row in K[j]) for j in (first, last, slice(8, 9))]
+        np.testing.assert_allclose(tiles.norms, norms)
+        for j, norm in ((first, norms[0]), (last, norms[1])):
+            for factor, is_bounded in ((0.999, True), (1.001, False)):
+                Q = np.zeros((4, 4))
+                Q[2, 1] = factor * exp.bound / norm
+                scored = tiles.tile(Q, first, j, Q[2, 1])
+                assert scored is not None
+                E, low, flag = scored
+                np.testing.assert_allclose(E, Q @ K[j].T, atol=1e-14)
+                assert flag is is_bounded and low == (-exp.bound if is_bounded else E.min())
+
+    def test_hidden_scores_and_a_bias_have_no_bound(self) -> None:
+        mask = np.ones((7, 9), bool)
+        mask[1, 3] = False
+        first, last, Q = slice(0, 4), slice(4, 8), np.zeros((4, 4))
+        for tiles, j, expected in (
+            (scores(mask), first, False), (scores(mask), last, True), (scores(bias=np.zeros((7, 9))), last, False),
+        ):  # fmt: skip
+            scored = tiles.tile(Q, first, j, 0.0)
+            assert scored is not None and scored[2] is expected
+
+    @pytest.mark.parametrize("wrong", [np.nan, np.inf, 1e200])
+    def test_norms_that_are_no_numbers_bound_nothing(self, wrong: float) -> None:
+        X = np.ones((3, 2))
+        X[1, 0] = wrong
+        norms = pieces.largest_norms(X, 2)
+        assert len(norms) == 2 and not norms[0] < np.inf and norms[1] == pytest.approx(np.sqrt(2))
+        for shape, expected in (((2, 0, 3), []), ((2, 1, 0), [0]), ((0, 3, 1), [0, 0])):
+            assert pieces.largest_norms(np.empty(shape), 2) == expected
 
 
 class TestScratch:

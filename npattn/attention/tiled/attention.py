@@ -17,7 +17,10 @@ the softmax, λ = m + log ℓ, since A_j = exp(E_j − λ).
 **Reference**  m keeps exp in range. If the maximum of a row is within ±`BOUND` (of `npattn.attention.tiled.tiles`), the
 reference 0 does the same, and a tile whose rows all have it needs no difference E_j − m'. So m above is
 `safe_shift(maximum)`, which is 0 in that range. The maximum is taken over the visible scores only, so hidden scores
-change no bit.
+change no bit. A tile whose norms keep all scores in the range, |q·k| ≤ ‖q‖ ‖k‖, needs no maximum.
+
+**Unit**  Where exp2 is quicker than exp, the scores come in the unit log₂ e: it is multiplied into s, and exp(E) is
+exp2(E log₂ e). λ has it too. dK, which is made of the rows s Q, is divided by it.
 
 **Backward**  A_j is computed again, tile by tile, with a reference r that follows from λ. The factor w between P_j and
 A_j is one number a row; it is applied to the rows of dY:
@@ -93,14 +96,16 @@ from npattn.attention.dot_product import (
 )
 from npattn.attention.tiled.tiles import (
     ALL,
+    Exponential,
     HeadTiles,
     Order,
     ScoreTiles,
     Scratch,
     add_for_heads,
+    exponential,
+    largest_norms,
     of_heads,
     order_of,
-    safe_shift,
     slices,
     split_work,
     tile_of,
@@ -123,13 +128,14 @@ class Cache(NamedTuple):
     K: Array
     V: Array
     Y: Array
-    lam: Array           # (…, N_Q, 1)  λ = log Σ exp E of each row; +∞ for a row that attends to nothing
+    lam: Array           # (…, N_Q, 1)  λ = log Σ exp E of each row, in the unit of exp; +∞ for a row without keys
     mask: Array | None
     bias: Array | None
     sinks: Array | None
     scale: float
     cap: float | None
     order: Order | None
+    exp: Exponential
     tile: int
     workers: int
 
@@ -176,9 +182,10 @@ def tiled_attention(
     order = order_of(sizes["N_Q"], sizes["N_X"], offset, window) if causal or window is not None else None
     Y = np.empty((*Q.shape[:-1], sizes["D_V"]), Q.dtype)
     lam = np.empty((*Q.shape[:-1], 1), Q.dtype)
-    lam[...] = -np.inf if sinks is None else sinks[..., None, None]   # of no keys
+    exp = exponential(Q.dtype, bias is not None)
+    lam[...] = -np.inf if sinks is None else exp.unit * sinks[..., None, None]   # of no keys
     workers = choose_workers(workers, math.prod(Q.shape[:-1]) * sizes["N_X"])
-    cache = Cache(Q, K, V, Y, lam, mask, bias, sinks, s, cap, order, int(tile), workers)
+    cache = Cache(Q, K, V, Y, lam, mask, bias, sinks, s, cap, order, exp, int(tile), workers)
     heads = by_group(cache)
     parts = split_work((*heads.Q.shape[:-1], sizes["N_X"]), -2, cache.tile)
     in_order(parts, functools.partial(_attend, heads, Scratch()), lambda share, _: None, workers)
@@ -237,42 +244,43 @@ def tiled_attention_backward(dY: Array, cache: Cache) -> tuple[Any, ...]:
     gradients = dQ.reshape(cache.Q.shape), dK, dV, dbias
     if cache.sinks is None:
         return gradients
-    a = np.exp(cache.sinks[..., None, None] - cache.lam)      # (…, N_Q, 1)  weights of the sinks
+    a = np.exp(cache.sinks[..., None, None] - cache.lam / cache.exp.unit)   # (…, N_Q, 1)  weights of the sinks
     return *gradients, sinks_gradient(a, np.vecdot(cache.Y, dY)[..., None], cache.sinks.shape)
 
 
 def _attend(cache: Cache, scratch: Scratch, part: HeadTiles) -> None:
     """Fill Y and λ for some tiles of queries."""
     Q, V, Y, lam = (array[part.heads] for array in (cache.Q, cache.V, cache.Y, cache.lam))
-    scores = _scores(cache, scratch, part)
+    exp, scores = cache.exp, _scores(cache, scratch, part)
     for i in part.tiles:
-        Q_i = Q[..., i, :] * cache.scale
+        Q_i = Q[..., i, :] * (cache.scale * exp.unit)
+        (norm,) = largest_norms(Q_i, cache.tile)
         top = lam[..., i, :].real                             # (…, T, 1)  that of the sink, or −∞
-        m = safe_shift(top)
-        total = np.exp(lam[..., i, :] - m)                    # ℓ
+        m = exp.safe_shift(top)
+        total = exp.function(lam[..., i, :] - m)              # ℓ
         O = np.zeros(Y[..., i, :].shape, Q.dtype)             # (…, T, D_V)
         for j in slices(V.shape[-2], cache.tile):
-            scored = scores.tile(Q_i, i, j)
+            scored = scores.tile(Q_i, i, j, norm)
             if scored is None:
                 continue
-            P, low = scored
-            top = np.maximum(top, greatest(P.real))
-            drop_negligible(P, low, top)
-            if (raised := safe_shift(top)).any() or m.any():
+            P, low, is_bounded = scored
+            top = np.maximum(top, 0 if is_bounded else greatest(P.real))   # any number within ±BOUND does
+            drop_negligible(P, low, top, exp.unit)
+            if (raised := exp.safe_shift(top)).any() or m.any():
                 P -= raised
                 risen = np.minimum(m - raised, 0)             # m rises, except from the 0 of no score
-                drop_negligible(risen, risen.min())
-                fade = np.exp(risen)
+                drop_negligible(risen, risen.min(), unit=exp.unit)
+                fade = exp.function(risen)
                 total *= fade
                 O *= fade
                 m = raised
-            np.exp(P, out=P)
+            exp.function(P, out=P)
             total += row_sum(P)
             O += scratch.product(P, V[..., j, :])
         dead = total.real == 0                                # a live row has a P of exp(−BOUND) or more
         total[dead] = 1
         Y[..., i, :] = O / total
-        lam[..., i, :] = np.where(dead, np.inf, m + np.log(total))
+        lam[..., i, :] = np.where(dead, np.inf, m + exp.logarithm(total))
 
 
 def _attend_backward(
@@ -280,24 +288,25 @@ def _attend_backward(
 ) -> tuple[Array, Array | None]:
     """Fill dK and dV for some tiles of keys; return the shares of dQ and dbias."""
     K, V, lam, dK, dV = (array[part.heads] for array in (cache.K, cache.V, cache.lam, dK, dV))
-    Q = cache.Q[part.heads] * cache.scale
-    r = safe_shift(-lam)
-    wdY = weighted_cotangent(dY[part.heads], cache.Y[part.heads], -lam - r)                # (…, N_Q, D_V + 1)
-    scores = _scores(cache, scratch, part)
+    exp, scores = cache.exp, _scores(cache, scratch, part)
+    Q = cache.Q[part.heads] * (cache.scale * exp.unit)
+    norms = largest_norms(Q, cache.tile)
+    r = exp.safe_shift(-lam)
+    wdY = weighted_cotangent(dY[part.heads], cache.Y[part.heads], exp.function(-lam - r))  # (…, N_Q, D_V + 1)
     dQ = np.zeros_like(Q)
     dbias = None if scores.bias is None else np.zeros_like(tile_of(scores.bias, ALL, part.span))
     for j in part.tiles:
-        K_j, V_1 = K[..., j, :], with_ones(V[..., j, :])
-        for i in slices(Q.shape[-2], cache.tile):
-            scored = scores.tile(Q[..., i, :], i, j)
+        K_j, V_1T = K[..., j, :], np.ascontiguousarray(with_ones(V[..., j, :]).mT)
+        for i, norm in zip(slices(Q.shape[-2], cache.tile), norms, strict=True):
+            scored = scores.tile(Q[..., i, :], i, j, norm)
             if scored is None:
                 continue
-            P, low = scored
-            drop_negligible(P, low, lam[..., i, :].real)      # λ is the maximum at least
+            P, low, _ = scored
+            drop_negligible(P, low, lam[..., i, :].real, exp.unit)   # λ is the maximum at least
             if r[..., i, :].any():
                 P += r[..., i, :]
-            np.exp(P, out=P)                                  # A = w P
-            dE = scratch.product(wdY[..., i, :], V_1.mT, "dE")                             # Y = A V
+            exp.function(P, out=P)                            # A = w P
+            dE = scratch.product(wdY[..., i, :], V_1T, "dE")  # Y = A V
             dE *= P                                           # A = softmax(E)
             dV[..., j, :] += scratch.product(P.mT, wdY[..., i, :-1])                       # Y = A V
             if dbias is not None:
@@ -307,12 +316,13 @@ def _attend_backward(
             dQ[..., i, :] += scratch.product(dE, K_j)         # S = (s Q) Kᵀ
             dK[..., j, :] += scratch.product(dE.mT, Q[..., i, :])                          # S = (s Q) Kᵀ
     dQ *= cache.scale
+    dK[..., part.span, :] /= exp.unit                         # Q has the unit in it
     return dQ, dbias
 
 
 def _scores(cache: Cache, scratch: Scratch, part: HeadTiles) -> ScoreTiles:
     mask, bias = (of_heads(array, cache.Q.shape[:-2], part.heads) for array in (cache.mask, cache.bias))
-    return ScoreTiles(cache.K[part.heads], mask, bias, cache.order, cache.cap, scratch)
+    return ScoreTiles(cache.K[part.heads], mask, bias, cache.order, cache.cap, cache.tile, cache.exp, scratch)
 
 
 document(SHAPES, tiled_attention, tiled_attention_backward)

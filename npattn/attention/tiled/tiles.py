@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import threading
+from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -92,18 +94,64 @@ class Scratch(threading.local):
         return self.buffers[name][:size].reshape(shape)
 
 
+class Exponential(NamedTuple):
+    """exp of scores that come multiplied with `unit`: np.exp with 1, or np.exp2 with log₂ e. `logarithm` undoes it."""
+
+    function: Callable[..., Array]
+    logarithm: Callable[..., Array]
+    unit: float
+
+    @property
+    def bound(self) -> float:
+        """`BOUND` in this unit."""
+        return BOUND * self.unit
+
+    def safe_shift(self, x: Array) -> Array:
+        """Return what to subtract from scores with the maximum x, (…, 1): 0 within ±BOUND, and for −∞ (no score)."""
+        return np.where((x >= -self.bound) & (x <= self.bound) | np.isneginf(x), 0, x)
+
+
+EXP, EXP2 = Exponential(np.exp, np.log, 1.0), Exponential(np.exp2, np.log2, math.log2(math.e))
+
+
+def exponential(dtype: np.dtype[Any], has_bias: bool) -> Exponential:
+    """Return the quicker one; a bias needs the unit 1.
+
+    With instructions of AVX-512 exp2 takes 0.18 ns for a float32 number and exp 0.32, and its error is the smaller one,
+    1.0e-7 instead of 2.0e-7. Without them exp2 takes twice the time of exp.
+    """
+    return EXP2 if dtype == np.float32 and not has_bias and exp2_is_quick() else EXP
+
+
+@functools.cache
+def exp2_is_quick() -> bool:
+    """Return whether NumPy's exp2 of float32 uses instructions of AVX-512 here."""
+    found = np.lib.introspect.opt_func_info(func_name="^exp2$", signature="^float32$")
+    used = [each["current"] for of_types in found.values() for each in of_types.values()]
+    return any(name.startswith(("AVX512", "X86_V4")) for name in used)   # X86_V4 since NumPy 2.4
+
+
 class ScoreTiles:
-    """The scores of some heads, a tile at a time. With `order` query i sees the keys i + low < n ≤ i + high alone."""
+    """The scores of some heads, a tile at a time. With `order` query i sees the keys i + low < n ≤ i + high alone.
+
+    Scores are in the unit of `exp`, and so is the cap.
+    """
 
     def __init__(
-        self, K: Array, mask: Array | None, bias: Array | None, order: Order | None, cap: float | None, scratch: Scratch
-    ) -> None:
-        self.K, self.mask, self.bias, self.order, self.cap, self.scratch = K, mask, bias, order, cap, scratch
+        self, K: Array, mask: Array | None, bias: Array | None, order: Order | None, cap: float | None, tile: int,
+        exp: Exponential, scratch: Scratch,
+    ) -> None:  # fmt: skip
+        self.K, self.mask, self.bias, self.order, self.scratch = K, mask, bias, order, scratch
+        self.cap, self.size, self.exp = None if cap is None else cap * exp.unit, tile, exp
+        self.norms = largest_norms(K, tile)
 
-    def tile(self, Q: Array, i: slice, j: slice) -> tuple[Array, float] | None:
+    def tile(self, Q: Array, i: slice, j: slice, norm: float) -> tuple[Array, float, bool] | None:
         """Return Q K_jᵀ, capped, + bias_ij for the queries Q at i, −∞ where hidden; None if the whole tile is hidden.
 
-        The number beside it is at most the least score that is not hidden.
+        - norm: the largest norm of a row of Q.
+
+        The number beside it is at most the least score that is not hidden. The flag tells that nothing is hidden and
+        all scores lie within ±BOUND, because |q·k| ≤ ‖q‖ ‖k‖: that saves the search for the extremes.
         """
         hidden = self._hidden(i, j)
         if hidden is not None and hidden.all():
@@ -116,10 +164,13 @@ class ScoreTiles:
             np.multiply(self.T, self.cap, out=E)
         if self.bias is not None:
             E += tile_of(self.bias, i, j)
+        bound = self.exp.bound
+        if hidden is None and self.bias is None and norm * self.norms[j.start // self.size] <= bound:
+            return E, -bound, True
         low = E.real.min()
         if hidden is not None:
             np.copyto(E, -np.inf, where=hidden)
-        return E, low
+        return E, low, False
 
     def capped_back(self, dE: Array) -> None:
         """Multiply dE by 1 − tanh²(S/c), where S are the scores of the tile that was made last."""
@@ -175,15 +226,16 @@ def add_for_heads(total: Array, share: Array, part: HeadTiles) -> None:
     target += sum_to_shape(share, target.shape)
 
 
-def safe_shift(x: Array) -> Array:
-    """Return what to subtract from scores with the maximum x, (…, 1): 0 within ±BOUND and for −∞ (no score), else x."""
-    return np.where((x >= -BOUND) & (x <= BOUND) | np.isneginf(x), 0, x)
+def largest_norms(X: Array, tile: int) -> list[float]:
+    """Return the largest norm of a row in each tile of rows; ∞ or NaN where a square is no number."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        squares = np.vecdot(X, X).real                        # (…, N)
+        return [math.sqrt(squares[..., i].max(initial=0)) for i in slices(X.shape[-2], tile)]
 
 
-def weighted_cotangent(dY: Array, Y: Array, log_w: Array) -> Array:
+def weighted_cotangent(dY: Array, Y: Array, w: Array) -> Array:
     """[w dY, −w δ], (…, N_Q, D_V + 1), with δ = rowsum(dY ⊙ Y)."""
     wdY = np.empty((*dY.shape[:-1], dY.shape[-1] + 1), dY.dtype)
-    w = np.exp(log_w)
     np.multiply(dY, w, out=wdY[..., :-1])
     np.multiply(np.vecdot(Y, dY)[..., None], -w, out=wdY[..., -1:])
     return wdY
