@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from _common import harness, machine, tables
+from _common import drawing, harness, machine, tables
 from _common.harness import Job, Result, Runner, some_of, timed
 
 #: Width, layers, heads, rows and ids of a step, and width, layers, heads and new ids of a text.
@@ -185,6 +185,19 @@ def report(data: Result) -> str:
         ours, theirs = data["glassllm"]["npattn"], data["glassllm"]["glassllm"]
         parts.append(f"Step of glassllm's model, glassllm / npattn: {tables.ratio(theirs, ours)}")
     return "\n\n".join(parts)
+
+
+def draw(data: Result, path: Path) -> None:
+    """The time of an id against the keys before it, without and with a window."""
+    found: dict[str, dict[int, float]] = {}
+    for name, (one, all_of_them, more) in data["growth"].items():
+        prompt, keys = name.split(", ")
+        spent = tables.median([all_of_them]) - tables.median([one])
+        line = "npattn" if keys == "all" else f"npattn window: {keys} keys"
+        found.setdefault(line, {})[int(prompt)] = 1000 * max(spent, 1e-9) / more
+    prompts = sorted({prompt for line in found.values() for prompt in line})
+    values = {line: [times[prompt] for prompt in prompts] for line, times in found.items()}
+    drawing.lines([[drawing.Lines("an id after a prompt", prompts, values, "ids of the prompt", "ms an id")]], path)
 
 
 if __name__ == "__main__":

@@ -2,9 +2,15 @@
 
     python benchmarks/run.py [--torch-python PATH] [--only train_step,decode,…] [--out DIR]
 
-The files in DIR are `RESULTS.md`, and `results/NAME.json` and `results/NAME.png` of every benchmark. With --only, the
-other benchmarks keep their figures in DIR. `results/by_hand.md` is written by hand, and RESULTS.md ends with it. Plots
-need matplotlib (the extra `bench`); without it there are none.
+The files in DIR are `RESULTS.md`, and `results/NAME-KIND.json` and `results/NAME-KIND.png` of every benchmark. KIND is
+the kind of processor, avx2 or avx-512, and RESULTS.md shows the figures of each kind there is. With --only, the other
+benchmarks keep their figures in DIR, and so do other kinds. `results/by_hand.md` is written by hand, and RESULTS.md
+ends with it. Plots need matplotlib (the extra `bench`); without it there are none.
+
+A processor with AVX-512 measures as one with AVX2 does when these variables are set:
+
+    OPENBLAS_CORETYPE=Haswell NPY_DISABLE_CPU_FEATURES=X86_V4,AVX512_SKX,AVX512_ICL,AVX512_SPR
+    ATEN_CPU_CAPABILITY=avx2
 """
 
 from __future__ import annotations
@@ -21,6 +27,7 @@ import decode
 import distributed
 import gradcheck
 import import_time
+import language_model
 import long_attention
 import modern_attention
 import scaling
@@ -34,6 +41,7 @@ BENCHMARKS: dict[str, tuple[str, ModuleType, list[str]]] = {
     "long_attention": ("Long attention", long_attention, []),
     "modern_attention": ("Attention of today's models", modern_attention, []),
     "decode": ("Decoding", decode, []),
+    "language_model": ("Language model", language_model, []),
     "gradcheck": ("Gradient checks", gradcheck, []),
     "import_time": ("Import", import_time, []),
     "scaling": ("Scale", scaling, []),
@@ -44,7 +52,7 @@ NAMES = ",".join(BENCHMARKS)
 
 HEAD = """# Results of the benchmarks
 
-`python benchmarks/run.py` writes this file; do not edit it. It ends with the results of two tasks and a comparison
+`python benchmarks/run.py` writes this file; do not edit it. It ends with the results of three tasks and a comparison
 with other packages, which are written by hand in [`results/by_hand.md`](results/by_hand.md). The description of a
 benchmark is that of its script. How to read the tables:
 
@@ -82,23 +90,26 @@ def main(argv: Sequence[str] | None = None) -> int:
 def keep(name: str, data: Result, folder: Path) -> None:
     """Write the raw figures and the plot of one benchmark."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{name}.json").write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+    path = folder / f"{name}-{machine.kind(data['machine']).lower()}"
+    path.with_suffix(".json").write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
     if importlib.util.find_spec("matplotlib"):
-        BENCHMARKS[name][1].draw(data, folder / f"{name}.png")
+        BENCHMARKS[name][1].draw(data, path.with_suffix(".png"))
 
 
 def text(folder: Path) -> str:
     """Return RESULTS.md: description and report of each benchmark with raw figures in the folder, then by_hand.md."""
     parts = [HEAD]
     for name, (title, script, given) in BENCHMARKS.items():
-        path = folder / f"{name}.json"
-        if path.exists():
+        paths = sorted(folder.glob(f"{name}-*.json"), reverse=True)            # AVX2 first
+        if paths:
+            parts += [f"## {title}\n", script.__doc__ or ""]
+        for path in paths:
             data = json.loads(path.read_text(encoding="utf-8"))
             command = " ".join(["python", f"benchmarks/{name}.py", *given])
             measured = f"`{command}`, {data['date']}: {machine.summary(data['machine'])}."
-            parts += [f"## {title}\n", script.__doc__ or "", measured + "\n", script.report(data) + "\n"]
+            parts += [f"### {title}, {machine.kind(data['machine'])}\n", measured + "\n", script.report(data) + "\n"]
             if path.with_suffix(".png").exists():
-                parts.append(f"![{title}]({folder.name}/{name}.png)\n")
+                parts.append(f"![{title}]({folder.name}/{path.stem}.png)\n")
     tasks = folder / "by_hand.md"
     return "\n".join([*parts, tasks.read_text(encoding="utf-8")] if tasks.exists() else parts)
 

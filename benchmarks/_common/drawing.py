@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 COLOURS = {"npattn": "tab:blue", "torch": "tab:orange", "products": "tab:gray", "numpy": "tab:gray",
-           "npattn causal": "tab:cyan", "torch causal": "tab:red"}  # fmt: skip
+           "npattn causal": "tab:cyan", "npattn window": "tab:cyan", "torch causal": "tab:red"}  # fmt: skip
 
 #: The least ratio of the upper to the lower end of a logarithmic vertical axis.
 SPAN = 16

@@ -131,6 +131,13 @@ def summary(about: dict[str, Any]) -> str:
     return "; ".join(parts)
 
 
+def kind(about: dict[str, Any]) -> str:
+    """The vector instructions of npattn's products, from what `describe` returned, or else those of NumPy's loops."""
+    ours = about["npattn"]
+    known = [KERNELS[name] for name in ours.get("blas_kernel", []) if name in KERNELS]
+    return known[0] if known else ours.get("vectors", "other")
+
+
 def bracketed(text: str | None) -> str:
     """The text after a space in brackets; nothing for no text."""
     return f" ({text})" if text else ""

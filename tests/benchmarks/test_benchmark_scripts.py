@@ -159,6 +159,17 @@ def test_results_keep_the_figures_of_benchmarks_that_did_not_run(tmp_path: Path)
     assert run.text(tmp_path / "results") == f"{text}\n## A task\n"
 
 
+def test_results_show_each_kind_of_processor(tmp_path: Path) -> None:
+    data = quick("scaling")
+    for kernel, vectors in (("Haswell", "AVX-512"), ("SkylakeX", "AVX-512"), ("Other", "NEON")):
+        about = {**ABOUT, "npattn": {**ABOUT["npattn"], "blas_kernel": [kernel], "vectors": vectors}}
+        run.keep("scaling", {**data, "machine": about}, tmp_path)
+    assert {path.stem for path in tmp_path.glob("*.json")} == {"scaling-avx2", "scaling-avx-512", "scaling-neon"}
+    text = run.text(tmp_path)
+    places = [text.index(f"### Scale, {kind}\n") for kind in ("NEON", "AVX2", "AVX-512")]
+    assert places == sorted(places) and text.count("## Scale\n") == 1
+
+
 def test_results_md_is_what_run_writes() -> None:
     """From the raw figures and the hand-written by_hand.md, with the descriptions and titles of today's scripts."""
     folder = ROOT / "benchmarks"
@@ -178,7 +189,7 @@ def test_the_one_command_in_processes_of_its_own(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     text = (tmp_path / "RESULTS.md").read_text(encoding="utf-8")
     assert "## Training step" in text and "no PyTorch: npattn alone" in text
-    data = json.loads((tmp_path / "results" / "train_step.json").read_text(encoding="utf-8"))
+    data = json.loads(next((tmp_path / "results").glob("train_step-*.json")).read_text(encoding="utf-8"))
     (size,) = data["sizes"].values()
     (process,) = size["peers"]["npattn"]
     assert len(process["seconds"]) == 2 and process["peak_bytes"] >= process["before_bytes"]
