@@ -159,7 +159,8 @@ def test_results_keep_the_figures_of_benchmarks_that_did_not_run(tmp_path: Path)
     assert run.text(tmp_path / "results") == f"{text}\n## A task\n"
 
 
-def test_results_show_each_kind_of_processor(tmp_path: Path) -> None:
+def test_results_show_each_kind_of_processor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(BENCHMARKS["scaling"], "draw", lambda data, path: None)
     data = quick("scaling")
     for kernel, vectors in (("Haswell", "AVX-512"), ("SkylakeX", "AVX-512"), ("Other", "NEON")):
         about = {**ABOUT, "npattn": {**ABOUT["npattn"], "blas_kernel": [kernel], "vectors": vectors}}
