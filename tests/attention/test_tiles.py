@@ -58,6 +58,23 @@ class TestExponential:
         assert pieces.exponential(single, True) is EXP
         assert all(pieces.exponential(np.dtype(other), False) is EXP for other in others)
 
+    def test_a_call_uses_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(pieces, "exp2_is_quick", lambda: True)
+        for dtype, bias, expected in ((np.float32, None, EXP2), (np.float64, None, EXP), (np.float32, np.ones, EXP)):
+            Q, K, V, _ = arrays(dtype)
+            _, cache = tiled_attention(Q, K, V, bias=bias and bias((7, 9), dtype))
+            assert cache.exp is expected
+
+    @pytest.mark.parametrize("tile", [1, 2])
+    def test_small_weights_are_kept_in_any_unit(self, monkeypatch: pytest.MonkeyPatch, tile: int) -> None:
+        """A weight of exp(−35) counts beside values of 1e16: exp2 takes it at −50, which would be negligible as exp."""
+        monkeypatch.setattr(pieces, "exp2_is_quick", lambda: True)
+        Q, K, V, dY = (np.array(rows, np.float32) for rows in ([[1]], [[65], [100]], [[1e16], [1]], [[1]]))
+        Y, cache = tiled_attention(Q, K, V, scale=1.0, tile=tile)
+        np.testing.assert_allclose(Y, [[1 + 1e16 * np.exp(-35)]], rtol=1e-4)
+        dV = tiled_attention_backward(dY, cache)[2]
+        np.testing.assert_allclose(dV, [[np.exp(-35)], [1]], rtol=1e-4)
+
     @pytest.mark.parametrize(
         ("found", "quick"),
         [({}, False), ({"exp2": {}}, False), ({"exp2": {"ff": {"current": "baseline(X86_V2)"}}}, False),
@@ -102,6 +119,15 @@ class TestBounds:
                 np.testing.assert_allclose(E, Q @ K[j].T, atol=1e-14)
                 assert flag is is_bounded and low == (-exp.bound if is_bounded else E.min())
 
+    def test_a_bounded_tile_is_not_searched(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        searched = []
+        monkeypatch.setattr(tiled, "greatest", lambda P: searched.append(P) or P.max(-1, keepdims=True))
+        Q, K, V, _ = arrays()
+        tiled_attention(Q, K, V, tile=4)
+        assert not searched
+        tiled_attention(Q * 100, K, V, tile=4)
+        assert searched
+
     def test_hidden_scores_and_a_bias_have_no_bound(self) -> None:
         mask = np.ones((7, 9), bool)
         mask[1, 3] = False
@@ -116,7 +142,8 @@ class TestBounds:
     def test_norms_that_are_no_numbers_bound_nothing(self, wrong: float) -> None:
         X = np.ones((3, 2))
         X[1, 0] = wrong
-        norms = pieces.largest_norms(X, 2)
+        with np.errstate(all="raise"):
+            norms = pieces.largest_norms(X, 2)
         assert len(norms) == 2 and not norms[0] < np.inf and norms[1] == pytest.approx(np.sqrt(2))
         for shape, expected in (((2, 0, 3), []), ((2, 1, 0), [0]), ((0, 3, 1), [0, 0])):
             assert pieces.largest_norms(np.empty(shape), 2) == expected

@@ -228,7 +228,7 @@ def add_for_heads(total: Array, share: Array, part: HeadTiles) -> None:
 
 def largest_norms(X: Array, tile: int) -> list[float]:
     """Return the largest norm of a row in each tile of rows; ∞ or NaN where a square is no number."""
-    with np.errstate(over="ignore", invalid="ignore"):
+    with np.errstate(over="ignore"):
         squares = np.vecdot(X, X).real                        # (…, N)
         return [math.sqrt(squares[..., i].max(initial=0)) for i in slices(X.shape[-2], tile)]
 
