@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple
 
 from npattn._internal.checks import shown
-from npattn.tasks.batches import BucketedBatches, Pair
+from npattn.tasks.batches import POOL, BucketedBatches, Pair
 from npattn.tasks.codec import Codec, detokenize
 from npattn.tasks.scores import score
 
@@ -39,6 +39,7 @@ class Task:
     - options: `load_task(name, **options)` makes the same task again.
     - defaults: model sizes and a training schedule that suit this task.
     - subsets: parts of `test` by name, each as indices of its items.
+    - pool: the number of batches whose pairs are sorted by length together, see `BucketedBatches`.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Task:
     options: Mapping[str, Any]
     defaults: Mapping[str, Any]
     subsets: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    pool: int = POOL
 
     #: The class of the model that learns the task.
     model: ClassVar[str] = "Transformer"
@@ -71,7 +73,7 @@ class Task:
 
         Raises what `BucketedBatches` raises: ValueError or TypeError.
         """
-        return BucketedBatches(self.train, batch_size, seed=seed)
+        return BucketedBatches(self.train, batch_size, seed=seed, pool=self.pool)
 
     def with_codec(self, codec: Codec) -> Task:
         """Return the task in the ids of another codec, for a model that has learnt them.

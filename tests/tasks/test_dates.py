@@ -6,8 +6,10 @@ import dataclasses
 import datetime
 import inspect
 import re
+from collections import Counter
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -91,9 +93,34 @@ def test_every_day_is_in_one_split() -> None:
     assert min(train | validation | test) == FIRST and max(train | validation | test) == LAST
 
 
+def test_a_batch_has_dates_of_any_length(dates: Task) -> None:
+    """Sorted by length, a batch would have dates of a few forms alone, and the model would learn less from it."""
+    batches = dates.batches(16, 0)
+    spread = [np.ptp((batches[step].src != 0).sum(1)) for step in range(20)]
+    assert np.median(spread) > 10
+
+
+def test_each_day_of_the_year_comes_in_all_forms_alike() -> None:
+    """And each date as often as others."""
+    n = len(split_dates()[0])
+    task = load_dates(n_train=3 * n, seed=3)
+    targets = Counter(task.codec.decode_target(pair.target[1:-1]) for pair in task.train)
+    assert len(targets) == n and set(targets.values()) == {3}
+    forms: Counter[str] = Counter()
+    for pair in task.train:
+        date = datetime.date.fromisoformat(task.codec.decode_target(pair.target[1:-1]))
+        if (date.month, date.day) == (7, 5):
+            source = "".join(task.codec.source_vocabulary.decode(pair.source))
+            forms[next(form for form in forms_of(date) if write(form, date) == source)] += 1
+    assert forms.keys() == set(FORMS)
+    for short in (True, False):
+        counts = [count for form, count in forms.items() if ("{yy}" in form) is short and "{nian" not in form]
+        assert max(counts) - min(counts) <= 2                 # 〇 and 零 differ in years with a 0 alone
+
+
 def test_held_out_dates_are_not_in_the_training_set(dates: Task) -> None:
     trained = {dates.codec.decode_target(pair.target[1:-1]) for pair in dates.train}
-    assert len(dates.train) == 40_000 and len(trained) > 25_000
+    assert len(dates.train) == 75_000 and len(trained) == 70_049
     for items, n in ((dates.validation, 1_000), (dates.test, 2_000)):
         held_out = {item.references[0] for item in items}
         assert len(held_out) == len(items) == n

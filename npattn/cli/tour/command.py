@@ -103,7 +103,7 @@ def read_dates(folder: Path, args: argparse.Namespace, console: Console) -> int:
     task = load_task("dates")
     given = {name: vars(args)[name] for name in ("steps", "seed", "workers") if vars(args)[name] is not None}
     checkpoints = {} if args.folder else {"checkpoint_every": 10**9}      # the folder is deleted: no run resumes
-    training = new_run(folder, task, {"validation_items": 500} | checkpoints | given)
+    training = new_run(folder, task, checkpoints | given)
     describe(training, console, with_folder=args.folder is not None)
     status = train(training, console, args.folder and command_line("train", "dates", "--run", args.folder, "--resume"))
     if status:
