@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -11,15 +10,7 @@ import pytest
 import npattn
 import phonemes
 from _common import harness
-from _common.harness import Job, Result, Runner
-
-
-class Inline(Runner):
-    """Runs workers in this process; their job and their result are JSON."""
-
-    def call(self, peer: str, job: Job) -> Result:
-        result = getattr(phonemes, f"{peer}_worker")(json.loads(json.dumps(job)))
-        return json.loads(json.dumps(result))  # type: ignore[no-any-return]
+from support.inline_runner import InlineRunner
 
 
 @pytest.mark.long
@@ -27,7 +18,7 @@ def test_it_runs_and_reports(tmp_path: Path) -> None:
     file = tmp_path / "pairs.tsv"
     file.write_text("".join(f"{a}{b}\t{b} {a}\n" for a in "abcdef" for b in "uvwxyz"), encoding="utf-8")
     options = harness.parser(phonemes).parse_args(["--quick", "--file", str(file)])
-    data = phonemes.measure(options, Inline(phonemes.__file__, None))
+    data = phonemes.measure(options, InlineRunner(phonemes))
     ours = data["peers"]["npattn"]
     assert ours["steps"] >= 8 and len(ours["curve"]) == 8 and 0 <= ours["test"] <= 1
     assert [step for _, step, _ in ours["curve"]][-1] == ours["steps"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -11,15 +10,7 @@ import pytest
 import npattn
 import text
 from _common import harness
-from _common.harness import Job, Result, Runner
-
-
-class Inline(Runner):
-    """Runs workers in this process; their job and their result are JSON."""
-
-    def call(self, peer: str, job: Job) -> Result:
-        result = getattr(text, f"{peer}_worker")(json.loads(json.dumps(job)))
-        return json.loads(json.dumps(result))  # type: ignore[no-any-return]
+from support.inline_runner import InlineRunner
 
 
 @pytest.mark.long
@@ -27,7 +18,7 @@ def test_it_runs_and_reports(tmp_path: Path) -> None:
     file = tmp_path / "text.txt"
     file.write_text("to be or not to be, that is the question\n" * 30, encoding="utf-8")
     options = harness.parser(text).parse_args(["--quick", "--files", str(file)])
-    data = text.measure(options, Inline(text.__file__, None))
+    data = text.measure(options, InlineRunner(text))
     report = text.report(data)
     assert data["peers"]["npattn"]["steps"] >= 1 and 0 < data["peers"]["npattn"]["bits"] < 9
     assert "text.txt; bytes to train on: 1,045; test files: 1 of 123 bytes; layers: 1, width: 8" in report

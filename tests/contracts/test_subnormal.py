@@ -21,7 +21,7 @@ from npattn.decoding.inference_layers import attend
 from npattn.layers import cross_entropy, cross_entropy_backward, softmax, softmax_backward
 from npattn.transformer.fast.packing import Packing
 from npattn.transformer.fast.softmax import masked_softmax
-from support.transformer_toys import SRC, TGT, toy_config
+from support.transformer_toys import SRC, TGT, mask_of, toy_config
 
 DTYPES = ("float32", "float64")
 N = 96
@@ -116,10 +116,9 @@ def test_softmax_of_training(dtype: str, kind: str) -> None:
     ids[0, -5:] = 0
     packing = Packing.of(ids, 0, dtype, causal=True)
     E = biases(dtype)[kind][None, None] + draw(dtype, 1, 1, N, N)
-    mask = packing.mask
     A = masked_softmax(E.copy(), packing.bias)
     assert_no_subnormal(A, softmax_backward(draw(dtype, *A.shape, size=1e-6), A))
-    np.testing.assert_allclose(A, softmax(E, mask), rtol=2e-4 if dtype == "float32" else 1e-12, atol=2e-19)
+    np.testing.assert_allclose(A, softmax(E, mask_of(packing)), rtol=2e-4 if dtype == "float32" else 1e-12, atol=2e-19)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -9,6 +9,7 @@ import numpy as np
 
 from npattn import Transformer, TransformerConfig
 from npattn._internal.checks import Array, Params
+from npattn.transformer.fast.packing import Packing
 
 #: Axes of pairwise different sizes: 4 rows, 5 source and 3 target positions, 2 heads of width 3, and so on.
 SIZES: dict[str, Any] = {
@@ -85,6 +86,11 @@ def deviation(one: Params, other: Params) -> float:
     assert one.keys() == other.keys()
     largest = max(float(np.abs(other[name]).max()) for name in other)
     return max(float(np.abs(one[name] - other[name]).max()) for name in other) / largest
+
+
+def mask_of(packing: Packing) -> Array | None:
+    """Return which keys a packing lets its queries attend to, True or False; None for all of them."""
+    return None if packing.bias is None else packing.bias == 0
 
 
 class LoopTransformer:

@@ -17,7 +17,7 @@ from npattn.transformer.fast import attention, softmax
 from npattn.transformer.fast.gradient import computed
 from npattn.transformer.fast.packing import Packing
 from npattn.transformer.parameters import Parameters, nested
-from support.transformer_toys import toy_config
+from support.transformer_toys import mask_of, toy_config
 
 NAMES = [f"{kind}_{which}" for kind in "Wb" for which in "QKVO"]
 
@@ -78,7 +78,7 @@ class TestAgainstVersion7:
         config = toy_config(n_heads=n_heads, attention_dropout=dropout)
         Z, cache = attention.self_attention(packing.pack(X), p, packing, config, np.random.default_rng(seed))
         dX, grads = attention.self_attention_backward(packing.pack(dZ), cache)
-        expected, dX_Q, dX_X, d = plain(X, X, p, packing.mask, config, seed, dZ)
+        expected, dX_Q, dX_X, d = plain(X, X, p, mask_of(packing), config, seed, dZ)
         np.testing.assert_allclose(Z, packing.pack(expected), rtol=0, atol=1e-13 * abs(expected).max())
         self.compare(dX, packing.pack(dX_Q + dX_X))
         self.compare_parameters(grads, d)
@@ -93,7 +93,7 @@ class TestAgainstVersion7:
         config, rows = toy_config(n_heads=n_heads, attention_dropout=dropout), (packing.pack(X), packing_M.pack(M))
         Z, cache = attention.cross_attention(*rows, p, packing, packing_M, config, np.random.default_rng(seed))
         dX, dM, grads = attention.cross_attention_backward(packing.pack(dZ), cache)
-        expected, dX_Q, dX_X, d = plain(X, M, p, packing_M.mask, config, seed, dZ)
+        expected, dX_Q, dX_X, d = plain(X, M, p, mask_of(packing_M), config, seed, dZ)
         np.testing.assert_allclose(Z, packing.pack(expected), rtol=0, atol=1e-13 * abs(expected).max())
         self.compare(dX, packing.pack(dX_Q))
         self.compare(dM, packing_M.pack(dX_X))
@@ -123,14 +123,14 @@ class TestWeights:
         E = rng.normal(size=(3, 2, 4, 5)) * scale + offset
         ids = rng.integers(0, 3, (3, 5))
         packing = Packing.of(ids, 0)
-        expected = layers.softmax(E, packing.mask)
+        expected = layers.softmax(E, mask_of(packing))
         np.testing.assert_allclose(softmax.masked_softmax(E.copy(), packing.bias), expected, rtol=1e-12, atol=1e-300)
 
     @pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
     def test_hidden_scores_are_not_read(self, wrong: float) -> None:
         packing = Packing.of(np.array([[1, 0, 2]]), 0)
         E = np.random.default_rng(0).normal(size=(1, 1, 2, 3))
-        expected = layers.softmax(E, packing.mask)
+        expected = layers.softmax(E, mask_of(packing))
         E[..., 1] = wrong
         np.testing.assert_allclose(softmax.masked_softmax(E, packing.bias), expected, rtol=1e-14)
 
@@ -150,7 +150,7 @@ class TestWeights:
                 E[1, 2, 3] += shift
                 A = softmax.masked_softmax(E.copy(), packing.bias)
                 np.testing.assert_array_equal(A.reshape(-1, 5)[:-1], moderate.reshape(-1, 5)[:-1])
-                np.testing.assert_allclose(A, layers.softmax(E, packing.mask), rtol=1e-12)
+                np.testing.assert_allclose(A, layers.softmax(E, mask_of(packing)), rtol=1e-12)
 
     @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.complex128])
     @pytest.mark.parametrize("factor", [1.0, 1e4, -1e4])
@@ -158,7 +158,7 @@ class TestWeights:
         """Weights below the smallest number are 0, and so are rows that may attend to nothing, under any errstate."""
         packing = Packing.of(np.array([[1, 1, 0, 1], [0, 0, 0, 0]]), 0, dtype(0).real.dtype)
         E = (np.linspace(0, 1, 24).reshape(2, 1, 3, 4) * factor).astype(dtype)
-        expected = layers.softmax(E, packing.mask)
+        expected = layers.softmax(E, mask_of(packing))
         with np.errstate(all="raise"):
             A = softmax.masked_softmax(E, packing.bias)
         assert A.dtype == dtype
@@ -198,16 +198,16 @@ class TestPacking:
 
     def test_without_pads_nothing_is_copied(self) -> None:
         packing, X = Packing.of(np.ones((2, 3), int), 0), np.zeros((2, 3, 4))
-        assert packing.mask is packing.bias is packing.places is None
+        assert packing.bias is packing.places is None
         for view in (packing.pack(X), packing.unpack(packing.pack(X)), packing.unpack_repeated(packing.pack(X))):
             assert np.shares_memory(view, X)
 
     def test_masks(self) -> None:
         """Pads are hidden whether they have a row or not. With `causal`, later tokens are hidden too."""
         ids = np.array([[1, 1, 0]])
-        np.testing.assert_array_equal(Packing.of(ids, 0).mask, [[[[True, True, False]]]])
+        np.testing.assert_array_equal(mask_of(Packing.of(ids, 0)), [[[[True, True, False]]]])
         causal = Packing.of(ids, 0, np.float32, kept=np.array([[True, True, True]]), causal=True)
-        np.testing.assert_array_equal(causal.mask[0, 0], causal_mask(3) & [True, True, False])
-        np.testing.assert_array_equal(causal.bias, np.where(causal.mask, 0, -np.inf))
+        np.testing.assert_array_equal(mask_of(causal)[0, 0], causal_mask(3) & [True, True, False])
+        np.testing.assert_array_equal(causal.bias, np.where(mask_of(causal), 0, -np.inf))
         assert causal.bias.dtype == np.float32
         assert causal.places is None

@@ -17,7 +17,7 @@ def test_it_equals_the_softmax_of_the_layers(lengths: tuple[int, int], shift: fl
     packing = Packing.of(ids, 0, np.dtype(np.float64))
     E = np.random.default_rng(0).normal(size=(2, 3, 4, 4)) + shift
     expected = softmax(E, (ids != 0)[:, None, None])
-    assert (packing.mask is None) == (lengths == (4, 4))
+    assert (packing.bias is None) == (lengths == (4, 4))
     assert np.abs(masked_softmax(E.copy(), packing.bias) - expected).max() <= 1e-13
 
 

@@ -119,7 +119,7 @@ class Reader:
         s = 1 / sqrt_width(Q) if config.attention_scale is None else config.attention_scale
         E = (Q * s).reshape(len(X), config.n_kv_heads, config.n_heads // config.n_kv_heads, config.d_head) @ K.mT
         E = E if config.attention_softcap is None else soft_cap(E, config.attention_softcap)[0]
-        Y = masked_softmax(E, view.bias) @ V               # (rows, H_K, G, d_head)
+        Y = masked_softmax(E, view.bias) @ V                  # (rows, H_K, G, d_head)
         return project(Y.reshape(len(X), 1, config.n_heads * config.d_head), p["W_O"], p.get("b_O"))
 
 

@@ -19,7 +19,7 @@ from npattn.attention.masks import causal_mask, padding_mask
 
 
 class Packing(NamedTuple):
-    """Which tokens of a batch (B, N) have a row, and the mask for attention to them.
+    """Which tokens of a batch (B, N) have a row, and the bias of attention to them.
 
     >>> packing = Packing.of(np.array([[7, 8, 0], [9, 0, 0]]), pad_id=0)
     >>> rows = packing.pack(np.arange(6.0).reshape(2, 3, 1))
@@ -33,8 +33,7 @@ class Packing(NamedTuple):
     shape: tuple[int, int]  # (B, N)
     places: Array | None    # (n,)  the place of each row among the B·N places; None: every place has a row
     rows_of: Array | None   # (B·N,)  the row of each place; any row for a place without one
-    mask: Array | None      # (1 or B, 1, 1 or N, N)  True = may attend; None: every query may attend to all
-    bias: Array | None      # the same to add to scores: 0 where a query may attend, −∞ elsewhere
+    bias: Array | None      # (1 or B, 1, 1 or N, N)  for scores: 0 where a query may attend, −∞ elsewhere; None: all 0
 
     @classmethod
     def of(
@@ -42,7 +41,7 @@ class Packing(NamedTuple):
     ) -> Packing:
         """Give a row to the tokens `kept` (B, N), by default to all real tokens. `dtype` is that of the scores.
 
-        The mask hides pads from every query. With `causal` it also hides from a query the tokens after it.
+        The bias hides pads from every query. With `causal` it also hides from a query the tokens after it.
         """
         real = padding_mask(ids, pad_id=pad_id)               # (B, 1, 1, N)
         kept = real[:, 0, 0] if kept is None else kept
@@ -53,7 +52,7 @@ class Packing(NamedTuple):
             order = causal_mask(ids.shape[1])
             mask = order[None, None] if mask is None else mask & order
         bias = None if mask is None else np.where(mask, np.array(0, dtype), np.array(-np.inf, dtype))
-        return cls(ids.shape, places, rows_of, mask, bias)
+        return cls(ids.shape, places, rows_of, bias)
 
     def pack(self, X: Array) -> Array:
         """(B, N, …) → (n, …); a view when every place has a row."""
@@ -69,7 +68,7 @@ class Packing(NamedTuple):
         return X.reshape(*self.shape, *rows.shape[1:])
 
     def unpack_repeated(self, rows: Array) -> Array:
-        """Like `unpack`, but quicker: a place without a row gets a copy of some row. The mask must hide these keys."""
+        """Like `unpack`, but quicker: a place without a row gets a copy of some row. The bias must hide these keys."""
         if self.rows_of is None or not len(rows):
             return self.unpack(rows)
         return rows.take(self.rows_of, 0).reshape(*self.shape, *rows.shape[1:])
