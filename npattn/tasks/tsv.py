@@ -12,6 +12,7 @@ validation and test. With one of them no test items are split off, and with one 
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Collection, Iterable, Sequence
 from itertools import combinations
@@ -29,11 +30,33 @@ LINE = "source, one tab, target"
 #: step keeps those of all layers; at 20,000 symbols it is 25 times as much.
 LONGEST = 4_000
 
+#: Sizes and schedule of every file; `defaults_for` has those that follow its size.
 DEFAULTS: dict[str, Any] = {
-    "d_model": 128, "n_heads": 4, "d_ff": 512, "n_encoder_layers": 2, "n_decoder_layers": 2,
-    "dropout": 0.1, "norm": "pre", "tie": "output",
-    "batch_size": 64, "steps": 5_000, "peak_rate": 1e-3, "warmup": 500, "smoothing": 0.1, "clip": 1.0,
+    "n_heads": 4, "n_encoder_layers": 2, "n_decoder_layers": 2, "dropout": 0.1, "norm": "pre", "tie": "output",
+    "batch_size": 64, "peak_rate": 1e-3, "warmup": 500, "smoothing": 0.1, "clip": 1.0,
 }  # fmt: skip
+
+
+def defaults_for(pairs: int) -> dict[str, Any]:
+    """Return the sizes and the schedule for so many training pairs: 1,500 √(pairs/1000) steps, and width 64 or 128.
+
+    Measured with words of the CMU Pronouncing Dictionary, as the share of 1,000 new words that come out right:
+
+    ======  ==================  ====================================================================
+    pairs   by default          with other steps
+    ======  ==================  ====================================================================
+    300     width 64, 3.9 %     500: 3.6 %, 2,000: 4.4 %; width 128: 3.9 % after 500
+    1,000   width 128, 16.6 %   1,000: 16.0 %, 2,000: 17.2 %; width 64: 13.3 % after 1,000, 17.4 % after 2,000
+    3,000   width 128, 31.9 %   1,500: 30.1 %, 3,000: 32.5 %, 5,000: 34.3 %; width 64: 24.7 % after 1,500
+    30,000  width 128, 50.0 %   5,000: 47.6 %
+    ======  ==================  ====================================================================
+
+    >>> [defaults_for(n)["steps"] for n in (2, 300, 3_000, 100_000)]
+    [300, 800, 2600, 15000]
+    """
+    d_model = 64 if pairs < 1_000 else 128
+    steps = max(300, 100 * round(15 * math.sqrt(pairs / 1_000)))
+    return DEFAULTS | {"d_model": d_model, "d_ff": 4 * d_model, "steps": steps}
 
 
 def load_tsv(
@@ -95,7 +118,7 @@ def load_tsv(
         score_names=("exact match", "error rate"),
         lower_is_better=False,
         options={"unit": unit, "target_unit": target_unit, "lowercase": lowercase, **dict.fromkeys(given), **files},
-        defaults=dict(DEFAULTS),
+        defaults=defaults_for(len(examples)),
     )
 
 

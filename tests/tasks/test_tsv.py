@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from npattn.tasks import load_task
+from npattn.tasks import load_task, tsv
 from npattn.tasks.codec import Codec, build_codec
 from npattn.tasks.order import hash_order
 from npattn.tasks.task import Item
@@ -260,3 +260,13 @@ def test_sources_in_lower_case(tmp_path: Path) -> None:
     assert load_task(path).options["lowercase"] is False and not load_task(path).codec.lowercase
     with pytest.raises(TypeError, match="lowercase"):
         load_task(path, lowercase=1)
+
+
+def test_sizes_and_steps_follow_the_training_pairs(tmp_path: Path) -> None:
+    assert [tsv.defaults_for(n)["d_model"] for n in (1, 999, 1_000, 10**6)] == [64, 64, 128, 128]
+    assert [tsv.defaults_for(n)["steps"] for n in (1, 40, 999, 4_000, 16_000)] == [300, 300, 1_500, 3_000, 6_000]
+    assert all(found["d_ff"] == 4 * found["d_model"] for found in map(tsv.defaults_for, (1, 1_000)))
+    path = tmp_path / "pairs.tsv"
+    path.write_text("".join(f"{i}\t{i}\n{i}\t{i + 1}\n" for i in range(700)), encoding="utf-8")
+    task = load_tsv(path)
+    assert len(task.train) == 1190 and task.defaults == tsv.defaults_for(1190)   # of pairs, not of all of the file

@@ -34,6 +34,7 @@ tasks:
                language model learns to go on with it, byte by byte
 
 Each task has its own defaults for the sizes of the model and for the training.
+Those of a .tsv file follow the number of its pairs.
 After Ctrl-C or a power cut, --resume continues from the last checkpoint, and
 with more --steps than before it goes on after the end. With --mpi, several
 processes train together (needs npattn[mpi]).
