@@ -87,8 +87,8 @@ def fast(Q: Array, K: Array, V: Array, *, mask: Array | None = None, causal: boo
         mask = order[None, None] if mask is None else mask & order
     Q4, K4, V4 = map(with_heads, (Q, K, V))
     (B, H, N, D), bias = Q4.shape, None if mask is None else np.where(mask, 0, -np.inf).astype(Q.dtype)
-    queries = Packing((B, N), None, None, None, None)
-    keys = Packing((B, K.shape[-2]), None, None, mask, bias)
+    queries = Packing((B, N), None, None, None)
+    keys = Packing((B, K.shape[-2]), None, None, bias)
     A, dropped, Y, _ = attend(Q4, K4, V4, queries, keys, 0.0, None)
     identity = np.eye(H * D, dtype=Q.dtype)                   # W_O; the rows that are projected don't matter here
     cache = Cache(Y, Y, identity, identity, Q4, K4, V4, A, dropped, Y, None, False, queries, keys)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import io
 import json
 import os
 import subprocess
@@ -20,6 +18,7 @@ import run
 from _common import harness
 from _common.harness import Job, Result, Runner
 from _common.sizes import SIZES
+from support.inline_runner import InlineRunner
 
 ROOT = Path(__file__).parents[2]
 BENCHMARKS: dict[str, ModuleType] = {name: script for name, (_, script, _) in run.BENCHMARKS.items()}
@@ -27,16 +26,6 @@ ABOUT: Result = {
     "cpu": "a processor", "cores": 2, "environment": {}, "torch": None,
     "npattn": {"python": "3", "numpy": "2", "blas": "OpenBLAS 0"},
 }  # fmt: skip
-
-
-class Inline(Runner):
-    """Runs workers in this process, through the same command line and the same JSON."""
-
-    def call(self, peer: str, job: Job) -> Result:
-        out = io.StringIO()
-        with contextlib.redirect_stdout(out):
-            harness.main(Path(self.script).stem, ["--worker", peer, json.dumps(job)])
-        return json.loads(out.getvalue().splitlines()[-1])
 
 
 def quick(name: str, *options: str) -> Result:
@@ -48,7 +37,7 @@ def quick(name: str, *options: str) -> Result:
 def _quick(name: str, *options: str) -> str:
     script = BENCHMARKS[name]
     parsed = harness.parser(script).parse_args(["--quick", "--rounds", "1", *options])
-    data = script.measure(parsed, Inline(script.__file__, None))
+    data = script.measure(parsed, InlineRunner(script))
     return json.dumps({"benchmark": name, "date": "2026-01-01", "machine": ABOUT, **data})
 
 

@@ -3,28 +3,20 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 
 import numpy as np
 import pytest
 
 import language_model
 from _common import harness
-from _common.harness import Job, Result, Runner
-
-
-class Inline(Runner):
-    """Runs workers in this process; their job and their result are JSON."""
-
-    def call(self, peer: str, job: Job) -> Result:
-        result = getattr(language_model, f"{peer}_worker")(json.loads(json.dumps(job)))
-        return json.loads(json.dumps(result))  # type: ignore[no-any-return]
+from _common.harness import Job
+from support.inline_runner import InlineRunner
 
 
 def test_it_runs_and_reports() -> None:
     options = harness.parser(language_model).parse_args(["--quick", "--rounds", "1"])
     torch = "python" if importlib.util.find_spec("torch") else None
-    data = language_model.measure(options, Inline(language_model.__file__, torch))
+    data = language_model.measure(options, InlineRunner(language_model, torch))
     report = language_model.report(data)
     assert data["step"]["toy"].keys() == {"npattn"} | ({"torch"} if torch else set())
     assert list(data["growth"]) == ["4, all", "4, 64", "8, all", "8, 64"]

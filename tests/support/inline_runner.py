@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 from types import ModuleType
 
+from _common import harness
 from _common.harness import Job, Result, Runner
 
 
 class InlineRunner(Runner):
-    """Runs the workers of a benchmark in this process; their job and their result are JSON, as between processes."""
+    """Runs the workers of a benchmark in this process, through the same command line and the same JSON."""
 
-    def __init__(self, script: ModuleType) -> None:
-        super().__init__(script.__file__, None)
-        self.module = script
+    def __init__(self, script: ModuleType, torch_python: str | None = None) -> None:
+        super().__init__(script.__file__, torch_python)
+        self.name = script.__name__
 
     def call(self, peer: str, job: Job) -> Result:
-        result = getattr(self.module, f"{peer}_worker")(json.loads(json.dumps(job)))
-        return json.loads(json.dumps(result))  # type: ignore[no-any-return]
+        out = io.StringIO()
+        with contextlib.redirect_stdout(out):
+            harness.main(self.name, ["--worker", peer, json.dumps(job)])
+        return json.loads(out.getvalue().splitlines()[-1])  # type: ignore[no-any-return]
