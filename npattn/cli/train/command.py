@@ -223,6 +223,8 @@ def describe(run: Run, console: Console, *, with_folder: bool = True) -> None:
         ("training", f"{counted(s.steps, 'step')} of {counted(batch_size, unit)}{length} ({epochs:.1f} epochs), peak "
                      f"learning rate {s.peak_rate:g}, seed {s.seed}, {workers}"),
     ]  # fmt: skip
+    if s.average is not None:
+        entries.append(("kept", f"the mean of the parameters at the last {counted(s.average, 'validation')}"))
     if run.trainer.workers == 1 < cores() and not can_limit_blas():
         entries.append(("faster", f'to train in {cores()} threads: pip install "npattn[fast]"'))
     if with_folder:
