@@ -33,8 +33,8 @@ from npattn.transformer.fast.softmax import masked_softmax
 #: Queries in a block. Fewer leave out more above the diagonal, more make larger products.
 BLOCK = 64
 
-#: So many keys of all heads go at a time, or one row of the batch. With a quarter of them a step of two workers took 2 %
-#: more: threads wait for each other to release Python's lock, once in every call.
+#: So many keys of all heads go at a time, or one row of the batch. With a quarter of them a step of two workers took
+#: 2 % more: threads wait for each other to release Python's lock, once in every call.
 FEW = 4096
 
 ZERO, INFINITY = np.float32(0), np.float32(np.inf)            # they serve float64 too
