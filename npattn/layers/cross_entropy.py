@@ -110,7 +110,8 @@ def cross_entropy_backward(dloss: Array | float, cache: Cache) -> Array:
 def gradient_in_place(P: Array, t: Array, smoothing: float, dloss: float) -> None:
     """Turn the probabilities P (n, V) that `loss_in_place` left into the gradient of the logits."""
     n, V = P.shape
-    P -= smoothing / max(V, 1)                                # dz = p − q
+    if smoothing:
+        P -= smoothing / max(V, 1)                            # dz = p − q
     P[np.arange(n), t] -= 1 - smoothing
     P *= dloss / max(n, 1)
 

@@ -8,6 +8,8 @@ compare the two.
 - A block of queries meets the keys that one of them sees, and no others. Keys after the block, and those before the
   window, cost nothing.
 - Few rows of a batch go at a time, so that the scores of a block stay in the processor's cache.
+- The queries of all heads of a group stand one below another: one product meets the keys that they share, and another
+  adds up the gradients of these keys.
 - The scale is applied to Q, and the sum in the softmax's backward is one over Y, as in `npattn.attention.tiled`.
 - The softmax is that of `npattn.transformer.fast.softmax`, which seldom needs a maximum of rows.
 - Nothing is checked, since the batch has been checked where it enters the model.
@@ -51,10 +53,11 @@ def causal_attention(
     cut, weights = list(blocks(N, window)), []
     for rows in slices(B, max(FEW // max(H * N, 1), 1)):
         for i, j, bias in cut:
-            E = Q[rows, ..., i, :] @ K[rows, :, None, j].mT   # (rows, H_K, G, queries, keys)
+            q = Q[rows, ..., i, :]                            # (rows, H_K, G, queries, D)
+            E = (below(q) @ K[rows, :, j].mT).reshape(*q.shape[:4], -1)    # (rows, H_K, G, queries, keys)
             E, cap = (E, None) if softcap is None else soft_cap(E, softcap)
             A = masked_softmax(E, bias)
-            np.matmul(A, V[rows, :, None, j], out=Y[rows, ..., i, :])
+            np.matmul(A, V[rows, :, None, j], out=Y[rows, ..., i, :])      # a copy into Y would take longer
             weights.append((rows, i, j, A, cap))
     return Y.reshape(B, H, N, D), (Q, K, V, Y, s, weights)
 
@@ -66,16 +69,21 @@ def causal_attention_backward(dY: Array, cache: Any) -> tuple[Array, Array, Arra
     shape, dY = dY.shape, dY.reshape(Y.shape)
     delta = np.vecdot(dY, Y)[..., None]                       # (B, H_K, G, N, 1)
     for rows, i, j, A, cap in weights:
-        dy = dY[rows, ..., i, :]
-        dE = dy @ V[rows, :, None, j].mT                      # Y = A V: dA
-        dV[rows, :, j] += (A.mT @ dy).sum(2)                  # Y = A V: a sum over the group
+        q, dy = Q[rows, ..., i, :], below(dY[rows, ..., i, :])
+        dE = (dy @ V[rows, :, j].mT).reshape(A.shape)         # Y = A V: dA
+        dV[rows, :, j] += below(A).mT @ dy                    # Y = A V
         dE -= delta[rows, ..., i, :]                          # A = softmax(E): dE = A ⊙ (dA − δ)
         dE *= A
-        dS = dE if cap is None else soft_cap_backward(dE, cap)             # E = c tanh(S/c)
-        np.matmul(dS, K[rows, :, None, j], out=dQ[rows, ..., i, :])        # S = (s Q) Kᵀ
-        dK[rows, :, j] += (dS.mT @ Q[rows, ..., i, :]).sum(2)              # S = (s Q) Kᵀ: a sum over the group
+        dS = below(dE if cap is None else soft_cap_backward(dE, cap))          # E = c tanh(S/c)
+        dQ[rows, ..., i, :] = (dS @ K[rows, :, j]).reshape(q.shape)            # S = (s Q) Kᵀ
+        dK[rows, :, j] += dS.mT @ below(q)                    # S = (s Q) Kᵀ
     dQ *= s
     return dQ.reshape(shape), dK, dV
+
+
+def below(T: Array) -> Array:
+    """(rows, H_K, G, queries, …) → (rows, H_K, G·queries, …)."""
+    return T.reshape(*T.shape[:2], T.shape[2] * T.shape[3], T.shape[4])
 
 
 def blocks(N: int, window: int | None) -> Iterator[tuple[slice, slice, Array]]:

@@ -63,14 +63,12 @@ def swiglu_backward(dH: Array, cache: Any) -> Array:
     U, S = cache
     dU, F = np.empty_like(U), S.shape[-1]
     for g, u, s, dh, dg, du in pieces(U[..., :F], U[..., F:], S, dH, dU[..., :F], dU[..., F:]):
-        t = 1 - s                                             # its rows have no gaps, unlike those of g, u, dg and du
-        t *= g
-        t += 1
-        t *= s                                                # φ'(g) = σ (1 + g (1 − σ))
+        phi, t = g * s, 1 - s                                 # their rows have no gaps, unlike those of g, u, dg and du
+        np.multiply(phi, dh, out=du)                          # h = φ(g) ⊙ u: du
+        t *= phi
+        t += s                                                # φ'(g) = σ + φ (1 − σ)
         t *= u
         np.multiply(t, dh, out=dg)                            # h = φ(g) ⊙ u: dg
-        np.multiply(g, s, out=t)
-        np.multiply(t, dh, out=du)                            # h = φ(g) ⊙ u: du
     return dU
 
 
