@@ -41,7 +41,7 @@ from npattn.cli.train.ranks import is_first_process
 
 DESCRIPTION = """\
 Attention and the Transformer in NumPy alone, every backward pass by hand.
-Without a command: the tour, which takes under two minutes.
+Without a command: the tour, which takes half a minute.
 """
 
 EXAMPLES = """\

@@ -110,9 +110,9 @@ def cross_entropy_backward(dloss: Array | float, cache: Cache) -> Array:
 def gradient_in_place(P: Array, t: Array, smoothing: float, dloss: float) -> None:
     """Turn the probabilities P (n, V) that `loss_in_place` left into the gradient of the logits."""
     n, V = P.shape
-    if smoothing:
-        P -= smoothing / max(V, 1)                            # dz = p − q
-    P[np.arange(n), t] -= 1 - smoothing
+    if smoothing:                                             # to subtract 0 would cost time alone
+        P -= smoothing / max(V, 1)
+    P[np.arange(n), t] -= 1 - smoothing                       # dz = p − q
     P *= dloss / max(n, 1)
 
 

@@ -30,9 +30,7 @@ N_TEST, N_VALIDATION = 2_000, 1_000
 TEST_SEED, VALIDATION_SEED = 1, 2
 
 #: Many small batches learn faster here than few large ones. Every source has one right target, so smoothing is 0. The
-#: training set is so large that hardly a pair comes twice. The encoder reads 51 forms, the decoder writes one: a second
-#: layer of it would cost a third of the time and change nothing. The mean of the last parameters makes fewer mistakes
-#: with rare forms than the last ones alone.
+#: decoder writes one form only, and a second layer of it gains nothing. RESULTS.md has the scores of ten seeds.
 DEFAULTS: dict[str, Any] = {
     "d_model": 64, "n_heads": 4, "d_ff": 256, "n_encoder_layers": 2, "n_decoder_layers": 1,
     "dropout": 0.0, "norm": "pre", "tie": "output",

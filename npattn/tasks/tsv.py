@@ -30,7 +30,7 @@ LINE = "source, one tab, target"
 #: step keeps those of all layers; at 20,000 symbols it is 25 times as much.
 LONGEST = 4_000
 
-#: Sizes and schedule of every file; `defaults_for` has those that follow its size.
+#: What does not depend on the number of training pairs. `defaults_for` adds the width and the steps.
 DEFAULTS: dict[str, Any] = {
     "n_heads": 4, "n_encoder_layers": 2, "n_decoder_layers": 2, "dropout": 0.1, "norm": "pre", "tie": "output",
     "batch_size": 64, "peak_rate": 1e-3, "warmup": 500, "smoothing": 0.1, "clip": 1.0,
@@ -38,18 +38,10 @@ DEFAULTS: dict[str, Any] = {
 
 
 def defaults_for(pairs: int) -> dict[str, Any]:
-    """Return the sizes and the schedule for so many training pairs: 1,500 √(pairs/1000) steps, and width 64 or 128.
+    """Return the sizes and the schedule for so many training pairs.
 
-    Measured with words of the CMU Pronouncing Dictionary, as the share of 1,000 new words that come out right:
-
-    ======  ==================  ==================================================================================
-    pairs   by default          otherwise
-    ======  ==================  ==================================================================================
-    300     width 64, 4.4 %     500 steps: 3.6 %, 2,000: 4.4 %; width 128, 500 steps: 4.6 %
-    1,000   width 128, 17.2 %   1,000 steps: 16.0 %, 2,000: 17.9 %; width 64, 1,000 steps: 13.3 %, 2,000: 17.4 %
-    3,000   width 128, 32.3 %   1,500 steps: 30.1 %, 3,000: 32.5 %, 5,000: 34.3 %; width 64, 1,500 steps: 24.7 %
-    30,000  width 128, 53.7 %   5,000 steps: 47.6 %
-    ======  ==================  ==================================================================================
+    There are 1,500 √(pairs/1000) steps, rounded to hundreds, and 300 at least. The width is 64 below 1,000 pairs, and
+    128 from there on. `benchmarks/RESULTS.md` has what this and other choices learn from 300 to 30,000 pairs.
 
     >>> [defaults_for(n)["steps"] for n in (2, 300, 3_000, 100_000)]
     [300, 800, 2600, 15000]

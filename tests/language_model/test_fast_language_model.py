@@ -184,6 +184,19 @@ class TestBlocks:
         assert [(rows.start, rows.stop) for rows, *_ in cache[-1]] == wanted
         np.testing.assert_allclose(Y, scaled_dot_product_attention(Q, Q, Q, causal=True)[0], atol=1e-14)
 
+    def test_groups_and_few_rows_at_a_time(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(causal_blocks, "FEW", 2 * 6 * 5)
+        rng = np.random.default_rng(0)
+        Q, K, V = rng.normal(size=(3, 6, 5, 2)), *rng.normal(size=(2, 3, 2, 5, 2))
+        wanted, cache = scaled_dot_product_attention(Q, K, V, causal=True, grouped=True)
+        Y, blocks = causal_blocks.causal_attention(Q, K, V, None, None, None)
+        assert len(blocks[-1]) == 2                           # two rows of the batch, then one
+        np.testing.assert_allclose(Y, wanted, rtol=0, atol=1e-14)
+        dY = rng.normal(size=Y.shape)
+        gradients = scaled_dot_product_attention_backward(dY, cache)
+        for got, gradient in zip(causal_blocks.causal_attention_backward(dY, blocks), gradients, strict=False):
+            np.testing.assert_allclose(got, gradient, rtol=0, atol=1e-13)
+
     def test_no_more_keys_than_are_seen(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(causal_blocks, "BLOCK", 4)
 
@@ -198,7 +211,7 @@ class TestBlocks:
 
 
 class TestSwiglu:
-    @pytest.mark.parametrize("piece", [1, 7, 8, 1 << 15])
+    @pytest.mark.parametrize("piece", [1, 7, 8, 1 << 16])
     def test_is_that_of_the_layers(self, piece: int, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(feed_forward, "PIECE", piece)
         U = np.random.default_rng(0).normal(0, 5, (2, 3, 8))

@@ -269,4 +269,5 @@ def test_sizes_and_steps_follow_the_training_pairs(tmp_path: Path) -> None:
     path = tmp_path / "pairs.tsv"
     path.write_text("".join(f"{i}\t{i}\n{i}\t{i + 1}\n" for i in range(700)), encoding="utf-8")
     task = load_tsv(path)
-    assert len(task.train) == 1190 and task.defaults == tsv.defaults_for(1190)   # of pairs, not of all of the file
+    assert len(task.train) == 1190                            # they count, not all pairs of the file
+    assert task.defaults == tsv.defaults_for(1190)

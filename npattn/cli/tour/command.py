@@ -37,7 +37,7 @@ from npattn.transformer import Transformer
 DESCRIPTION = """\
 Shows the seven versions of attention on one sentence and checks every gradient.
 Then it trains a Transformer to read dates and shows what the model has learnt.
-It takes under two minutes on two cores, and leaves no files behind.
+It takes half a minute on two cores, and leaves no files behind.
 """
 
 #: Test dates that are shown, the width of their column, and the number of wrong ones.

@@ -34,7 +34,7 @@ tasks:
                language model learns to go on with it, byte by byte
 
 Each task has its own defaults for the sizes of the model and for the training.
-Those of a .tsv file follow the number of its pairs.
+For a .tsv file, width and steps follow from the number of training pairs.
 After Ctrl-C or a power cut, --resume continues from the last checkpoint, and
 with more --steps than before it goes on after the end. With --mpi, several
 processes train together (needs npattn[mpi]).
@@ -223,8 +223,8 @@ def describe(run: Run, console: Console, *, with_folder: bool = True) -> None:
         ("training", f"{counted(s.steps, 'step')} of {counted(batch_size, unit)}{length} ({epochs:.1f} epochs), peak "
                      f"learning rate {s.peak_rate:g}, seed {s.seed}, {workers}"),
     ]  # fmt: skip
-    if s.average is not None:
-        entries.append(("kept", f"the mean of the parameters at the last {counted(s.average, 'validation')}"))
+    if s.average is not None and s.average > 1:
+        entries.append(("judged", f"the mean of the parameters at the last {s.average} validations"))
     if run.trainer.workers == 1 < cores() and not can_limit_blas():
         entries.append(("faster", f'to train in {cores()} threads: pip install "npattn[fast]"'))
     if with_folder:

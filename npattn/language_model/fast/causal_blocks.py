@@ -35,8 +35,8 @@ from npattn.transformer.fast.softmax import masked_softmax
 #: Queries in a block. Fewer leave out more above the diagonal, more make larger products.
 BLOCK = 64
 
-#: So many keys of all heads go at a time, or one row of the batch. With a quarter of them a step of two workers took
-#: 2 % more: threads wait for each other to release Python's lock, once in every call.
+#: So many keys of all heads go at a time, or one row of the batch. With 1024 a step of two workers takes 2 % longer:
+#: each call of NumPy waits for Python's lock.
 FEW = 4096
 
 ZERO, INFINITY = np.float32(0), np.float32(np.inf)            # they serve float64 too
@@ -54,7 +54,7 @@ def causal_attention(
     for rows in slices(B, max(FEW // max(H * N, 1), 1)):
         for i, j, bias in cut:
             q = Q[rows, ..., i, :]                            # (rows, H_K, G, queries, D)
-            E = (below(q) @ K[rows, :, j].mT).reshape(*q.shape[:4], -1)    # (rows, H_K, G, queries, keys)
+            E = (below(q) @ K[rows, :, j].mT).reshape(*q.shape[:4], j.stop - j.start)    # (rows, H_K, G, queries, keys)
             E, cap = (E, None) if softcap is None else soft_cap(E, softcap)
             A = masked_softmax(E, bias)
             np.matmul(A, V[rows, :, None, j], out=Y[rows, ..., i, :])      # a copy into Y would take longer

@@ -4,8 +4,8 @@
 
 **Changed for speed**
 
-- swiglu works in place and on a few rows at a time, so that they stay in the processor's cache. It took a quarter of a
-  step, now it takes a fifteenth. A gate of −∞ becomes NaN here, and 0 there.
+- swiglu works in place and on a few rows at a time, so that they stay in the processor's cache. Before, it took a
+  quarter of a step. A gate of −∞ becomes NaN here, and 0 there.
 - Nothing is checked, since the batch has been checked where it enters the model.
 - Gradients of matrices come as functions that compute them, see `npattn.transformer.fast.gradient`.
 """
@@ -24,8 +24,8 @@ from npattn.layers.kernels import project, rows, sum_rows, weight_gradient
 from npattn.transformer import variants
 from npattn.transformer.parameters import Nested
 
-#: So many numbers of a gate are worked on at a time. All arrays of a piece together take 2 MB in float32. Half as many
-#: took 1 % more of a step.
+#: So many numbers of a gate are worked on at a time. All arrays of a piece together take 2 MB in float32. With half
+#: as many a step takes 1 % longer.
 PIECE = 1 << 16
 
 
@@ -63,10 +63,10 @@ def swiglu_backward(dH: Array, cache: Any) -> Array:
     U, S = cache
     dU, F = np.empty_like(U), S.shape[-1]
     for g, u, s, dh, dg, du in pieces(U[..., :F], U[..., F:], S, dH, dU[..., :F], dU[..., F:]):
-        phi, t = g * s, 1 - s                                 # their rows have no gaps, unlike those of g, u, dg and du
-        np.multiply(phi, dh, out=du)                          # h = φ(g) ⊙ u: du
-        t *= phi
-        t += s                                                # φ'(g) = σ + φ (1 − σ)
+        f, t = g * s, 1 - s                                   # their rows have no gaps, unlike those of g, u, dg and du
+        np.multiply(f, dh, out=du)                            # h = f ⊙ u, f = φ(g): du
+        t *= f
+        t += s                                                # φ'(g) = σ + f (1 − σ)
         t *= u
         np.multiply(t, dh, out=dg)                            # h = φ(g) ⊙ u: dg
     return dU
