@@ -49,7 +49,7 @@ def new_run(
     - start: a trained model to begin with; the run has its sizes and its codec. None begins with a new model.
 
     Some defaults follow from `given`: d_ff is 4 · d_model, or 2.75 · d_model for text; warmup is a tenth of the steps
-    at most. A run is validated after every tenth of its steps, and at least every 1000 steps, for dates every 300.
+    at most. A run is validated after every tenth of its steps, and at least every 1000 steps.
 
     Raises FileExistsError for a folder that holds a run, OSError for one that cannot be written, ValueError for numbers
     out of range, TypeError for other names and for values of another type. Raises ValueError for sizes that `start`

@@ -65,12 +65,3 @@ def test_validations_and_warmup_follow_the_steps(
 ) -> None:
     settings = new_run(tmp_path / "run", task, SIZES | {"steps": steps}).settings
     assert (settings.validate_every, settings.warmup, settings.average) == (every, warmup, None)
-
-
-def test_dates_are_validated_more_often(tmp_path: Path) -> None:
-    task = load_task("dates", n_train=60)
-    run = new_run(tmp_path / "run", task, {})
-    assert (run.settings.steps, run.settings.validate_every, run.settings.average) == (4_800, 300, 4)
-    assert (run.config.n_encoder_layers, run.config.n_decoder_layers) == (2, 1)
-    assert new_run(tmp_path / "short", task, {"steps": 400}).settings.validate_every == 40
-    assert new_run(tmp_path / "own", task, {"validate_every": 500}).settings.validate_every == 500
