@@ -20,6 +20,7 @@ from npattn.cli.terminal import (
     Console,
     Parser,
     UsageError,
+    add_ensemble,
     alignment,
     alignment_lines,
     command_line,
@@ -37,7 +38,7 @@ from npattn.hf_weights.search import Search, search_of
 from npattn.hf_weights.text import is_folder, load_text_folder
 from npattn.runs.load import is_shipped, load_model
 from npattn.runs.prediction import Step, check_text, encode, quoted, unknown_symbols
-from npattn.runs.trained import CHUNK, UNKNOWN, TrainedModel
+from npattn.runs.trained import CHUNK, UNKNOWN, TrainedModel, others_of
 from npattn.tasks import Codec
 from npattn.tasks.vocabulary import EOS, SPECIALS
 from npattn.transformer import Transformer
@@ -68,6 +69,9 @@ the last decoder layer's cross-attention: the mean of its heads, or with
 written, the likeliest others and <eos>, each with its probability: the softmax
 of the model's logits.
 
+With --ensemble several models choose each symbol together, by the mean of their
+probabilities. They must have the same vocabularies, as runs of one task have.
+
 RUN may be a folder as Hugging Face keeps them, with an encoder and decoder and
 tokenizer.json (needs npattn[hf]). It is searched as generation_config.json
 says, and has no option but --beam.
@@ -80,6 +84,7 @@ examples:
   %(prog)s runs/dates "Monday, 28 July 2025"
   %(prog)s runs/g2p --beam 5 < words.txt > phonemes.txt
   %(prog)s g2p read --n-best 3
+  %(prog)s runs/1 --ensemble runs/2 --ensemble runs/3 knight
 """
 
 
@@ -101,6 +106,7 @@ def add_parser(commands: argparse._SubParsersAction[Parser], **kwargs: Any) -> N
     add("texts", metavar="TEXT", nargs="*", default=[], help="source texts (default: the lines of standard input)")
     add("--beam", metavar="K", type=integer_from(1), help="beam search with K hypotheses (default: greedy)")
     add("--n-best", metavar="K", type=integer_from(1), help="the K best targets of a beam search, with their scores")
+    add_ensemble(parser)
     add("--json", action="store_true", help="one JSON object for each text")
     add("--explain", action="store_true", help="show the probability of each symbol, of the likeliest others and <eos>")
     add("--show-attention", action="store_true", help="show in text which source symbols each target symbol attends to")
@@ -114,12 +120,14 @@ def run(args: argparse.Namespace, console: Console) -> int:
         return run_folder(args, console)
     check_options(args)
     model = load_model(args.model)
+    ensemble = [load_model(name) for name in args.ensemble]
+    others_of(model, ensemble)                                # names a model of other symbols before a text is read
     plotted: list[tuple[str, str]] = []
     status = 0
     texts = numbered_texts(args.texts, partial(encode, model.transformer, model.codec))
     legend = [legend_line(args.per_head), ""]                 # below the first map
     while chunk := list(islice(texts, 1 if is_typed(args.texts) else CHUNK)):
-        for text, found in zip(chunk, answers(model, chunk, args), strict=True):
+        for text, found in zip(chunk, answers(model, chunk, args, ensemble), strict=True):
             status = 1 if text.error else status
             show(text, found, args, model, console)
             if found is None:
@@ -142,7 +150,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
 
 def run_folder(args: argparse.Namespace, console: Console) -> int:
     """Print what an encoder and decoder of Hugging Face answers to each text."""
-    for option in ("n_best", "json", "explain", "show_attention", "per_head", "plot"):
+    for option in ("n_best", "ensemble", "json", "explain", "show_attention", "per_head", "plot"):
         if getattr(args, option):
             name = option.replace("_", "-")
             raise UsageError(f"--{name}: expected a run of npattn train, got a folder of Hugging Face")
@@ -185,6 +193,10 @@ def check_options(args: argparse.Namespace) -> None:
     """Raise a UsageError for options that do not fit together, before anything is computed."""
     if args.json and (args.show_attention or args.per_head):
         raise UsageError("--json: expected without --show-attention and --per-head, which print no JSON")
+    for option in ("explain", "show_attention", "per_head", "plot"):
+        if args.ensemble and getattr(args, option):
+            name = option.replace("_", "-")
+            raise UsageError(f"--{name}: expected without --ensemble, it shows a single model")
     if args.beam is not None and args.n_best is not None and args.n_best > args.beam:
         raise UsageError(f"--n-best: expected at most --beam {args.beam}, got {args.n_best}")
     if args.plot is not None:
@@ -224,11 +236,13 @@ def read_lines(stream: TextIO) -> Iterator[str]:
         yield line.rstrip("\r\n")
 
 
-def answers(model: TrainedModel, chunk: list[Text], args: argparse.Namespace) -> Iterator[Any]:
+def answers(
+    model: TrainedModel, chunk: list[Text], args: argparse.Namespace, ensemble: list[TrainedModel]
+) -> Iterator[Any]:
     """Yield what the model answers to each text; None for an empty text, or one that cannot be read."""
     asked = [text.source for text in chunk if text.source.strip() and not text.error]
     warn_of_unknown(asked, model.codec)
-    found = iter(model(asked, n_best=args.n_best, beam=args.beam, unknown=UNKNOWN))
+    found = iter(model(asked, n_best=args.n_best, beam=args.beam, unknown=UNKNOWN, ensemble=ensemble))
     return (next(found) if text.source.strip() and not text.error else None for text in chunk)
 
 

@@ -45,8 +45,8 @@ import numpy as np
 
 from npattn._internal.checks import Array, check_choice, check_flag, check_number, check_room, check_size
 from npattn._internal.system.underflow import ignore_underflow
-from npattn.decoding.cached_decoder import CachedDecoder
-from npattn.decoding.checks import check_search
+from npattn.decoding.checks import check_models, check_search
+from npattn.decoding.ensemble import decoder_of
 from npattn.decoding.forbidden import Forbidden, check_words
 from npattn.decoding.hypotheses import Ended, Hypothesis, extend, log_softmax, penalty
 from npattn.decoding.workers import in_workers
@@ -65,6 +65,7 @@ def beam_search(
     ending: Literal["scored", "forced", "open"] = "scored",
     bad_words_ids: Sequence[Sequence[int]] | None = None,
     forced_bos_id: int | None = None,
+    ensemble: Sequence[Transformer] = (),
     workers: int | None = None,
 ) -> list[list[Hypothesis]]:
     """Return up to `beam` hypotheses for each row of src, the best first.
@@ -79,12 +80,14 @@ def beam_search(
     - ending: "scored", "forced" or "open": what becomes of a beginning of max_len ids, see above.
     - bad_words_ids: sequences of ids that no target may hold; None for <pad> and <bos>.
     - forced_bos_id: the first id of every target; None for none.
+    - ensemble: more models of the same ids, that choose together with the model, see `npattn.decoding.ensemble`.
     - workers: threads that share the rows; None chooses. The results are the same up to rounding.
 
     Raises what `npattn.greedy_search` raises, and ValueError for a beam below 1 or a negative length_penalty.
     """
     check_choice("ending", ending, ("scored", "forced", "open"))
-    max_len = check_search(model, src, max_len, workers, ending != "open")
+    models = check_models(model, ensemble)
+    max_len = check_search(models, src, max_len, workers, ending != "open")
     if ending == "open":
         check_size("max_len", max_len, least=1)
     beam = check_size("beam", beam, least=1)
@@ -95,7 +98,7 @@ def beam_search(
         early_stopping = check_flag("early_stopping", early_stopping)
     check_words(bad_words_ids, forced_bos_id, model.config.tgt_vocab)
     rules = Rules(max_len, alpha, normalisation, early_stopping, ending, bad_words_ids, forced_bos_id)
-    return in_workers(lambda rows: _beam(model, rows, beam, rules), src, workers, beam)
+    return in_workers(lambda rows: _beam(models, rows, beam, rules), src, workers, beam)
 
 
 class Rules(NamedTuple):
@@ -119,15 +122,15 @@ class Rules(NamedTuple):
         return penalty(n, self.alpha) if self.normalisation == "gnmt" else float(n) ** self.alpha
 
 
-def _beam(model: Transformer, src: Array, k: int, rules: Rules) -> list[list[Hypothesis]]:
-    config = model.config
+def _beam(models: Sequence[Transformer], src: Array, k: int, rules: Rules) -> list[list[Hypothesis]]:
+    config = models[0].config
     ended = Ended(len(src), k, rules.max_len)
     rows = np.arange(len(src))                                # (B,)    the sources that are not finished
     log_p = np.full((len(src), k), -np.inf)                   # (B, k)  of each beginning
     log_p[:, 0] = 0                                           # the empty beginning counts once, not k times
     ids = np.full((len(src), k), config.bos_id)
     forbidden = Forbidden(rules.words, rules.first, config, ids.shape)
-    decoder = CachedDecoder(model.params, src, config, k)
+    decoder = decoder_of(models, src, k)
     for t in range(rules.last + 1):
         if not len(rows):
             break

@@ -19,8 +19,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from npattn._internal.checks import Array
-from npattn.decoding.cached_decoder import CachedDecoder
-from npattn.decoding.checks import check_search
+from npattn.decoding.checks import check_models, check_search
+from npattn.decoding.ensemble import decoder_of
 from npattn.decoding.forbidden import Forbidden, Words, check_words
 from npattn.decoding.workers import in_workers
 from npattn.transformer.model import Transformer
@@ -33,6 +33,7 @@ def greedy_search(
     *,
     bad_words_ids: Sequence[Sequence[int]] | None = None,
     forced_bos_id: int | None = None,
+    ensemble: Sequence[Transformer] = (),
     workers: int | None = None,
 ) -> list[list[int]]:
     """Return the ids of one target for each row of src, without <bos> and <eos>.
@@ -42,6 +43,7 @@ def greedy_search(
     - max_len: the most ids of a target.
     - bad_words_ids: sequences of ids that no target may hold; None for <pad> and <bos>.
     - forced_bos_id: the first id of every target; None for none.
+    - ensemble: more models of the same ids, that choose together with the model, see `npattn.decoding.ensemble`.
     - workers: threads that share the rows; None chooses. The results are the same up to rounding.
 
     `generate` of Hugging Face finds the same with max_new_tokens = max_len, bad_words_ids=[] where it has none.
@@ -49,20 +51,21 @@ def greedy_search(
     Raises ValueError for a src that is not (B, N_S) or a negative max_len, TypeError and IndexError for its ids and for
     those of bad words, FloatingPointError when the model's logits are not finite.
     """
-    max_len = check_search(model, src, max_len, workers, False)
+    models = check_models(model, ensemble)
+    max_len = check_search(models, src, max_len, workers, False)
     check_words(bad_words_ids, forced_bos_id, model.config.tgt_vocab)
-    return in_workers(lambda rows: _greedy(model, rows, max_len, bad_words_ids, forced_bos_id), src, workers)
+    return in_workers(lambda rows: _greedy(models, rows, max_len, bad_words_ids, forced_bos_id), src, workers)
 
 
 def _greedy(
-    model: Transformer, src: Array, max_len: int, words: Words | None = None, first: int | None = None
+    models: Sequence[Transformer], src: Array, max_len: int, words: Words | None = None, first: int | None = None
 ) -> list[list[int]]:
-    config = model.config
+    config = models[0].config
     tokens = np.full((len(src), max_len + 1), config.eos_id)  # (B, max_len + 1), the last column stays <eos>
     rows = np.arange(len(src))                                # the sources whose targets have not ended
     ids = np.full(len(src), config.bos_id)
     forbidden = Forbidden(words, first, config, ids[:, None].shape)
-    decoder = CachedDecoder(model.params, src, config)
+    decoder = decoder_of(models, src)
     for t in range(max_len):
         if not len(rows):
             break

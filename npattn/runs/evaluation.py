@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 from npattn._internal.checks import check_size
 from npattn.runs.prediction import predict
-from npattn.runs.trained import TrainedModel
+from npattn.runs.trained import TrainedModel, others_of
+from npattn.tasks import Codec
 from npattn.tasks.scores import nearest, score
 
 
@@ -30,7 +31,12 @@ class Evaluation(NamedTuple):
 
 
 def evaluate(
-    model: TrainedModel, targets: Mapping[str, Sequence[str]], *, beam: int = 1, workers: int | None = None
+    model: TrainedModel,
+    targets: Mapping[str, Sequence[str]],
+    *,
+    beam: int = 1,
+    ensemble: Sequence[TrainedModel] = (),
+    workers: int | None = None,
 ) -> Evaluation:
     """Compare what a model answers to each source with its targets, each of which is right.
 
@@ -40,9 +46,11 @@ def evaluate(
     - model: as `npattn.load_model` returns it.
     - targets: the targets of each source text; `npattn.tasks.read_targets` reads them from a file.
     - beam: 1 for greedy search, more for a beam search of that width.
+    - ensemble: more trained models of the same symbols, that choose each symbol together with the model.
     - workers: threads that share the texts; None chooses.
 
-    Raises ValueError for no sources, a source without symbols or without targets, and numbers below 1.
+    Raises ValueError for no sources, a source without symbols or without targets, numbers below 1, and models of other
+    symbols in the ensemble; TypeError for what is no model there.
 
     >>> from npattn import load_model
     >>> exact, error_rate, mistakes = evaluate(load_model("g2p"), {"knight": ["N AY T"], "zoo": ["Z UW", "S UW"]})
@@ -53,8 +61,26 @@ def evaluate(
     """
     check_size("beam", beam, least=1)
     transformer, codec, _ = model
+    others = others_of(model, ensemble)
+    found = predict(transformer, codec, list(targets), beam=beam, ensemble=others, workers=workers, skip_long=True)
+    return compare(codec, targets, found)
+
+
+def compare(codec: Codec, targets: Mapping[str, Sequence[str]], found: Sequence[str]) -> Evaluation:
+    """Compare the text that was found for each source with its targets, as `evaluate` does.
+
+    - codec: cuts the texts into symbols.
+    - targets: the targets of each source text.
+    - found: one text for each source, in the order of `targets`.
+
+    Raises ValueError for no sources, a source without targets, and another number of texts.
+
+    >>> from npattn import load_model
+    >>> codec = load_model("g2p").codec
+    >>> compare(codec, {"knight": ["N AY T"], "zoo": ["Z UW", "S UW"]}, ["N IY T", "S UW"])[:2]    # 1 edit, 5 symbols
+    (0.5, 0.2)
+    """
     symbols = codec.tokenize_target
-    found = predict(transformer, codec, list(targets), beam=beam, workers=workers, skip_long=True)
     answers = [symbols(text) for text in found]
     accepted = [[symbols(text) for text in references] for references in targets.values()]
     exact, error_rate = score(answers, accepted)

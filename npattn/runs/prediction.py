@@ -57,6 +57,7 @@ def predict(
     *,
     beam: int = 1,
     batch_size: int = BATCH_SIZE,
+    ensemble: Sequence[Transformer] = (),
     workers: int | None = None,
     skip_long: bool = False,
 ) -> list[str]:
@@ -66,6 +67,8 @@ def predict(
     - texts: the source texts.
     - beam: 1 for greedy search; more for the best result of a beam search of that width.
     - batch_size: how many texts go through the model together, at most. They have similar lengths.
+    - ensemble: more models of the codec, that choose each symbol together with the model, see
+      `npattn.decoding.ensemble`.
     - workers: threads that share the texts; None for the default of the search.
     - skip_long: True gives a text that is too long, see `longest_source`, an empty target; False raises.
 
@@ -83,7 +86,8 @@ def predict(
     longest = longest_source(model)
     read = [i for i, text in enumerate(given) if not skip_long or len(symbols(codec, text, f"texts[{i}]")) <= longest]
     sources = [encode(model, codec, given[i], f"texts[{i}]") for i in read]
-    found = in_batches(model, searcher(model, codec, beam=beam, workers=workers), sources, batch_size)
+    search = searcher(model, codec, beam=beam, ensemble=ensemble, workers=workers)
+    found = in_batches(model, search, sources, batch_size)
     outputs = dict(zip(read, found, strict=True))
     return [outputs.get(i, "") for i in range(len(given))]
 
@@ -166,6 +170,7 @@ def searcher(
     beam: int,
     n_best: int | None = None,
     max_length: int | None = None,
+    ensemble: Sequence[Transformer] = (),
     workers: int | None = None,
 ) -> Callable[[Array], list[Any]]:
     """Return a function from src (B, N_S) to the results of its rows.
@@ -176,8 +181,9 @@ def searcher(
 
     def search(src: Array) -> list[Any]:
         if beam == 1 and n_best is None:
-            return [codec.decode_target(ids) for ids in greedy_search(model, src, max_len, workers=workers)]
-        found = beam_search(model, src, beam, max_len, workers=workers)
+            found_ids = greedy_search(model, src, max_len, ensemble=ensemble, workers=workers)
+            return [codec.decode_target(ids) for ids in found_ids]
+        found = beam_search(model, src, beam, max_len, ensemble=ensemble, workers=workers)
         if n_best is None:
             return [codec.decode_target(hypotheses[0].ids) for hypotheses in found]
         return [

@@ -41,6 +41,7 @@ class Options(TypedDict, total=False):
     beam: int | None
     max_length: int | None
     unknown: str
+    ensemble: Sequence[TrainedModel]
     workers: int | None
 
 
@@ -59,6 +60,8 @@ class TrainedModel(NamedTuple):
     - max_length: the most symbols of a target; None is a few more than the longest of the training data.
     - unknown: what to do about symbols that are not in the vocabulary: "error"; "warning" reads them as ``<unk>`` and
       gives a UserWarning; any other text is the symbol to read instead, ``<unk>`` or one of the vocabulary.
+    - ensemble: more trained models of the same symbols. All choose each symbol together, by the mean of their
+      probabilities, see `npattn.decoding.ensemble`.
     - workers: threads that share the texts; None chooses.
 
     Raises TypeError for what is no text and no iterable of texts. Raises ValueError for a text without symbols, with
@@ -118,6 +121,7 @@ class TrainedModel(NamedTuple):
         beam: int | None = None,
         max_length: int | None = None,
         unknown: str = "warning",
+        ensemble: Sequence[TrainedModel] = (),
         workers: int | None = None,
     ) -> Any:
         """Return the target of a text, or of each of several texts; the class describes the options."""
@@ -132,7 +136,13 @@ class TrainedModel(NamedTuple):
         if workers is not None:
             check_size("workers", workers, least=1)
         search = searcher(
-            self.transformer, self.codec, beam=beam, n_best=n_best, max_length=max_length, workers=workers
+            self.transformer,
+            self.codec,
+            beam=beam,
+            n_best=n_best,
+            max_length=max_length,
+            ensemble=others_of(self, ensemble),
+            workers=workers,
         )
         if isinstance(texts, str):
             return next(self._answers([texts], search, unknown, "text"))
@@ -205,6 +215,20 @@ class TrainedModel(NamedTuple):
             more = f" and {len(found) - 1:,} more" if len(found) > 1 else ""
             message = f"{name.format(found[0][0])}{more}: not in the model's vocabulary, read as <unk>: {missing}"
             warnings.warn(message, stacklevel=4)              # of the line that calls the model
+
+
+def others_of(model: TrainedModel, ensemble: Sequence[TrainedModel]) -> list[Transformer]:
+    """Return the Transformers of the other models of an ensemble; raise unless they have the symbols of the model."""
+    if isinstance(ensemble, TrainedModel) or not isinstance(ensemble, Sequence):
+        raise TypeError(f"ensemble: expected a sequence of trained models, got {type(ensemble).__name__}")
+    for i, other in enumerate(ensemble):
+        if not isinstance(other, TrainedModel):
+            raise TypeError(f"ensemble[{i}]: expected a TrainedModel, got {type(other).__name__}")
+        check_fit(other.transformer, other.codec)
+        for name in ("source_unit", "target_unit", "source_vocabulary", "target_vocabulary"):
+            if getattr(other.codec, name) != getattr(model.codec, name):
+                raise ValueError(f"ensemble[{i}]: expected the {name} of the first model, got another")
+    return [other.transformer for other in ensemble]
 
 
 def check_unknown(unknown: str, codec: Codec) -> None:

@@ -11,6 +11,9 @@ import pytest
 
 from npattn.cli import evaluate
 from npattn.cli.terminal import Console
+from npattn.runs import evaluate as evaluate_model
+from npattn.runs import load_model
+from npattn.tasks import load_task
 from support.command_line import Cli
 
 PAIRS = "knight\tN AY T\nread\tR EH D\n\nread\tR IY D\nread\tR IY D\ncolonel\tK ER N AH L\nchoir\tK W AY ER\n"
@@ -52,10 +55,64 @@ def test_json(run: Cli) -> None:
     status, out, err = run("evaluate", "g2p", "words.tsv", "--json", "--worst", "1")
     (line,) = out.splitlines()
     assert (status, err) == (0, "") and json.loads(line) == {
-        "file": "words.tsv", "sources": 4, "pairs": 5, "beam": 1, "exact_match": 0.5, "error_rate": 7 / 15,
+        "file": "words.tsv", "sources": 4, "pairs": 5, "beam": 1, "ensemble": [], "exact_match": 0.5,
+        "error_rate": 7 / 15, "parts": {},
         "mistakes": [{
             "source": "choir", "prediction": "CH OY R", "references": ["K W AY ER"], "edits": 4, "length": 4}],
     }  # fmt: skip
+
+
+class TestWithoutFile:
+    @pytest.fixture
+    def dictionary(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        """A small dictionary in place of the package's. Words 1, 2, 21 and 22 are its test, word 3 is learnt."""
+        words = ["ab", "bad", "cars", "car", *(f"d{letter}" for letter in "abcdefghijklmnopq"), "knight", "read", "x"]
+        lines = [f"{word} K" for word in words] + ["bad B AE1 D", "knight N AY1 T", "read R EH1 D", "read(2) R IY1 D"]
+        path = tmp_path / "cmudict.dict"
+        path.write_text("\n".join(lines), encoding="utf-8")
+        monkeypatch.setattr("npattn.tasks.g2p.find_dictionary", lambda: path)
+
+    def test_the_test_of_the_task_and_its_parts(self, run: Cli, dictionary: None) -> None:
+        task = load_task("g2p")
+        assert {item.source for item in task.test} == {"bad", "car", "knight", "read"}
+        (part,) = task.subsets.values()
+        assert {task.test[i].source for i in part} == {"bad", "knight", "read"}
+        status, out, err = run("evaluate", "g2p", "--worst", "1")
+        first, *rest = out.splitlines()
+        model = load_model("g2p")
+        found = evaluate_model(model, {item.source: item.references for item in task.test})
+        inner = evaluate_model(model, {task.test[i].source: task.test[i].references for i in part})
+        assert (status, err) == (0, "") and first.startswith("4 sources, 8 pairs, greedy search, 0:0")
+        assert rest[:6] == [
+            f"  exact match {found.exact:7.2%}".replace("%", " %"),
+            f"  error rate  {found.error_rate:7.2%}".replace("%", " %"),
+            "",
+            "stem-disjoint: 3 sources of these",
+            f"  exact match {inner.exact:7.2%}".replace("%", " %"),
+            f"  error rate  {inner.error_rate:7.2%}".replace("%", " %"),
+        ]
+        told = json.loads(run("evaluate", "g2p", "--json").out)
+        assert told["file"] is None and (told["exact_match"], told["error_rate"]) == found[:2]
+        assert told["parts"] == {
+            "stem-disjoint": {"sources": 3, "exact_match": inner.exact, "error_rate": inner.error_rate}}  # fmt: skip
+
+    def test_a_run_without_a_test(self, run: Cli) -> None:
+        Path("train.tsv").write_text("ab\tb\nba\ta\naa\ta\nbb\tb\n", encoding="utf-8")
+        Path("more.tsv").write_text("aab\tb\n", encoding="utf-8")
+        small = ("--d-model", "4", "--heads", "1", "--layers", "1", "--steps", "1", "--workers", "1")
+        assert run("train", "train.tsv", "--run", "r", "--validation", "more.tsv", *small).status == 0
+        assert "FILE: expected one, because the run has no pairs for a test" in run.fails("evaluate", "r", status=2)
+        Path("train.tsv").unlink()
+        assert "train.tsv" in run.fails("evaluate", "r")
+
+
+def test_an_ensemble(run: Cli) -> None:
+    alone = run("evaluate", "g2p", "words.tsv").out.splitlines()
+    status, out, _ = run("evaluate", "g2p", "words.tsv", "--ensemble", "g2p", "--ensemble", "g2p", "--beam", "2")
+    assert status == 0 and ", beam 2, 3 models together, 0:0" in out.splitlines()[0]
+    assert run("evaluate", "g2p", "words.tsv", "--ensemble", "g2p").out.splitlines()[1:] == alone[1:]
+    told = json.loads(run("evaluate", "g2p", "words.tsv", "--ensemble", "g2p", "--json").out)
+    assert told["ensemble"] == ["g2p"]
 
 
 def test_several_targets_are_all_shown(run: Cli) -> None:
@@ -74,7 +131,7 @@ def test_unknown_symbols_are_named(run: Cli) -> None:
 
 def test_texts_that_a_terminal_cannot_show_are_an_error(run: Cli) -> None:
     Path("pairs.tsv").write_text("knight\tnaɪt\n", encoding="utf-8")
-    args = argparse.Namespace(model="g2p", file=Path("pairs.tsv"), beam=1, worst=1, json=False)
+    args = argparse.Namespace(model="g2p", file=Path("pairs.tsv"), beam=1, worst=1, json=False, ensemble=[])
     with pytest.raises(ValueError, match="expected an encoding that has 'ɪ', got cp1252"):
         evaluate.run(args, Console(io.TextIOWrapper(io.BytesIO(), "cp1252")))
 
@@ -82,7 +139,7 @@ def test_texts_that_a_terminal_cannot_show_are_an_error(run: Cli) -> None:
 @pytest.mark.parametrize(("argv", "status", "words"), [
     (["nowhere", "words.tsv"], 1, "nowhere"),
     (["g2p", "none.tsv"], 1, "none.tsv: expected a file of lines of source, one tab, target, found no such file"),
-    (["g2p"], 2, "the following arguments are required: FILE"),
+    (["g2p", "words.tsv", "--ensemble", "nowhere"], 1, "nowhere"),
     (["g2p", "words.tsv", "--worst", "-1"], 2, "--worst"),
     (["g2p", "words.tsv", "--beam", "0"], 2, "--beam"),
 ])  # fmt: skip

@@ -7,6 +7,7 @@ import io
 import itertools
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from npattn import Transformer
 from npattn.cli.predict import RUNNERS_UP
 from npattn.cli.program import main
 from npattn.cli.terminal import alignment, draw_alignments, legend_line
@@ -82,6 +84,32 @@ def test_the_n_best_with_their_scores(run: Cli, folder: Path) -> None:
     assert out.splitlines() == wanted[:2] + best.splitlines()[1:]
     line = run.fails("predict", folder, "abc", "--n-best", "3", "--beam", "2", status=2)
     assert "--n-best: expected at most --beam 2, got 3" in line
+
+
+def test_an_ensemble(run: Cli, folder: Path) -> None:
+    model, other = load_run(folder), folder.parent / "other"
+    shutil.copytree(folder, other)
+    changed = Transformer.load(other / "best.npz")
+    changed.params.flat[:] *= np.random.default_rng(0).uniform(-1, 1, changed.params.flat.size)
+    changed.save(other / "best.npz")
+    ensemble = [load_run(other)]
+    best = model("abc", n_best=2, ensemble=ensemble)
+    assert best != model("abc", n_best=2) != ensemble[0]("abc", n_best=2)
+    status, out, err = run("predict", folder, "abc", "--n-best", "2", "--ensemble", other)
+    assert (status, err) == (0, "") and out.splitlines() == [f"abc\t{each.text}\t{each.score:.4f}" for each in best]
+    found = run("predict", folder, "abc", "cab", "--ensemble", other, "--ensemble", other).out.splitlines()
+    assert found == model(["abc", "cab"], ensemble=2 * ensemble)
+
+
+@pytest.mark.parametrize("option", [["--explain"], ["--show-attention"], ["--per-head"], ["--plot", "a.png"]])
+def test_what_shows_a_single_model(run: Cli, folder: Path, option: list[str]) -> None:
+    line = run.fails("predict", folder, "abc", "--ensemble", folder, *option, status=2)
+    assert f"{option[0]}: expected without --ensemble, it shows a single model" in line
+
+
+def test_the_models_of_an_ensemble_must_fit(run: Cli, folder: Path) -> None:
+    assert "ensemble[0]: expected the target_unit of the first" in run.fails("predict", folder, "--ensemble", "g2p")
+    assert "nowhere: " in run.fails("predict", folder, "abc", "--ensemble", "nowhere")
 
 
 def test_json_is_an_object_for_each_text(run: Cli, folder: Path) -> None:

@@ -102,7 +102,8 @@ def test_learned_positions_bound_texts(run: Cli, folder: Path, monkeypatch: pyte
 
 
 @pytest.mark.parametrize("option", [
-    ["--n-best", "2"], ["--json"], ["--explain"], ["--show-attention"], ["--per-head"], ["--plot", "a.png"],
+    ["--n-best", "2"], ["--ensemble", "g2p"], ["--json"], ["--explain"], ["--show-attention"], ["--per-head"],
+    ["--plot", "a.png"],
 ])  # fmt: skip
 def test_options_of_runs(run: Cli, folder: Path, option: list[str]) -> None:
     line = run.fails("predict", folder, "abc", *option, status=2)

@@ -112,7 +112,8 @@ def translate(settings: dict[str, Any], state: dict[str, Any]) -> list[list[int]
     loss, grads = model.loss_and_gradients(src, src, 0.0)
     assert npattn.hf_weights.dump_gradients(model, grads).keys() == npattn.hf_weights.dump_transformer(model)[1].keys()
     found: list[list[npattn.Hypothesis]] = npattn.beam_search(
-        model, src, 4, 9, loss, normalisation="power", early_stopping=False, ending="forced", bad_words_ids=[[4]]
+        model, src, 4, 9, loss, normalisation="power", early_stopping=False, ending="forced", bad_words_ids=[[4]],
+        ensemble=[model],
     )
     return [found[0][0].ids, *npattn.greedy_search(model, src, 9, bad_words_ids=[], forced_bos_id=3)]
 
@@ -138,7 +139,8 @@ def pronounce(model: npattn.TrainedModel, words: set[str]) -> list[str]:
     weights = model.attention_weights("knight")
     steps: list[npattn.runs.Step] = model.probabilities("knight")
     assert weights and steps[0].probabilities[steps[0].symbol] <= 1 and found[0].score <= 0
-    return [sound, *sounds, *model(words, workers=1), *(best[0].text for best in model(words, n_best=1))]
+    together = model(words, workers=1, ensemble=[model])
+    return [sound, *sounds, *together, *(best[0].text for best in model(words, n_best=1))]
 
 
 def misspelt() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from npattn import load_model
+from npattn import Transformer, load_model
 from npattn.runs import Mistake, evaluate
 from npattn.runs.trained import TrainedModel
 from npattn.tasks import score
@@ -31,6 +31,18 @@ def test_the_scores_are_those_of_the_predictions(model: TrainedModel, beam: int)
     assert (found.exact, found.error_rate) == score([text.split() for text in answers.values()], references)
     assert {each.source: each.prediction for each in found.mistakes} == {
         source: answers[source] for source in TARGETS if answers[source] not in TARGETS[source]}  # fmt: skip
+
+
+def test_an_ensemble_is_evaluated_together(model: TrainedModel) -> None:
+    """The other model has learnt nothing: every symbol is as likely, so it changes no answer, but all of P."""
+    blank = TrainedModel(Transformer(model.transformer.config), model.codec, {})
+    for name, array in blank.transformer.params.items():
+        array[...] = "norm.gamma" in name
+    assert evaluate(model, TARGETS, ensemble=[blank]) == evaluate(model, TARGETS)
+    assert evaluate(blank, TARGETS, ensemble=[model, model]) == evaluate(model, TARGETS)
+    assert evaluate(blank, TARGETS).exact == 0
+    with pytest.raises(TypeError, match=r"^ensemble\[0\]: expected a TrainedModel, got Transformer$"):
+        evaluate(model, TARGETS, ensemble=[model.transformer])  # type: ignore[list-item]
 
 
 def test_mistakes_begin_with_the_worst(model: TrainedModel) -> None:

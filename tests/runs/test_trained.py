@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import tracemalloc
 import warnings
@@ -161,6 +162,44 @@ def test_an_option_out_of_range_is_named_before_an_iterable_is_read(
     with pytest.raises(error) as caught:
         model(iter([None]), **options)
     assert str(caught.value) == message
+
+
+class TestEnsemble:
+    def test_it_is_that_of_the_search(self, model: npattn.TrainedModel) -> None:
+        sizes: dict[str, Any] = {"tgt_vocab": 7, "tie": "none", "norm": "pre", "n_encoder_layers": 1}
+        others = [npattn.TrainedModel(toy_model(seed, **sizes), CODEC, {}) for seed in (5, 6)]
+        transformers = [each.transformer for each in others]
+        assert model(TEXTS, ensemble=others) == predict(model.transformer, CODEC, TEXTS, ensemble=transformers)
+        assert model(TEXTS, ensemble=others) not in ([each(TEXTS) for each in (model, *others)])
+        for text, (best,) in zip(TEXTS, model(TEXTS, n_best=1, beam=4, ensemble=tuple(others)), strict=True):
+            src = np.array([CODEC.encode_source(text)])
+            wanted = beam_search(model.transformer, src, 4, 3 + 4, ensemble=transformers)[0][0]
+            assert best.text == CODEC.decode_target(wanted.ids)
+            assert best.log_probability == pytest.approx(wanted.log_probability, rel=1e-5)
+
+    def test_the_models_of_another_task(self, model: npattn.TrainedModel) -> None:
+        letters, sounds = CODEC.source_vocabulary, CODEC.target_vocabulary
+        for name, codec in {
+            "source_vocabulary": dataclasses.replace(CODEC, source_vocabulary=Vocabulary("abcdf")),
+            "target_vocabulary": dataclasses.replace(CODEC, target_vocabulary=Vocabulary(["P", "R", "QU"])),
+            "source_unit": Codec(letters, sounds, "words", "words", lowercase=True),
+            "target_unit": Codec(letters, sounds, "characters", "characters", lowercase=True),
+        }.items():
+            other = model._replace(codec=codec)
+            with pytest.raises(ValueError, match=rf"^ensemble\[1\]: expected the {name} of the first model, got anoth"):
+                model("abc", ensemble=[model, other])
+        longer = model._replace(codec=dataclasses.replace(CODEC, max_target_length=9))
+        assert model("abc", ensemble=[longer]) == model("abc")
+
+    @pytest.mark.parametrize(("wrong", "message"), [
+        ("g2p", "ensemble[0]: expected a TrainedModel, got str"),
+        (None, "ensemble: expected a sequence of trained models, got NoneType"),
+    ])  # fmt: skip
+    def test_what_is_no_ensemble(self, model: npattn.TrainedModel, wrong: Any, message: str) -> None:
+        for ensemble, said in ((wrong, message), (model, "ensemble: expected a sequence of trained models, got Tra")):
+            with pytest.raises(TypeError) as caught:
+                model("abc", ensemble=ensemble)
+            assert str(caught.value).startswith(said)
 
 
 def test_attention_weights(model: npattn.TrainedModel) -> None:

@@ -78,7 +78,8 @@ def plain(function: Callable[..., Any], **arguments: Any) -> Maker:
 
 def search(function: Callable[..., Any], **options: Any) -> Maker:
     errors = (TypeError, ValueError, IndexError, FloatingPointError)
-    more: dict[str, Any] = {"errors": errors, "takes": ("bad_words_ids",)}    # no words, and other sequences of ids
+    takes = "bad_words_ids", "ensemble ()"                    # no words and other sequences of ids, and no models
+    more: dict[str, Any] = {"errors": errors, "takes": takes}
     return lambda seed: Right(function, {"model": toy_model(seed % 3), "src": SRC, **options}, **more)
 
 
@@ -324,11 +325,13 @@ RIGHT: dict[str, Maker] = pairs() | {
         lambda it, given: (it.load_state_dict(**given), it.step(SRC, TGT))[1], state={"seed": 3, "steps": 4}
     ),
     "npattn.greedy_search": search(
-        npattn.greedy_search, max_len=3, workers=1, bad_words_ids=[[4, 5], [3]], forced_bos_id=4
+        npattn.greedy_search, max_len=3, workers=1, bad_words_ids=[[4, 5], [3]], forced_bos_id=4,
+        ensemble=[toy_model(7)],
     ),
     "npattn.beam_search": search(
         npattn.beam_search, beam=2, max_len=3, length_penalty=0.6, workers=1, normalisation="power",
         early_stopping=False, ending="open", bad_words_ids=[[4, 5], [3]], forced_bos_id=4,
+        ensemble=[toy_model(7)],
     ),
     "npattn.check_gradients": gradients,
     "npattn.torch_weights.load_transformer": load_transformer,

@@ -52,6 +52,14 @@ def model_name(text: str) -> str:
     return text
 
 
+def add_ensemble(parser: Parser) -> None:
+    """Add --ensemble, which names models that choose together with RUN."""
+    parser.add_argument(
+        "--ensemble", metavar="RUN", type=model_name, action="append", default=[],
+        help="another model that chooses with RUN by the mean of their probabilities; once for each model",
+    )  # fmt: skip
+
+
 def integer_from(least: int) -> Callable[[str], int]:
     """Return a function that parses a whole number of `least` or more."""
     return _parser(int, lambda value: value >= least, f"a whole number of {least} or more")
