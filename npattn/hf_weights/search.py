@@ -1,11 +1,14 @@
-"""How the `generate` of Hugging Face would search with the encoder–decoder in a folder, as options of our searches."""
+"""How the `generate` of Hugging Face would use the model in a folder, as options of our searches and of `generate`."""
 
 from __future__ import annotations
 
 import os
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from npattn.hf_weights.folder import folder_path, read_json
+from npattn.language_model import LanguageModelConfig
 
 #: Settings that are not here, with the values that change nothing; None changes nothing either.
 OTHERS: dict[str, Any] = {
@@ -46,10 +49,7 @@ def search_of(path: str | os.PathLike[str]) -> Search:
 
     Raises CheckpointError for what is no JSON. The searches check the values.
     """
-    folder = folder_path(path)
-    newer = folder / "generation_config.json"
-    settings = read_json(newer if newer.exists() else folder / "config.json")
-    given = {key: value for key, value in settings.items() if value is not None}
+    given = _settings(path)
     length = given.get("max_length")                          # it counts the start token too
     options = {
         "length_penalty": given.get("length_penalty", 1.0), "normalisation": "power",
@@ -61,3 +61,25 @@ def search_of(path: str | os.PathLike[str]) -> Search:
         given.get("forced_bos_token_id"), given.get("bad_words_ids", []), options,
         {key: given[key] for key, value in OTHERS.items() if key in given and given[key] != value},
     )  # fmt: skip
+
+
+def stop_ids(path: str | os.PathLike[str], config: LanguageModelConfig) -> Any:
+    """Return the ids that end a text: those of generation_config.json, or of the model if that names none.
+
+    A model for conversations often ends its answers with another id than the one that its config.json names.
+
+    - path: the folder.
+    - config: of the model in the folder.
+
+    Raises CheckpointError for what is no JSON. `npattn.generate` checks the ids.
+    """
+    found = _settings(path).get("eos_token_id", config.eos_id)
+    return [] if found is None else np.ravel(found).tolist()
+
+
+def _settings(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return what generation_config.json says, or without that file config.json."""
+    folder = folder_path(path)
+    newer = folder / "generation_config.json"
+    settings = read_json(newer if newer.exists() else folder / "config.json")
+    return {key: value for key, value in settings.items() if value is not None}

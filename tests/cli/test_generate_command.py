@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,7 +20,7 @@ from npattn.runs import load_text_model, new_run
 from npattn.tasks import load_text
 from support.command_line import Cli
 from support.language_model_toys import toy_config, toy_language_model
-from support.text_folders import TEXT, ByteTokenizer, repeating_folder
+from support.text_folders import END, TEXT, ByteTokenizer, repeating_folder
 from support.transformer_toys import toy_model
 
 SAME = TEXT[1:] + TEXT * 40
@@ -63,6 +64,17 @@ class TestText:
 
     def test_it_ends_with_the_models_end(self, run: Cli, folder: Path) -> None:
         assert run("generate", folder, "n.", "--temperature", "0").out == "n.\n"
+
+    def test_the_ends_of_generation_config(self, run: Cli, folder: Path, given: dict[str, Any]) -> None:
+        """They count instead of the model's; settings without an end change nothing."""
+        greedy = "generate", folder, "n", "--temperature", "0", "--max-new", "30"
+        file = folder / "generation_config.json"
+        whole = f"n{SAME.encode()[:30].decode()}\n"
+        for ends, text, ids in ((10, "né 中\n", [10]), ([32, 10], "né\n", [32, 10]), (None, whole, [END])):
+            file.write_text(json.dumps({"eos_token_id": ends, "do_sample": True}), encoding="utf-8")
+            assert run(*greedy).out == text and given["stop_id"] == ids
+        file.write_text("[]", encoding="utf-8")
+        assert "generation_config.json: expected a mapping, got list" in run.fails(*greedy)
 
     def test_it_ends_before_a_text(self, run: Cli, folder: Path) -> None:
         greedy = "generate", folder, "n", "--temperature", "0", "--max-new", "30"

@@ -20,6 +20,7 @@ from npattn.cli.terminal import (
     print_message,
     printable,
 )
+from npattn.hf_weights.search import stop_ids
 from npattn.hf_weights.text import is_folder, load_text_folder
 from npattn.language_model import LanguageModel, LanguageModelConfig, generate
 from npattn.runs import load_text_model
@@ -36,8 +37,9 @@ Without a PROMPT, standard input is the prompt, without its last line end.
 
 The logits are divided by the temperature; then the K most probable symbols
 stay, and of these the most probable whose probabilities reach P. The same seed
-gives the same text. The text ends with the model's symbol for an end, with a
-text of --stop, which is not printed, or after N symbols.
+gives the same text. The text ends with a symbol that ends texts (eos_token_id
+of generation_config.json, or of config.json), with a text of --stop, which is
+not printed, or after N symbols.
 """
 
 EXAMPLES = """\
@@ -81,7 +83,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
         raise ValueError(f"{args.model}: expected a language model, got an encoder and decoder: {wanted}")
     ids = loaded.encode(prompt) or first_ids(model.config)
     stream = TextStream(loaded.decode, ids, [stop for stop in args.stop if stop])
-    ends = np.ravel(() if model.config.eos_id is None else model.config.eos_id)
+    ends = stop_ids(args.model, model.config) if is_folder(args.model) else []
 
     def write(text: str) -> None:
         console.data(printable(text, kept="\n\t") if console.is_terminal else text, end="")
@@ -96,7 +98,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
     try:
         generate(
             model, [np.array(ids)], max_new(args.max_new, len(ids), model.config), temperature=args.temperature,
-            top_k=args.top_k, top_p=args.top_p, stop_id=ends.tolist(), rng=args.seed, callback=callback,
+            top_k=args.top_k, top_p=args.top_p, stop_id=ends, rng=args.seed, callback=callback,
         )  # fmt: skip
         write(stream.rest() + "\n")
     except KeyboardInterrupt:
