@@ -30,11 +30,12 @@ WORD = re.compile(r"[a-z']+")
 VARIANT = re.compile(r"\(\d+\)$")
 SUFFIXES = ("'s", "s", "ed", "ing")
 
+#: A small model that learns for 30 epochs. Width 192 and 17 epochs took longer, and more words came out wrong.
 DEFAULTS: dict[str, Any] = {
-    "d_model": 192, "n_heads": 6, "d_ff": 768, "n_encoder_layers": 3, "n_decoder_layers": 3,
-    "dropout": 0.1, "norm": "pre", "tie": "output",
-    "batch_size": 96, "steps": 20_000, "peak_rate": 1.5e-3, "warmup": 1_000, "smoothing": 0.1, "clip": 1.0,
-    "validation_items": 2_000,
+    "d_model": 128, "n_heads": 4, "d_ff": 512, "n_encoder_layers": 3, "n_decoder_layers": 3,
+    "dropout": 0.15, "norm": "pre", "tie": "output",
+    "batch_size": 96, "steps": 36_000, "peak_rate": 2e-3, "warmup": 800, "smoothing": 0.1, "clip": 1.0,
+    "validation_items": 2_000, "average": 4,
 }  # fmt: skip
 
 

@@ -41,7 +41,7 @@ def add_options(parser: Parser) -> None:
     often = "steps between validations (default: steps/10, at most 1000)"
     add("--validate-every", metavar="N", type=integer_from(1), help=often)
     add("--patience", metavar="N", type=integer_from(1), help="end after N validations without a better model")
-    mean = "validate and keep the mean of the parameters at the last N validations (default: 1)"
+    mean = "validate and keep the mean of the parameters at the last N validations (default: 1, g2p: 4)"
     add("--average", metavar="N", type=integer_from(1), help=mean)
     add("--best-by", metavar="SCORE", help='the score that decides what is better, as "error rate"')
     add("--beam", metavar="K", type=integer_from(1), default=1, help="test with beam search too, with K hypotheses")
