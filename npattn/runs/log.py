@@ -61,7 +61,7 @@ def read_log(folder: str | os.PathLike[str]) -> dict[str, list[float]]:
     >>> from npattn.runs.load import FOLDER
     >>> log = read_log(FOLDER / "g2p")
     >>> list(log), log["step"][-1]
-    (['step', 'minutes', 'loss', 'rate', 'WER', 'PER'], 16000.0)
+    (['step', 'minutes', 'loss', 'rate', 'WER', 'PER'], 36000.0)
     """
     path = Path(folder, NAME)
     if not path.exists():

@@ -133,10 +133,10 @@ def probabilities(model: Transformer, codec: Codec, source: str, target: str) ->
     >>> model, codec, _ = load_model("g2p")
     >>> for symbol, found in probabilities(model, codec, "read", "R EH D"):
     ...     print(symbol, [f"{name} {p:.2f}" for name, p in found.items()][:2])
-    R ['R 0.92', 'UW 0.00']
-    EH ['EH 0.45', 'IY 0.41']
-    D ['D 0.92', 'EH 0.00']
-    <eos> ['<eos> 0.92', 'D 0.00']
+    R ['R 0.92', 'OW 0.00']
+    EH ['IY 0.55', 'EH 0.33']
+    D ['D 0.93', 'R 0.00']
+    <eos> ['<eos> 0.93', 'D 0.00']
     """
     ids, logits, _ = _read(model, codec, source, target)
     names = codec.target_vocabulary.decode(range(len(codec.target_vocabulary)))

@@ -126,7 +126,7 @@ def test_a_layer_of_the_transformer(run: Cli, name: str) -> None:
 def test_a_trained_model(run: Cli) -> None:
     status, out, err = run("trace", "g2p", "knight")
     assert (status, err) == (0, "")
-    assert out.startswith("k n i g h t → N AY T <eos>   loss L = −log P of the target = 0.2978\n")
+    assert out.startswith("k n i g h t → N AY T <eos>   loss L = −log P of the target = 0.2772\n")
     stages = re.findall(r"^(\S+(?: \(\d\))?)  (?:after|embedded|output)", out, re.MULTILINE)
     assert stages[:4] == ["S", "encoder.0.X (2)", "encoder.0.X (3)", "encoder.1.X (2)"] and stages[-1] == "Y"
     assert len(stages) == 4 + 3 * 2 + 3 * 3 and len(out.splitlines()) < 50 and max(map(len, out.splitlines())) <= 80

@@ -62,7 +62,7 @@ def trace_model(model: TrainedModel, source: str, target: str | None = None) -> 
     >>> from npattn.runs import load_model
     >>> found = trace_model(load_model("g2p"), "knight")
     >>> found.target, round(found.loss, 3)
-    (['N', 'AY', 'T', '<eos>'], 0.298)
+    (['N', 'AY', 'T', '<eos>'], 0.277)
     >>> found.trace["decoder.2.cross_attention.A"].gradient.shape         # (B, H, N_T, N_S)
     (1, 4, 4, 6)
     """

@@ -3,8 +3,8 @@
 ======  ==============================================  ==========  ============================================
 name    what it does                                    parameters  trained by
 ======  ==============================================  ==========  ============================================
-g2p     English spelling to phonemes, without stress    1,398,528   ``npattn train g2p --d-model 128 --heads 4
-                                                                    --steps 16000 --rate 2e-3 --warmup 800``
+g2p     English spelling to phonemes, without stress    1,398,528   ``npattn train g2p --seed 1 --workers 1
+                                                                    --validate-every 600``
 ======  ==============================================  ==========  ============================================
 
 The folder of a model holds ``run.json`` and ``log.tsv`` of its run, and ``weights.npz``: the parameters of its
