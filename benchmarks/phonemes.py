@@ -240,7 +240,7 @@ def measure(options: argparse.Namespace, runner: Runner) -> Result:
         job |= {"d_model": 8, "layers": 1, "n_heads": 2, "d_ff": 8, "seconds": 0.05, "words": 20}
     found = {}
     peers = ["npattn", "torch"] if runner.torch_python else ["npattn"]
-    for peer in reversed(peers):                              # PyTorch's interpreter may lack the dictionary
+    for peer in reversed(peers):                              # without the dictionary PyTorch fails at once, not last
         found[peer] = runner.call(peer, job)
         log(f"{peer}: {100 * found[peer]['test']:.2f} % wrong after {found[peer]['steps']:,} steps")
     return {"job": job, "peers": {peer: found[peer] for peer in peers}}

@@ -13,7 +13,6 @@ from npattn.cli.terminal import (
     WIDTH,
     Console,
     Parser,
-    UsageError,
     add_ensemble,
     counted,
     duration,
@@ -24,11 +23,11 @@ from npattn.cli.terminal import (
     print_message,
     shortened,
 )
-from npattn.runs.evaluation import Evaluation, Mistake, compare
+from npattn.runs.evaluation import Evaluation, Mistake, compare, compare_parts, held_out
 from npattn.runs.load import load_model
 from npattn.runs.prediction import predict, quoted, unknown_symbols
-from npattn.runs.trained import TrainedModel, others_of
-from npattn.tasks import Codec, load_task
+from npattn.runs.trained import others_of
+from npattn.tasks import Codec
 from npattn.tasks.codec import Unit
 from npattn.tasks.tsv import read_targets
 
@@ -113,26 +112,6 @@ def run(args: argparse.Namespace, console: Console) -> int:
         for line in (line for mistake in worst for line in mistake_lines(mistake)):
             console.data(line)                                # texts are never replaced by what a terminal can show
     return 0
-
-
-def compare_parts(
-    codec: Codec, targets: Mapping[str, Sequence[str]], answers: Sequence[str], parts: Mapping[str, Sequence[str]]
-) -> dict[str, Evaluation]:
-    """Return the scores of parts, each of which has some of the sources."""
-    answer_of = dict(zip(targets, answers, strict=True))
-    return {
-        name: compare(codec, {source: targets[source] for source in part}, [answer_of[source] for source in part])
-        for name, part in parts.items()
-    }
-
-
-def held_out(model: TrainedModel) -> tuple[Mapping[str, Sequence[str]], Mapping[str, list[str]]]:
-    """Return the targets of each source that the task of a run keeps for the test, and the sources of its parts."""
-    task = load_task(model.description["task"], **model.description["options"])
-    if not task.test:
-        raise UsageError("FILE: expected one, because the run has no pairs for a test")
-    parts = {name: [task.test[i].source for i in rows] for name, rows in task.subsets.items()}
-    return {item.source: item.references for item in task.test}, parts
 
 
 def units(codec: Codec) -> tuple[Unit, Unit]:

@@ -196,7 +196,7 @@ def check_options(args: argparse.Namespace) -> None:
     for option in ("explain", "show_attention", "per_head", "plot"):
         if args.ensemble and getattr(args, option):
             name = option.replace("_", "-")
-            raise UsageError(f"--{name}: expected without --ensemble, it shows a single model")
+            raise UsageError(f"--{name}: expected without --ensemble, because it shows a single model")
     if args.beam is not None and args.n_best is not None and args.n_best > args.beam:
         raise UsageError(f"--n-best: expected at most --beam {args.beam}, got {args.n_best}")
     if args.plot is not None:

@@ -1,4 +1,4 @@
-"""The check of the arguments of both searches."""
+"""Checks of the arguments of both searches: the models, then the rest."""
 
 from __future__ import annotations
 

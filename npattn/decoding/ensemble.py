@@ -2,8 +2,8 @@
 
     p(id | beginning, src) = (p_1(id | beginning, src) + … + p_M(id | beginning, src)) / M
 
-Models that differ in their seed alone make different mistakes, and a mistake of one of them is seldom the likeliest
-token of the mean. All models read the same ids, so they must have the same vocabularies.
+Models that were trained with different seeds make partly different mistakes, and the mean avoids some of them. All
+models read the same ids, so they must have the same vocabularies.
 
 **Source**  Sutskever, Vinyals & Le (2014), arXiv:1409.3215, section 3.6, who decode with ensembles of 2 and 5 models.
 
@@ -57,9 +57,8 @@ class EnsembleDecoder:
 
     def keep(self, groups: Array) -> Array:
         """Drop all groups but the given ones, in ascending order; return the old number of the group at each place."""
-        first, *others = [decoder.keep(groups) for decoder in self.decoders]
-        assert all(np.array_equal(first, other) for other in others)
-        return first
+        *_, order = (decoder.keep(groups) for decoder in self.decoders)    # all of them move alike
+        return order
 
 
 def decoder_of(models: Sequence[Transformer], src: Array, beam: int = 1) -> CachedDecoder | EnsembleDecoder:

@@ -48,8 +48,8 @@ def greedy_search(
 
     `generate` of Hugging Face finds the same with max_new_tokens = max_len, bad_words_ids=[] where it has none.
 
-    Raises ValueError for a src that is not (B, N_S) or a negative max_len, TypeError and IndexError for its ids and for
-    those of bad words, FloatingPointError when the model's logits are not finite.
+    Raises ValueError for a src that is not (B, N_S), a negative max_len and an ensemble of other ids, TypeError and
+    IndexError for ids of src and of bad words, FloatingPointError when the model's logits are not finite.
     """
     models = check_models(model, ensemble)
     max_len = check_search(models, src, max_len, workers, False)

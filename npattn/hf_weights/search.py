@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from typing import Any, NamedTuple
 
-import numpy as np
-
+from npattn._internal.checks import shown
+from npattn._internal.files import CheckpointError
 from npattn.hf_weights.folder import folder_path, read_json
 from npattn.language_model import LanguageModelConfig
 
@@ -63,18 +63,21 @@ def search_of(path: str | os.PathLike[str]) -> Search:
     )  # fmt: skip
 
 
-def stop_ids(path: str | os.PathLike[str], config: LanguageModelConfig) -> Any:
+def end_ids(path: str | os.PathLike[str] | None, config: LanguageModelConfig) -> list[int]:
     """Return the ids that end a text: those of generation_config.json, or of the model if that names none.
 
     A model for conversations often ends its answers with another id than the one that its config.json names.
 
-    - path: the folder.
-    - config: of the model in the folder.
+    - path: the folder; None for a model that is in none.
+    - config: of the model.
 
-    Raises CheckpointError for what is no JSON. `npattn.generate` checks the ids.
+    Raises CheckpointError for what is no JSON, and for what are no ids.
     """
-    found = _settings(path).get("eos_token_id", config.eos_id)
-    return [] if found is None else np.ravel(found).tolist()
+    found = config.eos_id if path is None else _settings(path).get("eos_token_id", config.eos_id)
+    ids = [] if found is None else list(found) if isinstance(found, list | tuple) else [found]
+    if not all(isinstance(each, int) and not isinstance(each, bool) for each in ids):
+        raise CheckpointError(f"{path}: expected an eos_token_id that is an id or a list of ids, got {shown(found)}")
+    return ids
 
 
 def _settings(path: str | os.PathLike[str]) -> dict[str, Any]:

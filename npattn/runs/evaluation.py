@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from npattn._internal.checks import check_size
+from npattn._internal.files import CheckpointError
 from npattn.runs.prediction import predict
 from npattn.runs.trained import TrainedModel, others_of
-from npattn.tasks import Codec
+from npattn.tasks import Codec, load_task
 from npattn.tasks.scores import nearest, score
 
 
@@ -64,6 +65,41 @@ def evaluate(
     others = others_of(model, ensemble)
     found = predict(transformer, codec, list(targets), beam=beam, ensemble=others, workers=workers, skip_long=True)
     return compare(codec, targets, found)
+
+
+def held_out(model: TrainedModel) -> tuple[dict[str, tuple[str, ...]], dict[str, list[str]]]:
+    """Return the targets of each source that the task of a run keeps for the test, and the sources of parts by name.
+
+    - model: as `npattn.load_model` returns it.
+
+    Raises CheckpointError for data that are no longer those of the training: the model may have learnt what is now the
+    test. Raises ValueError for a task without a test, and what `npattn.tasks.load_task` raises.
+    """
+    _, codec, description = model
+    task = load_task(description["task"], **description["options"])
+    if task.codec != codec:
+        task = task.with_codec(codec)
+    if task.fingerprint != description["fingerprint"]:
+        raise CheckpointError(f"{task.name}: expected the data that the run began with, got other data")
+    if not task.test:
+        raise ValueError(f"{task.name}: expected a file of pairs to test on, because the run keeps none for a test")
+    parts = {name: [task.test[i].source for i in rows] for name, rows in task.subsets.items() if rows}
+    return {item.source: item.references for item in task.test}, parts
+
+
+def compare_parts(
+    codec: Codec, targets: Mapping[str, Sequence[str]], found: Sequence[str], parts: Mapping[str, Sequence[str]]
+) -> dict[str, Evaluation]:
+    """Compare the texts that were found for the sources of each part.
+
+    - codec, targets, found: as for `compare`.
+    - parts: some of the sources, by a name.
+    """
+    found_of = dict(zip(targets, found, strict=True))
+    return {
+        name: compare(codec, {source: targets[source] for source in part}, [found_of[source] for source in part])
+        for name, part in parts.items()
+    }
 
 
 def compare(codec: Codec, targets: Mapping[str, Sequence[str]], found: Sequence[str]) -> Evaluation:

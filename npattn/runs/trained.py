@@ -61,7 +61,7 @@ class TrainedModel(NamedTuple):
     - unknown: what to do about symbols that are not in the vocabulary: "error"; "warning" reads them as ``<unk>`` and
       gives a UserWarning; any other text is the symbol to read instead, ``<unk>`` or one of the vocabulary.
     - ensemble: more trained models of the same symbols. All choose each symbol together, by the mean of their
-      probabilities, see `npattn.decoding.ensemble`.
+      probabilities, see `npattn.decoding.ensemble`. The codec of this model reads and writes the texts.
     - workers: threads that share the texts; None chooses.
 
     Raises TypeError for what is no text and no iterable of texts. Raises ValueError for a text without symbols, with

@@ -75,6 +75,9 @@ class TestText:
             assert run(*greedy).out == text and given["stop_id"] == ids
         file.write_text("[]", encoding="utf-8")
         assert "generation_config.json: expected a mapping, got list" in run.fails(*greedy)
+        for wrong in ("x", [[1, 2], [3]], [True], 1.5):
+            file.write_text(json.dumps({"eos_token_id": wrong}), encoding="utf-8")
+            assert "expected an eos_token_id that is an id or a list of ids, got" in run.fails(*greedy)
 
     def test_it_ends_before_a_text(self, run: Cli, folder: Path) -> None:
         greedy = "generate", folder, "n", "--temperature", "0", "--max-new", "30"

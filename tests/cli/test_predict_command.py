@@ -104,7 +104,7 @@ def test_an_ensemble(run: Cli, folder: Path) -> None:
 @pytest.mark.parametrize("option", [["--explain"], ["--show-attention"], ["--per-head"], ["--plot", "a.png"]])
 def test_what_shows_a_single_model(run: Cli, folder: Path, option: list[str]) -> None:
     line = run.fails("predict", folder, "abc", "--ensemble", folder, *option, status=2)
-    assert f"{option[0]}: expected without --ensemble, it shows a single model" in line
+    assert f"{option[0]}: expected without --ensemble, because it shows a single model" in line
 
 
 def test_the_models_of_an_ensemble_must_fit(run: Cli, folder: Path) -> None:

@@ -20,7 +20,7 @@ from npattn.cli.terminal import (
     print_message,
     printable,
 )
-from npattn.hf_weights.search import stop_ids
+from npattn.hf_weights.search import end_ids
 from npattn.hf_weights.text import is_folder, load_text_folder
 from npattn.language_model import LanguageModel, LanguageModelConfig, generate
 from npattn.runs import load_text_model
@@ -37,9 +37,9 @@ Without a PROMPT, standard input is the prompt, without its last line end.
 
 The logits are divided by the temperature; then the K most probable symbols
 stay, and of these the most probable whose probabilities reach P. The same seed
-gives the same text. The text ends with a symbol that ends texts (eos_token_id
-of generation_config.json, or of config.json), with a text of --stop, which is
-not printed, or after N symbols.
+gives the same text. The text ends after N symbols, or earlier: at a symbol that
+ends texts (eos_token_id of generation_config.json or config.json), or before a
+text of --stop.
 """
 
 EXAMPLES = """\
@@ -83,7 +83,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
         raise ValueError(f"{args.model}: expected a language model, got an encoder and decoder: {wanted}")
     ids = loaded.encode(prompt) or first_ids(model.config)
     stream = TextStream(loaded.decode, ids, [stop for stop in args.stop if stop])
-    ends = stop_ids(args.model, model.config) if is_folder(args.model) else []
+    ends = end_ids(args.model if is_folder(args.model) else None, model.config)
 
     def write(text: str) -> None:
         console.data(printable(text, kept="\n\t") if console.is_terminal else text, end="")

@@ -87,6 +87,8 @@ def _test_scores(run: Run, console: Console, beam: int) -> dict[str, Any]:
         predictions = run.predict(model, sources, k)
         passed = duration(time.perf_counter() - began).rjust(7)
         for name, rows in {"all": range(len(sources)), **task.subsets}.items():
+            if not rows:
+                continue
             scores = task.score([predictions[i] for i in rows], [task.test[i] for i in rows])
             found.setdefault(search, {})[name] = scores
             values = "".join(percent(scores[each], 2).rjust(width) for each, width in columns.items())
