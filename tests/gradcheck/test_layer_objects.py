@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from npattn.gradcheck import GradientError, check_gradients, check_layer
-from npattn.gradcheck.memory import fingerprint
+from npattn.gradcheck.memory import _attributes, fingerprint
 from support import gradcheck_pairs as pairs
 
 
@@ -369,3 +369,12 @@ def test_numbers_that_are_not_differentiated_are_noted(rng):
         check_gradients(lambda W, i, j: (W * 1, None), lambda dY, _: (dY, dY, dY), (X, np.arange(3), np.ones(2, bool)))
     expected = "backward: expected a gradient for W, got 3 slots; i (int64) is not differentiated"
     assert error.value.report.problems == (f"{expected}; j (bool) is not differentiated",)
+
+
+def test_a_slot_that_is_empty_or_cannot_be_read_is_left_out():
+    class Slots:
+        __slots__ = ("empty", "full")
+
+    thing = Slots()
+    thing.full = np.ones(2)
+    assert [name for name, _ in _attributes(thing)] == [".full"]
