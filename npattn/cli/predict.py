@@ -46,6 +46,9 @@ from npattn.transformer import Transformer
 #: Texts that `--plot` draws, at most, and other symbols that `--explain` lists for a step.
 MAX_PLOTTED, RUNNERS_UP = 12, 3
 
+#: Options that show how a single model decides.
+OF_ONE_MODEL = ("explain", "show_attention", "per_head", "plot")
+
 #: A target of a folder has at most this many ids more than twice its source.
 LONGER = 50
 
@@ -150,10 +153,8 @@ def run(args: argparse.Namespace, console: Console) -> int:
 
 def run_folder(args: argparse.Namespace, console: Console) -> int:
     """Print what an encoder and decoder of Hugging Face answers to each text."""
-    for option in ("n_best", "ensemble", "json", "explain", "show_attention", "per_head", "plot"):
-        if getattr(args, option):
-            name = option.replace("_", "-")
-            raise UsageError(f"--{name}: expected a run of npattn train, got a folder of Hugging Face")
+    options = ("n_best", "ensemble", "json", *OF_ONE_MODEL)
+    refuse(args, options, "expected a run of npattn train, got a folder of Hugging Face")
     loaded = load_text_folder(args.model)
     model, status = loaded.model, 0
     if not isinstance(model, Transformer):
@@ -193,16 +194,21 @@ def check_options(args: argparse.Namespace) -> None:
     """Raise a UsageError for options that do not fit together, before anything is computed."""
     if args.json and (args.show_attention or args.per_head):
         raise UsageError("--json: expected without --show-attention and --per-head, which print no JSON")
-    for option in ("explain", "show_attention", "per_head", "plot"):
-        if args.ensemble and getattr(args, option):
-            name = option.replace("_", "-")
-            raise UsageError(f"--{name}: expected without --ensemble, because it shows a single model")
+    if args.ensemble:
+        refuse(args, OF_ONE_MODEL, "expected without --ensemble, because it shows a single model")
     if args.beam is not None and args.n_best is not None and args.n_best > args.beam:
         raise UsageError(f"--n-best: expected at most --beam {args.beam}, got {args.n_best}")
     if args.plot is not None:
         if not 0 < len(args.texts) <= MAX_PLOTTED:
             raise UsageError(f"--plot: expected 1 to {MAX_PLOTTED} texts, got {len(args.texts)}")
         plot.check_format(args.plot)
+
+
+def refuse(args: argparse.Namespace, options: Iterable[str], why: str) -> None:
+    """Raise a UsageError for the first of the options that is given."""
+    for option in options:
+        if getattr(args, option):
+            raise UsageError(f"--{option.replace('_', '-')}: {why}")
 
 
 def numbered_texts(given: list[str], check: Callable[[str, str], object]) -> Iterator[Text]:

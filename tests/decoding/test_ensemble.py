@@ -43,7 +43,7 @@ class TestSearches:
     @given(SEED, st.integers(0, 6))
     def test_greedy(self, seed: int, max_len: int) -> None:
         models = some(seed)
-        expected = slow_greedy(Mean(models), SRC, max_len)  # type: ignore[arg-type]
+        expected = slow_greedy(Mean(models), SRC, max_len)
         assert greedy_search(models[0], SRC, max_len, ensemble=models[1:]) == expected
 
     @given(SEED, st.integers(1, 4), st.integers(0, 6))
@@ -51,7 +51,7 @@ class TestSearches:
         models = some(seed)
         found = beam_search(models[0], SRC, beam, max_len, ensemble=models[1:], workers=2)
         for row, hypotheses in zip(SRC, found, strict=True):
-            assert_alike(hypotheses, slow_beam(Mean(models), row[None], beam, max_len, 0.6))  # type: ignore[arg-type]
+            assert_alike(hypotheses, slow_beam(Mean(models), row[None], beam, max_len, 0.6))
 
     def test_it_is_no_single_model_and_no_vote_of_logits(self) -> None:
         """Otherwise the tests above could not tell them apart."""

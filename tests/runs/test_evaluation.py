@@ -41,8 +41,9 @@ def test_an_ensemble_is_evaluated_together(model: TrainedModel) -> None:
     assert evaluate(model, TARGETS, ensemble=[blank]) == evaluate(model, TARGETS)
     assert evaluate(blank, TARGETS, ensemble=[model, model]) == evaluate(model, TARGETS)
     assert evaluate(blank, TARGETS).exact == 0
+    wrong: Any = [model.transformer]
     with pytest.raises(TypeError, match=r"^ensemble\[0\]: expected a TrainedModel, got Transformer$"):
-        evaluate(model, TARGETS, ensemble=[model.transformer])  # type: ignore[list-item]
+        evaluate(model, TARGETS, ensemble=wrong)
 
 
 def test_mistakes_begin_with_the_worst(model: TrainedModel) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pytest
@@ -16,13 +16,19 @@ from support.transformer_toys import toy_model
 PAD, BOS, EOS = 0, 1, 2
 
 
+class Forward(Protocol):
+    """What the slow searches need of a model."""
+
+    def forward(self, src: Array, tgt: Array, /) -> tuple[Array, Any]: ...
+
+
 def eager_model(seed: int, tgt_vocab: int = 5, dtype: Any = np.float64, **options: Any) -> Transformer:
     """Return a model with so few symbols that targets of all lengths end with <eos>."""
     sizes = {"tgt_vocab": tgt_vocab, "n_encoder_layers": 1, "n_decoder_layers": 1}
     return toy_model(seed, dtype, **sizes | {"tie": "none", "norm": "pre"} | options)
 
 
-def log_p_of_next(model: Transformer, src: Array, beginnings: list[list[int]]) -> Array:
+def log_p_of_next(model: Forward, src: Array, beginnings: list[list[int]]) -> Array:
     """Return log P (beginnings, N, V) of every next token, from the whole model without caches; src is one row."""
     tgt = np.array([[BOS, *ids] for ids in beginnings])
     z = model.forward(np.repeat(src, len(tgt), axis=0), tgt)[0].astype(np.float64)
@@ -30,7 +36,7 @@ def log_p_of_next(model: Transformer, src: Array, beginnings: list[list[int]]) -
     return z - np.log(np.exp(z).sum(-1, keepdims=True))
 
 
-def slow_greedy(model: Transformer, src: Array, max_len: int) -> list[list[int]]:
+def slow_greedy(model: Forward, src: Array, max_len: int) -> list[list[int]]:
     """Append the best token to every row and run the whole model again. In the end, cut each row at <eos>."""
     tgt = np.full((len(src), 1), BOS)
     for _ in range(max_len):
@@ -45,7 +51,7 @@ def score(n: int, log_p: float, alpha: float) -> float:
 
 
 def slow_steps(
-    model: Transformer, src: Array, beam: int, max_len: int, alpha: float
+    model: Forward, src: Array, beam: int, max_len: int, alpha: float
 ) -> Iterator[tuple[float, list[Hypothesis]]]:
     """Beam search as the module describes it, on lists, without caches and without an early end.
 
@@ -67,7 +73,7 @@ def slow_steps(
         yield max((total for total, _ in beginnings), default=-np.inf), ended
 
 
-def slow_beam(model: Transformer, src: Array, beam: int, max_len: int, alpha: float) -> list[Hypothesis]:
+def slow_beam(model: Forward, src: Array, beam: int, max_len: int, alpha: float) -> list[Hypothesis]:
     return list(slow_steps(model, src, beam, max_len, alpha))[-1][1]
 
 
