@@ -107,9 +107,10 @@ def rms_norm_backward(dY: Array, cache: Cache) -> tuple[Array, Array]:
     - cache: what `rms_norm` returned beside Y.
     """
     X_hat, r, scale = SHAPES.check_backward(dY, cache, Cache)
-    dgamma = sum_rows(dY * X_hat)                             # Y = γ ⊙ x̂
+    T = dY * X_hat
+    dgamma = sum_rows(T)                                      # Y = γ ⊙ x̂
     dX = dY * scale                                           # dx̂
-    dX -= X_hat * (np.vecdot(dX, X_hat) / max(X_hat.shape[-1], 1))[..., None]   # x̂ = x r, through v
+    dX -= X_hat * (T @ scale / max(X_hat.shape[-1], 1))[..., None]     # x̂ = x r, through v: γ·t = dx̂·x̂
     dX *= r                                                   # x̂ = x r
     return dX, dgamma
 

@@ -216,29 +216,37 @@ class TestSwiglu:
         monkeypatch.setattr(feed_forward, "PIECE", piece)
         U = np.random.default_rng(0).normal(0, 5, (2, 3, 8))
         wanted, cache = swiglu(U)
-        H, fast_cache = feed_forward.swiglu(U)
+        H, fast_cache = feed_forward.swiglu(*(half.copy() for half in feed_forward.halves(U)))
         np.testing.assert_allclose(H, wanted, rtol=1e-15, atol=0)
         dH = np.cos(H)
-        np.testing.assert_allclose(
-            feed_forward.swiglu_backward(dH, fast_cache), swiglu_backward(dH, cache), rtol=1e-14, atol=1e-14
-        )
+        dU = np.concatenate(feed_forward.swiglu_backward(dH, fast_cache), -1)
+        np.testing.assert_allclose(dU, swiglu_backward(dH, cache), rtol=1e-14, atol=1e-14)
 
     def test_far_out(self) -> None:
         """σ is 0 or 1 there, without a warning."""
-        U = np.array([[-1e3, 1e3, 2.0, 3.0]], np.float32)
+        g, u = np.array([[-1e3, 1e3]], np.float32), np.array([[2.0, 3.0]], np.float32)
         with np.errstate(all="raise"):
-            H, cache = feed_forward.swiglu(U)
-            dU = feed_forward.swiglu_backward(np.ones_like(H), cache)
-        assert H.tolist() == [[0, 3e3]] and dU.tolist() == [[0, 3, 0, 1e3]]
-        assert H.dtype == dU.dtype == cache[1].dtype == np.float32
+            H, cache = feed_forward.swiglu(g, u)
+            dg, du = feed_forward.swiglu_backward(np.ones_like(H), cache)
+        assert H.tolist() == [[0, 3e3]] and dg.tolist() == [[0, 3]] and du.tolist() == [[0, 1e3]]
+        assert {H.dtype, dg.dtype, du.dtype, *(array.dtype for array in cache)} == {np.dtype(np.float32)}
 
-    def test_rows_of_a_piece(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_pieces_are_views(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(feed_forward, "PIECE", 9)
-        X = np.arange(20.0).reshape(5, 4)
-        found = list(feed_forward.pieces(X, X[:, :2]))
-        assert [one.tolist() for one, _ in found] == [X[:2].tolist(), X[2:4].tolist(), X[4:].tolist()]
-        assert [other.shape for _, other in found] == [(2, 2), (2, 2), (1, 2)]
-        assert len(list(feed_forward.pieces(np.zeros((3, 10))))) == 3
+        X, Y = np.arange(20.0).reshape(5, 4), np.arange(20.0)
+        found = list(feed_forward.pieces(X, Y))
+        assert [one.tolist() for one, _ in found] == [Y[:9].tolist(), Y[9:18].tolist(), Y[18:].tolist()]
+        assert all(np.shares_memory(one, X) and np.shares_memory(other, Y) for one, other in found)
+        assert [list(pair[0]) for pair in feed_forward.pieces(np.zeros((0, 3)))] == []
+
+    def test_gradients_of_both_halves_are_one_array(self) -> None:
+        rng = np.random.default_rng(0)
+        X, dg, du = rng.normal(size=(2, 3, 5)), rng.normal(size=(2, 3, 4)), rng.normal(size=(2, 3, 4))
+        wanted = X.reshape(6, 5).T @ np.concatenate([dg, du], -1).reshape(6, 8)
+        out = np.full((5, 8), 9.0)
+        assert feed_forward.weight_gradients(X, dg, du, out) is out
+        for dW in (out, feed_forward.weight_gradients(X, dg, du)):
+            np.testing.assert_allclose(dW, wanted, rtol=0, atol=1e-14)
 
 
 class TestRotations:

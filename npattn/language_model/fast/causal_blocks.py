@@ -21,6 +21,7 @@ by tiles instead.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -90,8 +91,13 @@ def blocks(N: int, window: int | None) -> Iterator[tuple[slice, slice, Array]]:
     """Yield queries, the keys that one of them sees, and what hides a key from a query that does not see it."""
     for start in range(0, N, BLOCK):
         stop, first = min(start + BLOCK, N), 0 if window is None else max(start - window + 1, 0)
-        seen = in_window(None, (stop - start, stop - first), None, window)     # the queries are the last positions
-        yield slice(start, stop), slice(first, stop), hiding(seen)
+        yield slice(start, stop), slice(first, stop), bias_of(stop - start, stop - first, window)
+
+
+@lru_cache(maxsize=64)
+def bias_of(queries: int, keys: int, window: int | None) -> Array:
+    """Return what hides keys from queries that are the last positions; kept, since layers and steps are alike."""
+    return hiding(in_window(None, (queries, keys), None, window))
 
 
 def hiding(seen: Array) -> Array:

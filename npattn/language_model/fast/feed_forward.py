@@ -4,7 +4,9 @@
 
 **Changed for speed**
 
-- swiglu works in place and on a few rows at a time, so that they stay in the processor's cache. Before, it took a
+- g and u of a swiglu are two arrays, from two products with the halves of W_1: rows that stand one behind another take
+  half the time of rows with gaps.
+- swiglu works in place and on few numbers at a time, so that they stay in the processor's cache. Before, it took a
   quarter of a step. A gate of −∞ becomes NaN here, and 0 there.
 - Nothing is checked, since the batch has been checked where it enters the model.
 - Gradients of matrices come as functions that compute them, see `npattn.transformer.fast.gradient`.
@@ -12,6 +14,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -20,69 +23,107 @@ import numpy as np
 from npattn._internal.checks import Array
 from npattn._internal.system.underflow import ignore_underflow
 from npattn.language_model.config import LanguageModelConfig
-from npattn.layers.kernels import project, rows, sum_rows, weight_gradient
-from npattn.transformer import variants
+from npattn.layers.kernels import project, sum_rows, weight_gradient
 from npattn.transformer.parameters import Nested
+from npattn.transformer.variants import PHI
 
-#: So many numbers of a gate are worked on at a time. All arrays of a piece together take 2 MB in float32. With half
-#: as many a step takes 1 % longer.
+#: So many numbers of a gate are worked on at a time. All arrays of a piece together take 1.5 MB in float32.
 PIECE = 1 << 16
 
 
 def feed_forward(X: Array, p: Nested, config: LanguageModelConfig) -> tuple[Array, Any]:
     """F = φ(X W_1 + b_1) W_2 + b_2."""
-    phi, phi_backward, options = PHI[config.activation, config.gated]
-    H, c_H = phi(project(X, p["W_1"], p.get("b_1")), **options)        # (B, N, d_ff)
-    return project(H, p["W_2"], p.get("b_2")), (X, H, c_H, phi_backward, p)
+    is_swiglu = config.gated and config.activation == "silu"
+    H, c_H = swiglu_of(X, p) if is_swiglu else phi_of(X, p, config)    # (B, N, d_ff)
+    return project(H, p["W_2"], p.get("b_2")), (H, c_H, is_swiglu, p)
 
 
 def feed_forward_backward(dF: Array, cache: Any) -> tuple[Array, Nested]:
-    X, H, c_H, phi_backward, p = cache
-    dU = phi_backward(project(dF, p["W_2"].T), c_H)           # F = H W_2 + b_2, H = φ(U)
-    db_1, db_2 = (sum_rows(dU), sum_rows(dF)) if "b_1" in p else (None, None)
-    dW_1, dW_2 = partial(weight_gradient, X, dU), partial(weight_gradient, H, dF)   # U = X W_1 + b_1, F = H W_2 + b_2
-    return project(dU, p["W_1"].T), {"W_1": dW_1, "b_1": db_1, "W_2": dW_2, "b_2": db_2}
+    H, c_H, is_swiglu, p = cache
+    dX, d_1 = (swiglu_of_backward if is_swiglu else phi_of_backward)(project(dF, p["W_2"].T), c_H)
+    dW_2 = partial(weight_gradient, H, dF)                    # F = H W_2 + b_2
+    return dX, {**d_1, "W_2": dW_2, "b_2": sum_rows(dF) if "b_2" in p else None}
 
 
-def swiglu(U: Array) -> tuple[Array, Any]:
-    """H = g σ(g) ⊙ u for U = [g, u] (…, 2F)."""
-    F = U.shape[-1] // 2
-    H, S = np.empty((*U.shape[:-1], F), U.dtype), np.empty((*U.shape[:-1], F), U.dtype)
-    for g, u, h, s in pieces(U[..., :F], U[..., F:], H, S):
-        np.negative(g, out=s)
+def phi_of(X: Array, p: Nested, config: LanguageModelConfig) -> tuple[Array, Any]:
+    """H = φ(U), U = X W_1 + b_1."""
+    phi, phi_backward, options = PHI[config.activation, config.gated]
+    H, c_H = phi(project(X, p["W_1"], p.get("b_1")), **options)
+    return H, (X, c_H, phi_backward, p)
+
+
+def phi_of_backward(dH: Array, cache: Any) -> tuple[Array, Nested]:
+    X, c_H, phi_backward, p = cache
+    dU = phi_backward(dH, c_H)                                # H = φ(U)
+    dW, db = partial(weight_gradient, X, dU), sum_rows(dU) if "b_1" in p else None         # U = X W_1 + b_1
+    return project(dU, p["W_1"].T), {"W_1": dW, "b_1": db}
+
+
+def swiglu_of(X: Array, p: Nested) -> tuple[Array, Any]:
+    """H = g σ(g) ⊙ u, [g, u] = X W_1 + b_1."""
+    (W_g, W_u), (b_g, b_u) = halves(p["W_1"]), halves(p["b_1"]) if "b_1" in p else (None, None)
+    H, c_H = swiglu(project(X, W_g, b_g), project(X, W_u, b_u))
+    return H, (X, c_H, p)
+
+
+def swiglu_of_backward(dH: Array, cache: Any) -> tuple[Array, Nested]:
+    X, c_H, p = cache
+    dg, du = swiglu_backward(dH, c_H)                         # H = g σ(g) ⊙ u
+    W_g, W_u = halves(p["W_1"])
+    dX = project(dg, W_g.T)                                   # g = X W_g + b_g
+    dX += project(du, W_u.T)                                  # u = X W_u + b_u
+    db = np.concatenate([sum_rows(dg), sum_rows(du)]) if "b_1" in p else None
+    return dX, {"W_1": partial(weight_gradients, X, dg, du), "b_1": db}
+
+
+def weight_gradients(X: Array, dg: Array, du: Array, out: Array | None = None) -> Array:
+    """dW_1 = [Xᵀ dg, Xᵀ du]; `out` is the array to write it to."""
+    dW = np.empty((X.shape[-1], 2 * dg.shape[-1]), X.dtype) if out is None else out
+    for half, d in zip(halves(dW), (dg, du), strict=True):
+        weight_gradient(X, d, half)
+    return dW
+
+
+def halves(W: Array) -> tuple[Array, Array]:
+    """The columns of g and those of u."""
+    F = W.shape[-1] // 2
+    return W[..., :F], W[..., F:]
+
+
+def swiglu(g: Array, u: Array) -> tuple[Array, Any]:
+    """H = g σ(g) ⊙ u. Afterwards g is g σ(g)."""
+    H, S = np.empty_like(u), np.empty_like(u)
+    for f, v, h, s in pieces(g, u, H, S):
+        np.negative(f, out=s)
         np.exp(s, out=s)
         s += 1
         np.divide(1, s, out=s)                                # σ(g) = 1/(1 + exp(−g))
-        np.multiply(g, s, out=h)
-        h *= u
-    return H, (U, S)
+        f *= s
+        np.multiply(f, v, out=h)
+    return H, (g, u, S)
 
 
-def swiglu_backward(dH: Array, cache: Any) -> Array:
-    """Return dU."""
-    U, S = cache
-    dU, F = np.empty_like(U), S.shape[-1]
-    for g, u, s, dh, dg, du in pieces(U[..., :F], U[..., F:], S, dH, dU[..., :F], dU[..., F:]):
-        f, t = g * s, 1 - s                                   # their rows have no gaps, unlike those of g, u, dg and du
+def swiglu_backward(dH: Array, cache: Any) -> tuple[Array, Array]:
+    """Return dg and du."""
+    F, U, S = cache
+    dG, dU = np.empty_like(U), np.empty_like(U)
+    for f, u, s, dh, dg, du in pieces(F, U, S, dH, dG, dU):
         np.multiply(f, dh, out=du)                            # h = f ⊙ u, f = φ(g): du
-        t *= f
-        t += s                                                # φ'(g) = σ + f (1 − σ)
-        t *= u
-        np.multiply(t, dh, out=dg)                            # h = φ(g) ⊙ u: dg
-    return dU
+        np.subtract(1, s, out=dg)
+        dg *= f
+        dg += s                                               # φ'(g) = σ + f (1 − σ)
+        dg *= u
+        dg *= dh                                              # h = φ(g) ⊙ u: dg
+    return dG, dU
 
 
-def pieces(*arrays: Array) -> Any:
-    """Yield the same few rows of each array (…, F)."""
-    flat = [rows(array) for array in arrays]
-    few = max(PIECE // flat[0].shape[1], 1)
-    for start in range(0, len(flat[0]), few):
-        yield [array[start : start + few] for array in flat]
+def pieces(*arrays: Array) -> Iterator[list[Array]]:
+    """Yield the same few numbers of each array; their rows have no gaps."""
+    flat = [array.reshape(array.size) for array in arrays]
+    for start in range(0, flat[0].size, PIECE):
+        yield [array[start : start + PIECE] for array in flat]
 
 
 swiglu = np.errstate(under="ignore", over="ignore")(swiglu)   # exp(−g) is ∞ far out, and σ(g) is 0
 swiglu_backward = ignore_underflow(swiglu_backward)
 feed_forward, feed_forward_backward = ignore_underflow(feed_forward), ignore_underflow(feed_forward_backward)
-
-#: As in the reference, with the swiglu of this file.
-PHI = variants.PHI | {("silu", True): (swiglu, swiglu_backward, {})}

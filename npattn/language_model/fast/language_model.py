@@ -8,6 +8,7 @@ equals that forward, `npattn.layers.cross_entropy` and both backwards. Tests com
 - Attention and feed-forward are those of this folder.
 - A residual sum is written to the memory of its new term. Dropout without an rng makes no copy.
 - Without pads, the loss turns the logits into their gradient in place.
+- The gradient of a tied embedding is computed as it lies in memory, without a transposed copy.
 - Gradients are yielded one by one as soon as they are known. Several workers can add theirs up meanwhile.
 
 >>> from npattn.language_model.model import LanguageModel
@@ -40,11 +41,11 @@ from npattn.language_model.reference import (
     normalise,
     normalise_backward,
     unembed,
-    unembed_backward,
 )
 from npattn.layers import cross_entropy, cross_entropy_backward, dropout, dropout_backward
 from npattn.layers.cross_entropy import SMOOTHING, gradient_in_place, loss_in_place
-from npattn.layers.kernels import rows
+from npattn.layers.kernels import project, rows, weight_gradient
+from npattn.layers.soft_cap import soft_cap_backward
 from npattn.transformer.fast.gradient import Gradient
 from npattn.transformer.parameters import Nested, dotted, nested
 from npattn.transformer.variants import Pair
@@ -110,6 +111,15 @@ def sub_layer_backward(
     return dX, {f"{name}_norm": d_before, name: d_f, f"{name}_post_norm": d_after}
 
 
+def unembed_backward(dlogits: Array, cache: Any, config: LanguageModelConfig) -> tuple[Array, Array, Nested]:
+    """Return dX, the gradient of W, of W_E where they are tied, and those of the norm."""
+    c_Y, c_S, c_logits = cache
+    dS = dlogits if c_logits is None else soft_cap_backward(dlogits, c_logits)             # logits = c tanh(S/c)
+    dW = weight_gradient(dS, c_S.X) if config.tie else weight_gradient(c_S.X, dS)          # S = Y W, W = W_Eᵀ
+    dX, d_norm = normalise_backward(project(dS, c_S.W.T), c_Y)         # Y = norm(X)
+    return dX, dW, d_norm
+
+
 def layer_backward(dX: Array, cache: Any) -> tuple[Array, Nested]:
     dX, d_feed_forward = sub_layer_backward(dX, "feed_forward", feed_forward_backward, cache[1])
     dX, d_attention = sub_layer_backward(dX, "attention", attention_backward, cache[0])
@@ -124,8 +134,8 @@ def gradients(dlogits: Array, cache: LanguageModelCache) -> Iterator[tuple[str, 
     be added. All are contiguous, as the optimiser likes them.
     """
     config, _, (c_X, caches, c_logits) = cache
-    dX, dW, d_norm = unembed_backward(dlogits, c_logits)
-    yield ("embedding.W_E", np.ascontiguousarray(dW.T)) if config.tie else ("output.W", dW)
+    dX, dW, d_norm = unembed_backward(dlogits, c_logits, config)
+    yield "embedding.W_E" if config.tie else "output.W", dW
     yield from dotted(d_norm, "norm")
     caches = list(caches)
     del cache, dlogits, c_logits                              # so that memory shrinks on the way back
