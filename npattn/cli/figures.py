@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from npattn import plot
-from npattn.cli.predict import warn_of_unknown
+from npattn.cli.predict.command import warn_of_unknown
 from npattn.cli.terminal import MODEL_HELP, Console, Parser, draw_alignments, model_name, nonempty_path, save_picture
 from npattn.runs.load import folder_of, load_model
 from npattn.runs.log import read_log

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 import npattn
 from npattn._internal.system.memory import keep_memory
-from npattn.cli import evaluate, figures, predict
+from npattn.cli import evaluate, figures
 from npattn.cli.check import command as check
 from npattn.cli.conform import command as conform
 from npattn.cli.exercise import command as exercise
@@ -23,6 +23,7 @@ from npattn.cli.explain import command as explain
 from npattn.cli.explore import command as explore
 from npattn.cli.generate import command as generate
 from npattn.cli.notebook import command as notebook
+from npattn.cli.predict import command as predict
 from npattn.cli.terminal import (
     FAILURE,
     INTERRUPTED,

@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from npattn import Transformer
-from npattn.cli.predict import RUNNERS_UP
+from npattn.cli.predict.steps import RUNNERS_UP
 from npattn.cli.program import main
 from npattn.cli.terminal import alignment, draw_alignments, legend_line
 from npattn.cli.terminal.attention_text import shade_lines, side_by_side

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from npattn import Transformer, beam_search, greedy_search
-from npattn.cli import predict
+from npattn.cli.predict import command
+from npattn.cli.predict import folder as predict_folder
 from npattn.hf_weights.text import TextModel
 from support.command_line import Cli
 from support.language_model_toys import toy_language_model
@@ -23,7 +24,7 @@ from support.transformer_toys import toy_model
 def model(monkeypatch: pytest.MonkeyPatch) -> Transformer:
     """A model of bytes, which every folder has."""
     model = toy_model(13, src_vocab=257, tgt_vocab=257)
-    monkeypatch.setattr(predict, "load_text_folder", lambda path: TextModel(model, ByteTokenizer()))
+    monkeypatch.setattr(predict_folder, "load_text_folder", lambda path: TextModel(model, ByteTokenizer()))
     return model
 
 
@@ -94,7 +95,7 @@ def test_settings_that_are_left_out_are_named(run: Cli, folder: Path, model: Tra
 
 def test_learned_positions_bound_texts(run: Cli, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = toy_model(13, src_vocab=257, tgt_vocab=257, positions="learned", max_length=4)
-    monkeypatch.setattr(predict, "load_text_folder", lambda path: TextModel(model, ByteTokenizer()))
+    monkeypatch.setattr(predict_folder, "load_text_folder", lambda path: TextModel(model, ByteTokenizer()))
     status, out, err = run("predict", folder, "abcde", "abcd")
     found = greedy_search(model, np.array([list(b"abcd")]), 4, bad_words_ids=[])
     assert (status, err) == (1, "npattn: text 1: expected at most 4 ids, got 5\n")
@@ -113,7 +114,7 @@ def test_options_of_runs(run: Cli, folder: Path, option: list[str]) -> None:
 
 def test_a_language_model(run: Cli, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     loaded = TextModel(toy_language_model("llama"), ByteTokenizer())
-    monkeypatch.setattr(predict, "load_text_folder", lambda path: loaded)
+    monkeypatch.setattr(predict_folder, "load_text_folder", lambda path: loaded)
     wanted = f"npattn: {folder}: expected an encoder and decoder, got a language model: npattn generate {folder} PROMPT"
     assert run.fails("predict", folder, "abc") == wanted
 
@@ -130,6 +131,6 @@ def test_g2p_is_the_shipped_model_where_a_folder_has_its_name(
     monkeypatch.chdir(folder)
     (folder / "g2p").mkdir()
     (folder / "g2p" / "config.json").write_text("{}")
-    monkeypatch.setattr(predict, "load_model", load_model)
+    monkeypatch.setattr(command, "load_model", load_model)
     assert run.fails("predict", "g2p", "abc") == "npattn: the shipped model" and asked == ["g2p"]
     assert run("predict", "./g2p", "").out == "\n"

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from npattn import LanguageModel, Transformer
-from npattn.cli.predict import found_ids
+from npattn.cli.predict.folder import found_ids
 from npattn.hf_weights import load_folder, save_folder
 from npattn.hf_weights.search import search_of
 from support.encoder_decoder_goldens import encoder_decoder

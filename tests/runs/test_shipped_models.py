@@ -129,6 +129,6 @@ def test_the_format_of_a_picture_is_checked_first(
     run: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("matplotlib")
-    monkeypatch.delattr("npattn.cli.predict.load_model")
+    monkeypatch.delattr("npattn.cli.predict.command.load_model")
     line = run.fails("predict", "g2p", "knight", "--plot", tmp_path / "x.xyz")
     assert "path: expected a name that ends in .png" in line and "x.xyz" in line

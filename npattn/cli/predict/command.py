@@ -1,20 +1,18 @@
-"""`npattn predict`: the outputs of a trained model for texts."""
+"""The command: options, and the answer to each text in the form that the options ask for."""
 
 from __future__ import annotations
 
 import argparse
 import json
-import math
-import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 from itertools import islice
-from typing import Any, NamedTuple, TextIO
+from typing import Any
 
-import numpy as np
-
-from npattn import beam_search, greedy_search, plot
-from npattn._internal.checks import Array, shown
+from npattn import plot
+from npattn.cli.predict.folder import run_folder
+from npattn.cli.predict.steps import explanation, step_lines
+from npattn.cli.predict.texts import Text, is_typed, numbered_texts
 from npattn.cli.terminal import (
     MODEL_HELP,
     Console,
@@ -23,34 +21,26 @@ from npattn.cli.terminal import (
     add_ensemble,
     alignment,
     alignment_lines,
-    command_line,
     draw_alignments,
     integer_from,
     legend_line,
     model_name,
     nonempty_path,
-    pad_right,
     print_message,
     save_picture,
-    width,
 )
-from npattn.hf_weights.search import Search, search_of
-from npattn.hf_weights.text import is_folder, load_text_folder
+from npattn.hf_weights.text import is_folder
 from npattn.runs.load import is_shipped, load_model
-from npattn.runs.prediction import Step, check_text, encode, quoted, unknown_symbols
+from npattn.runs.prediction import encode, quoted, unknown_symbols
 from npattn.runs.trained import CHUNK, UNKNOWN, TrainedModel, others_of
 from npattn.tasks import Codec
-from npattn.tasks.vocabulary import EOS, SPECIALS
-from npattn.transformer import Transformer
 
-#: Texts that `--plot` draws, at most, and other symbols that `--explain` lists for a step.
-MAX_PLOTTED, RUNNERS_UP = 12, 3
+#: Texts that `--plot` draws, at most.
+MAX_PLOTTED = 12
 
-#: Options that show how a single model decides.
+#: Options that show how a single model decides, and options that a folder of Hugging Face does not have.
 OF_ONE_MODEL = ("explain", "show_attention", "per_head", "plot")
-
-#: A target of a folder has at most this many ids more than twice its source.
-LONGER = 50
+OF_RUNS = ("n_best", "ensemble", "json", *OF_ONE_MODEL)
 
 EXAMPLES = """\
 The output is one line for each text, in the same order, and with
@@ -91,14 +81,6 @@ examples:
 """
 
 
-class Text(NamedTuple):
-    """A source text, what messages call it, and why it cannot be read: empty if it can."""
-
-    name: str
-    source: str
-    error: str
-
-
 def add_parser(commands: argparse._SubParsersAction[Parser], **kwargs: Any) -> None:
     """Add the command and its options."""
     parser = commands.add_parser("predict", help="apply a trained model to texts", epilog=EXAMPLES, **kwargs)
@@ -120,6 +102,7 @@ def add_parser(commands: argparse._SubParsersAction[Parser], **kwargs: Any) -> N
 def run(args: argparse.Namespace, console: Console) -> int:
     """Print what the model answers to every source text; return 1 if there is a text that it cannot read."""
     if not is_shipped(args.model) and is_folder(args.model):
+        refuse(args, OF_RUNS, "expected a run of npattn train, got a folder of Hugging Face")
         return run_folder(args, console)
     check_options(args)
     model = load_model(args.model)
@@ -151,45 +134,6 @@ def run(args: argparse.Namespace, console: Console) -> int:
     return status
 
 
-def run_folder(args: argparse.Namespace, console: Console) -> int:
-    """Print what an encoder and decoder of Hugging Face answers to each text."""
-    options = ("n_best", "ensemble", "json", *OF_ONE_MODEL)
-    refuse(args, options, "expected a run of npattn train, got a folder of Hugging Face")
-    loaded = load_text_folder(args.model)
-    model, status = loaded.model, 0
-    if not isinstance(model, Transformer):
-        wanted = command_line("generate", args.model, "PROMPT")
-        raise ValueError(f"{args.model}: expected an encoder and decoder, got a language model: {wanted}")
-    most = sys.maxsize if model.config.max_length is None else model.config.max_length
-
-    def check(source: str, name: str) -> None:
-        if (count := len(loaded.encode(source))) > most:
-            raise ValueError(f"{name}: expected at most {most} ids, got {count}")
-
-    search = search_of(args.model)
-    if search.left_out:
-        listed = ", ".join(f"{name}={shown(value)}" for name, value in search.left_out.items())
-        print_message(f"{args.model}: left out of the search: {listed}")
-    for text in numbered_texts(args.texts, check):
-        target = ""
-        if text.source.strip() and not text.error:
-            src = np.array([loaded.encode(text.source)])
-            max_new = 2 * src.size + LONGER if search.max_new is None else search.max_new
-            target = loaded.decode(found_ids(model, src, search, min(max_new, most), args.beam or search.beam))
-        status = 1 if text.error else status
-        console.data(" ".join(target.split()))
-    return status
-
-
-def found_ids(model: Transformer, src: Array, search: Search, max_new: int, beam: int) -> list[int]:
-    """Return the best target of one source."""
-    max_len = search.max_len(max_new)
-    words: dict[str, Any] = {"bad_words_ids": search.words, "forced_bos_id": search.first}
-    if beam == 1:
-        return greedy_search(model, src, max_len, **words)[0]
-    return beam_search(model, src, beam, max_len, **words, **search.options)[0][0].ids
-
-
 def check_options(args: argparse.Namespace) -> None:
     """Raise a UsageError for options that do not fit together, before anything is computed."""
     if args.json and (args.show_attention or args.per_head):
@@ -209,37 +153,6 @@ def refuse(args: argparse.Namespace, options: Iterable[str], why: str) -> None:
     for option in options:
         if getattr(args, option):
             raise UsageError(f"--{option.replace('_', '-')}: {why}")
-
-
-def numbered_texts(given: list[str], check: Callable[[str, str], object]) -> Iterator[Text]:
-    """Yield the given texts, or the lines of standard input. The error of a text that cannot be read is printed.
-
-    `check` raises it as a ValueError; it gets each text with its name.
-    """
-    if is_typed(given):
-        print_message("type one text on each line; Ctrl-D ends the input")
-    name = "text" if given else "standard input, line"
-    for number, source in enumerate(given or read_lines(sys.stdin), 1):
-        text = Text(f"{name} {number}", source, "")
-        try:
-            check_text(source, text.name)
-            if source.strip():
-                check(source, text.name)
-        except ValueError as error:
-            text = text._replace(error=str(error))
-            print_message(text.error)
-        yield text
-
-
-def is_typed(given: list[str]) -> bool:
-    """Whether the texts come from a keyboard."""
-    return not given and sys.stdin.isatty()
-
-
-def read_lines(stream: TextIO) -> Iterator[str]:
-    """Yield the lines of a stream."""
-    for line in stream:
-        yield line.rstrip("\r\n")
 
 
 def answers(
@@ -280,28 +193,3 @@ def fields(text: Text, found: Any, args: argparse.Namespace, model: TrainedModel
         for each in targets:
             each["steps"] = explanation(model.probabilities(text.source, each["text"]))["steps"]
     return {"targets": targets}
-
-
-def explanation(steps: list[Step]) -> dict[str, Any]:
-    """Return log P of the target that was written, in nats, and the probabilities of each step."""
-    chosen = [step.probabilities[step.symbol] for step in steps]
-    told = [{"symbol": s.symbol, "probability": p, "others": others(s)} for s, p in zip(steps, chosen, strict=True)]
-    return {"log_probability": sum(map(math.log, chosen)), "steps": told}
-
-
-def others(step: Step) -> dict[str, float]:
-    """Return the probabilities of the likeliest symbols that a step did not write, and of <eos>.
-
-    <pad> and <bos> have probabilities too, but no search writes them.
-    """
-    rest = [(name, p) for name, p in step.probabilities.items() if name not in (step.symbol, *SPECIALS[:EOS])]
-    return dict(rest[:RUNNERS_UP] + [(name, p) for name, p in rest if name == SPECIALS[EOS]])
-
-
-def step_lines(steps: list[Step]) -> list[str]:
-    """Return the steps as text: the symbol that each wrote, the likeliest others, and the probability of the whole."""
-    rows = [{step.symbol: step.probabilities[step.symbol]} | others(step) for step in steps]
-    margin = max(width(name) for row in rows for name in row) + 1
-    lines = ["  " + "   ".join(f"{pad_right(name, margin)}{p:.4f}" for name, p in row.items()) for row in rows]
-    log_p = explanation(steps)["log_probability"]
-    return [*lines, f"  P = {math.exp(log_p):.4f}, the product of the first column; log P = {log_p:.4f}"]
