@@ -82,7 +82,7 @@ def add_parser(commands: argparse._SubParsersAction[Parser], **kwargs: Any) -> N
 def run(args: argparse.Namespace, console: Console) -> int:
     """Print the scores and the worst mistakes."""
     model = load_model(args.model)
-    others, codec = others_of(model, [load_model(name) for name in args.ensemble]), model.codec
+    others, codec = others_of(model, [load_model(name) for name in args.ensemble], args.ensemble), model.codec
     targets, parts = held_out(model) if args.file is None else (read_targets(args.file, units(codec)), {})
     tell_unknown(codec, targets)
     console.live(f"  reading {counted(len(targets), 'source')} …")

@@ -217,17 +217,22 @@ class TrainedModel(NamedTuple):
             warnings.warn(message, stacklevel=4)              # of the line that calls the model
 
 
-def others_of(model: TrainedModel, ensemble: Sequence[TrainedModel]) -> list[Transformer]:
-    """Return the Transformers of the other models of an ensemble; raise unless they have the symbols of the model."""
+def others_of(
+    model: TrainedModel, ensemble: Sequence[TrainedModel], names: Sequence[str] = ()
+) -> list[Transformer]:
+    """Return the Transformers of the other models of an ensemble; raise unless they have the symbols of the model.
+
+    `names` is what messages call these models; without it they have numbers.
+    """
     if isinstance(ensemble, TrainedModel) or not isinstance(ensemble, Sequence):
         raise TypeError(f"ensemble: expected a sequence of trained models, got {type(ensemble).__name__}")
-    for i, other in enumerate(ensemble):
+    for other, name in zip(ensemble, names or [f"ensemble[{i}]" for i in range(len(ensemble))], strict=True):
         if not isinstance(other, TrainedModel):
-            raise TypeError(f"ensemble[{i}]: expected a TrainedModel, got {type(other).__name__}")
+            raise TypeError(f"{name}: expected a TrainedModel, got {type(other).__name__}")
         check_fit(other.transformer, other.codec)
-        for name in ("source_unit", "target_unit", "source_vocabulary", "target_vocabulary"):
-            if getattr(other.codec, name) != getattr(model.codec, name):
-                raise ValueError(f"ensemble[{i}]: expected the {name} of the first model, got another")
+        for field in ("source_unit", "target_unit", "source_vocabulary", "target_vocabulary"):
+            if getattr(other.codec, field) != getattr(model.codec, field):
+                raise ValueError(f"{name}: expected the {field} of the first model, got another")
     return [other.transformer for other in ensemble]
 
 

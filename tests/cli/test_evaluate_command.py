@@ -145,6 +145,7 @@ def test_an_ensemble(run: Cli) -> None:
     told = json.loads(run("evaluate", "1", "train.tsv", "--ensemble", "2", "--ensemble", "2", "--json").out)
     assert (told["ensemble"], told["exact_match"], told["error_rate"]) == (["2", "2"], *together[:2])
     assert [each["prediction"] for each in told["mistakes"]] == [each.prediction for each in together.mistakes[:10]]
+    assert "npattn: g2p: expected the " in run.fails("evaluate", "1", "train.tsv", "--ensemble", "g2p")
     status, out, _ = run("evaluate", "1", "train.tsv", "--ensemble", "2", "--beam", "2")
     assert status == 0 and ", beam 2, 2 models together, 0:0" in out.splitlines()[0]
 

@@ -108,7 +108,7 @@ def test_what_shows_a_single_model(run: Cli, folder: Path, option: list[str]) ->
 
 
 def test_the_models_of_an_ensemble_must_fit(run: Cli, folder: Path) -> None:
-    assert "ensemble[0]: expected the target_unit of the first" in run.fails("predict", folder, "--ensemble", "g2p")
+    assert "npattn: g2p: expected the target_unit of the first" in run.fails("predict", folder, "--ensemble", "g2p")
     assert "nowhere: " in run.fails("predict", folder, "abc", "--ensemble", "nowhere")
 
 

@@ -107,7 +107,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
     check_options(args)
     model = load_model(args.model)
     ensemble = [load_model(name) for name in args.ensemble]
-    others_of(model, ensemble)                                # names a model of other symbols before a text is read
+    others_of(model, ensemble, args.ensemble)                 # names a model of other symbols before a text is read
     plotted: list[tuple[str, str]] = []
     status = 0
     texts = numbered_texts(args.texts, partial(encode, model.transformer, model.codec))
