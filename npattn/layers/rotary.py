@@ -151,12 +151,10 @@ def rotate(X: Array, rotation: Rotation) -> Array:
     cos, sin, pairing = rotation
     R = 2 * cos.shape[-1]
     half = pairing == "halves"
-    Y = np.empty(X.shape, X.dtype)
-    Y[..., R:] = X[..., R:]
+    Y = X.copy()
     if not half and X.dtype.kind == "f":
-        X = X if X.strides[-1] == X.itemsize else X.copy()    # a view of columns needs them side by side
-        pairs, turned = (T[..., :R].view(np.result_type(X.dtype, np.complex64)) for T in (X, Y))
-        np.multiply(pairs, cos + 1j * sin, out=turned)
+        pairs = Y[..., :R].view(np.result_type(X.dtype, np.complex64))
+        pairs *= cos + 1j * sin
         return Y
     first, second = (slice(0, R // 2), slice(R // 2, R)) if half else (slice(0, R, 2), slice(1, R, 2))
     a, b = X[..., first], X[..., second]

@@ -34,39 +34,43 @@ PIECE = 1 << 16
 def feed_forward(X: Array, p: Nested, config: LanguageModelConfig) -> tuple[Array, Any]:
     """F = φ(X W_1 + b_1) W_2 + b_2."""
     is_swiglu = config.gated and config.activation == "silu"
-    H, c_H = swiglu_of(X, p) if is_swiglu else phi_of(X, p, config)    # (B, N, d_ff)
+    H, c_H = swiglu_hidden(X, p) if is_swiglu else hidden(X, p, config)    # (B, N, d_ff)
     return project(H, p["W_2"], p.get("b_2")), (H, c_H, is_swiglu, p)
 
 
 def feed_forward_backward(dF: Array, cache: Any) -> tuple[Array, Nested]:
     H, c_H, is_swiglu, p = cache
-    dX, d_1 = (swiglu_of_backward if is_swiglu else phi_of_backward)(project(dF, p["W_2"].T), c_H)
+    dX, d_1 = (swiglu_hidden_backward if is_swiglu else hidden_backward)(project(dF, p["W_2"].T), c_H)
     dW_2 = partial(weight_gradient, H, dF)                    # F = H W_2 + b_2
     return dX, {**d_1, "W_2": dW_2, "b_2": sum_rows(dF) if "b_2" in p else None}
 
 
-def phi_of(X: Array, p: Nested, config: LanguageModelConfig) -> tuple[Array, Any]:
+def hidden(X: Array, p: Nested, config: LanguageModelConfig) -> tuple[Array, Any]:
     """H = φ(U), U = X W_1 + b_1."""
     phi, phi_backward, options = PHI[config.activation, config.gated]
     H, c_H = phi(project(X, p["W_1"], p.get("b_1")), **options)
     return H, (X, c_H, phi_backward, p)
 
 
-def phi_of_backward(dH: Array, cache: Any) -> tuple[Array, Nested]:
+def hidden_backward(dH: Array, cache: Any) -> tuple[Array, Nested]:
     X, c_H, phi_backward, p = cache
     dU = phi_backward(dH, c_H)                                # H = φ(U)
     dW, db = partial(weight_gradient, X, dU), sum_rows(dU) if "b_1" in p else None         # U = X W_1 + b_1
     return project(dU, p["W_1"].T), {"W_1": dW, "b_1": db}
 
 
-def swiglu_of(X: Array, p: Nested) -> tuple[Array, Any]:
+def swiglu_hidden(X: Array, p: Nested) -> tuple[Array, Any]:
     """H = g σ(g) ⊙ u, [g, u] = X W_1 + b_1."""
-    (W_g, W_u), (b_g, b_u) = halves(p["W_1"]), halves(p["b_1"]) if "b_1" in p else (None, None)
-    H, c_H = swiglu(project(X, W_g, b_g), project(X, W_u, b_u))
+    if X.size == X.shape[-1]:                                 # the halves of a single row have no gaps
+        g, u = halves(project(X, p["W_1"], p.get("b_1")))
+    else:
+        b = halves(p["b_1"]) if "b_1" in p else (None, None)
+        g, u = map(project, (X, X), halves(p["W_1"]), b)
+    H, c_H = swiglu(g, u)
     return H, (X, c_H, p)
 
 
-def swiglu_of_backward(dH: Array, cache: Any) -> tuple[Array, Nested]:
+def swiglu_hidden_backward(dH: Array, cache: Any) -> tuple[Array, Nested]:
     X, c_H, p = cache
     dg, du = swiglu_backward(dH, c_H)                         # H = g σ(g) ⊙ u
     W_g, W_u = halves(p["W_1"])
