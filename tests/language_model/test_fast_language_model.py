@@ -208,6 +208,7 @@ class TestBlocks:
         assert cut(8, 1) == [(0, 4, 0, 4), (4, 8, 4, 8)]
         (_, _, bias), = causal_blocks.blocks(2, 1)
         assert bias.dtype == np.float32 and bias.tolist() == [[0, -np.inf], [-np.inf, 0]]
+        assert not bias.flags.writeable                       # all models and threads share it
 
 
 class TestSwiglu:
@@ -231,13 +232,35 @@ class TestSwiglu:
         assert H.tolist() == [[0, 3e3]] and dg.tolist() == [[0, 3]] and du.tolist() == [[0, 1e3]]
         assert {H.dtype, dg.dtype, du.dtype, *(array.dtype for array in cache)} == {np.dtype(np.float32)}
 
-    def test_pieces_are_views(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_rows_of_a_piece(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """They are views, also of rows with gaps: what is written to them must not be lost."""
         monkeypatch.setattr(feed_forward, "PIECE", 9)
-        X, Y = np.arange(20.0).reshape(5, 4), np.arange(20.0)
-        found = list(feed_forward.pieces(X, Y))
-        assert [one.tolist() for one, _ in found] == [Y[:9].tolist(), Y[9:18].tolist(), Y[18:].tolist()]
-        assert all(np.shares_memory(one, X) and np.shares_memory(other, Y) for one, other in found)
-        assert [list(pair[0]) for pair in feed_forward.pieces(np.zeros((0, 3)))] == []
+        X = np.arange(20.0).reshape(5, 4)
+        found = list(feed_forward.pieces(X, X[:, :2]))
+        assert [one.tolist() for one, _ in found] == [X[:2].tolist(), X[2:4].tolist(), X[4:].tolist()]
+        assert [other.shape for _, other in found] == [(2, 2), (2, 2), (1, 2)]
+        assert all(np.shares_memory(one, X) and np.shares_memory(other, X) for one, other in found)
+        assert len(list(feed_forward.pieces(np.zeros((3, 10))))) == 3
+
+    @pytest.mark.parametrize("shape", [(1, 1), (1, 2), (2, 1), (1, 3)])
+    @pytest.mark.parametrize("d_model", [1, 6])
+    def test_a_single_row_takes_one_product(
+        self, shape: tuple[int, int], d_model: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Its backward is that of the reference too."""
+        config = toy_config("llama", d_model=d_model, tie=False)
+        params, ids = toy_params(config), np.full(shape, 4)
+        products, project = [], feed_forward.project
+        monkeypatch.setattr(feed_forward, "project", lambda X, *rest: products.append(X) or project(X, *rest))
+        logits, cache = fast.forward(params, ids, config)
+        assert len(products) == config.n_layers * (2 if shape == (1, 1) else 3)
+        wanted, c_wanted = reference.forward(params, ids, config)
+        np.testing.assert_allclose(logits, wanted, rtol=0, atol=1e-13)
+        found = {name: computed(gradient) for name, gradient in fast.gradients(np.cos(wanted), cache)}
+        gradients = reference.backward(np.cos(wanted), c_wanted)
+        for i in range(config.n_layers):
+            name = f"layers.{i}.feed_forward.W_1"
+            np.testing.assert_allclose(found[name], gradients[name], rtol=0, atol=1e-12, err_msg=name)
 
     def test_gradients_of_both_halves_are_one_array(self) -> None:
         rng = np.random.default_rng(0)
@@ -247,6 +270,7 @@ class TestSwiglu:
         assert feed_forward.weight_gradients(X, dg, du, out) is out
         for dW in (out, feed_forward.weight_gradients(X, dg, du)):
             np.testing.assert_allclose(dW, wanted, rtol=0, atol=1e-14)
+        assert feed_forward.weight_gradients(*(T.astype(np.float32) for T in (X, dg, du))).dtype == np.float32
 
 
 class TestRotations:

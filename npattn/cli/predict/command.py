@@ -38,8 +38,10 @@ from npattn.tasks import Codec
 #: Texts that `--plot` draws, at most.
 MAX_PLOTTED = 12
 
-#: Options that show how a single model decides, and options that a folder of Hugging Face does not have.
+#: Options that show how a single model decides.
 OF_ONE_MODEL = ("explain", "show_attention", "per_head", "plot")
+
+#: Options for runs of `npattn train`, which a folder of Hugging Face does not have.
 OF_RUNS = ("n_best", "ensemble", "json", *OF_ONE_MODEL)
 
 EXAMPLES = """\

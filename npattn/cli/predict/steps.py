@@ -9,7 +9,7 @@ from npattn.cli.terminal import pad_right, width
 from npattn.runs.prediction import Step
 from npattn.tasks.vocabulary import EOS, SPECIALS
 
-#: Other symbols that `--explain` lists for a step, at most.
+#: So many of the likeliest other symbols are listed for a step; <eos> is listed besides.
 RUNNERS_UP = 3
 
 

@@ -7,7 +7,7 @@
 - W_Q, W_K and W_V stand side by side in one matrix: one product projects, and backward needs one for all their dX.
 - Attention goes by blocks, see `npattn.language_model.fast.causal_blocks`, and in long rows by tiles, see
   `npattn.attention.tiled`, in memory linear in the length. Dropout of weights takes the reference's attention.
-- The angles of rotary positions are computed once for all layers of a type, and kept for the next step.
+- The angles of rotary positions are computed once for all layers of a type.
 - Nothing is checked, since the batch has been checked where it enters the model.
 - Gradients of matrices come as functions that compute them, see `npattn.transformer.fast.gradient`.
 """
@@ -15,7 +15,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -39,7 +39,6 @@ from npattn.transformer.variants import Pair
 LONG = 1024
 
 
-@lru_cache(maxsize=16)
 def rotations(N: int, dtype: Any, config: LanguageModelConfig) -> dict[str, Rotation | None]:
     """Return how far the heads of N rows turn in each type of layer; None for learned positions."""
     found: dict[str, Rotation | None] = {}

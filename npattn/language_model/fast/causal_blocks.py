@@ -7,6 +7,7 @@ compare the two.
 
 - A block of queries meets the keys that one of them sees, and no others. Keys after the block, and those before the
   window, cost nothing.
+- What hides keys in a block is computed once and kept: all layers and steps need the same few arrays.
 - Few rows of a batch go at a time, so that the scores of a block stay in the processor's cache.
 - The queries of all heads of a group stand one below another: one product meets the keys that they share, and another
   adds up the gradients of these keys.
@@ -96,8 +97,10 @@ def blocks(N: int, window: int | None) -> Iterator[tuple[slice, slice, Array]]:
 
 @lru_cache(maxsize=64)
 def bias_of(queries: int, keys: int, window: int | None) -> Array:
-    """Return what hides keys from queries that are the last positions; kept, since layers and steps are alike."""
-    return hiding(in_window(None, (queries, keys), None, window))
+    """Return what hides keys from queries that are the last positions, read-only: all layers and steps share it."""
+    bias = hiding(in_window(None, (queries, keys), None, window))
+    bias.flags.writeable = False
+    return bias
 
 
 def hiding(seen: Array) -> Array:

@@ -4,9 +4,9 @@
 
 **Changed for speed**
 
-- g and u of a swiglu are two arrays, from two products with the halves of W_1: rows that stand one behind another take
-  half the time of rows with gaps.
-- swiglu works in place and on few numbers at a time, so that they stay in the processor's cache. Before, it took a
+- g and u, the halves of X W_1 + b_1 in a swiglu, are two arrays without gaps, from a product each. Element by element
+  they take half to 0.7 of the time. A single row has no gaps, so one product makes both.
+- swiglu works in place and on a few rows at a time, so that they stay in the processor's cache. Before, it took a
   quarter of a step. A gate of −∞ becomes NaN here, and 0 there.
 - Nothing is checked, since the batch has been checked where it enters the model.
 - Gradients of matrices come as functions that compute them, see `npattn.transformer.fast.gradient`.
@@ -14,6 +14,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
@@ -23,11 +24,11 @@ import numpy as np
 from npattn._internal.checks import Array
 from npattn._internal.system.underflow import ignore_underflow
 from npattn.language_model.config import LanguageModelConfig
-from npattn.layers.kernels import project, sum_rows, weight_gradient
+from npattn.layers.kernels import project, rows, sum_rows, weight_gradient
 from npattn.transformer.parameters import Nested
 from npattn.transformer.variants import PHI
 
-#: So many numbers of a gate are worked on at a time. All arrays of a piece together take 1.5 MB in float32.
+#: So many numbers of a gate are worked on at a time. The six arrays of a piece of the backward take 1.5 MB in float32.
 PIECE = 1 << 16
 
 
@@ -61,7 +62,7 @@ def hidden_backward(dH: Array, cache: Any) -> tuple[Array, Nested]:
 
 def swiglu_hidden(X: Array, p: Nested) -> tuple[Array, Any]:
     """H = g σ(g) ⊙ u, [g, u] = X W_1 + b_1."""
-    if X.size == X.shape[-1]:                                 # the halves of a single row have no gaps
+    if math.prod(X.shape[:-1]) == 1:                          # the halves of a single row have no gaps
         g, u = halves(project(X, p["W_1"], p.get("b_1")))
     else:
         b = halves(p["b_1"]) if "b_1" in p else (None, None)
@@ -95,23 +96,23 @@ def halves(W: Array) -> tuple[Array, Array]:
 
 
 def swiglu(g: Array, u: Array) -> tuple[Array, Any]:
-    """H = g σ(g) ⊙ u. Afterwards g is g σ(g)."""
+    """H = f ⊙ u, f = g σ(g). f is written to the memory of g."""
     H, S = np.empty_like(u), np.empty_like(u)
-    for f, v, h, s in pieces(g, u, H, S):
+    for f, u_, h, s in pieces(g, u, H, S):
         np.negative(f, out=s)
         np.exp(s, out=s)
         s += 1
         np.divide(1, s, out=s)                                # σ(g) = 1/(1 + exp(−g))
         f *= s
-        np.multiply(f, v, out=h)
+        np.multiply(f, u_, out=h)
     return H, (g, u, S)
 
 
 def swiglu_backward(dH: Array, cache: Any) -> tuple[Array, Array]:
     """Return dg and du."""
-    F, U, S = cache
-    dG, dU = np.empty_like(U), np.empty_like(U)
-    for f, u, s, dh, dg, du in pieces(F, U, S, dH, dG, dU):
+    *saved, S = cache                                         # f, u and σ(g)
+    dG, dU = np.empty_like(S), np.empty_like(S)
+    for f, u, s, dh, dg, du in pieces(*saved, S, dH, dG, dU):
         np.multiply(f, dh, out=du)                            # h = f ⊙ u, f = φ(g): du
         np.subtract(1, s, out=dg)
         dg *= f
@@ -122,10 +123,11 @@ def swiglu_backward(dH: Array, cache: Any) -> tuple[Array, Array]:
 
 
 def pieces(*arrays: Array) -> Iterator[list[Array]]:
-    """Yield the same few numbers of each array; their rows have no gaps."""
-    flat = [array.reshape(array.size) for array in arrays]
-    for start in range(0, flat[0].size, PIECE):
-        yield [array[start : start + PIECE] for array in flat]
+    """Yield the same few rows of each array (…, F), as views."""
+    flat = [rows(array) for array in arrays]
+    few = max(PIECE // flat[0].shape[1], 1)
+    for start in range(0, len(flat[0]), few):
+        yield [array[start : start + few] for array in flat]
 
 
 swiglu = np.errstate(under="ignore", over="ignore")(swiglu)   # exp(−g) is ∞ far out, and σ(g) is 0

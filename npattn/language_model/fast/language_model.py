@@ -8,7 +8,7 @@ equals that forward, `npattn.layers.cross_entropy` and both backwards. Tests com
 - Attention and feed-forward are those of this folder.
 - A residual sum is written to the memory of its new term. Dropout without an rng makes no copy.
 - Without pads, the loss turns the logits into their gradient in place.
-- The gradient of a tied embedding is computed as it lies in memory, without a transposed copy.
+- The gradient of a tied output matrix is computed in the layout of W_E, without a transposed copy.
 - Gradients are yielded one by one as soon as they are known. Several workers can add theirs up meanwhile.
 
 >>> from npattn.language_model.model import LanguageModel
@@ -112,7 +112,7 @@ def sub_layer_backward(
 
 
 def unembed_backward(dlogits: Array, cache: Any, config: LanguageModelConfig) -> tuple[Array, Array, Nested]:
-    """Return dX, the gradient of W, of W_E where they are tied, and those of the norm."""
+    """Return dX, the gradient of the output matrix (of W_E if they are tied), and those of the norm."""
     c_Y, c_S, c_logits = cache
     dS = dlogits if c_logits is None else soft_cap_backward(dlogits, c_logits)             # logits = c tanh(S/c)
     dW = weight_gradient(dS, c_S.X) if config.tie else weight_gradient(c_S.X, dS)          # S = Y W, W = W_Eᵀ
