@@ -125,6 +125,16 @@ class TestGradients:
         for (name, one), (_, other) in zip(whole, part, strict=True):
             np.testing.assert_array_equal(computed(one) * share, computed(other), err_msg=name)
 
+    def test_a_smoothing_out_of_range(self) -> None:
+        config = toy_config("llama")
+        with pytest.raises(ValueError, match=r"^smoothing: expected "):
+            fast.loss_and_gradients(toy_params(config), IDS, config, 1.0)
+
+    def test_targets_that_are_pads_alone(self) -> None:
+        config = toy_config("llama")
+        loss, gradients = fast.loss_and_gradients(toy_params(config), np.array([[4, 0, 0], [5, 0, 0]]), config, 0.1)
+        assert loss == 0 and not any(computed(gradient).any() for _, gradient in gradients)
+
     @pytest.mark.parametrize("family", ["llama", "gemma3", "geglu"])
     def test_a_cache_serves_twice(self, family: str) -> None:
         model = toy_language_model(family)

@@ -173,6 +173,13 @@ class TestWrongInputs:
         with pytest.raises(kind, match=r"^dlogits: expected "):
             reference.backward(change(logits), cache)
 
+    def test_a_cotangent_of_float64_where_the_model_has_float32(self) -> None:
+        config = toy_config("llama")
+        params = {name: array.astype(np.float32) for name, array in toy_params(config).items()}
+        logits, cache = reference.forward(params, IDS, config)
+        with pytest.raises(TypeError, match=r"^dlogits: expected an array of float32 like the output, got float64$"):
+            reference.backward(logits.astype(np.float64), cache)
+
     def test_ids(self) -> None:
         config = toy_config("gpt2", max_length=4)
         params = toy_params(config)

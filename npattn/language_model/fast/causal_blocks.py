@@ -99,7 +99,7 @@ def blocks(N: int, window: int | None) -> Iterator[tuple[slice, slice, Array]]:
 def bias_of(queries: int, keys: int, window: int | None) -> Array:
     """Return what hides keys from queries that are the last positions, read-only: all layers and steps share it."""
     bias = hiding(in_window(None, (queries, keys), None, window))
-    bias.flags.writeable = False
+    bias.setflags(write=False)
     return bias
 
 

@@ -77,10 +77,10 @@ def loss_and_gradients(
     SMOOTHING("smoothing", smoothing)
     logits, cache = forward(params, ids[:, :-1], config, rng)
     targets = ids[:, 1:]
-    if config.pad_id is not None and (targets == config.pad_id).any():
+    if (targets == config.pad_id).any():                      # no target equals None
         loss, c_loss = cross_entropy(logits, targets, smoothing, config.pad_id)
         return float(loss), gradients(cross_entropy_backward(share, c_loss), cache)
-    flat, wanted = rows(logits), targets.reshape(-1)
+    flat, wanted = rows(logits), targets.ravel()
     loss = loss_in_place(flat, wanted, smoothing)             # in the memory of the logits
     gradient_in_place(flat, wanted, smoothing, share)
     return float(loss), gradients(logits, cache)
