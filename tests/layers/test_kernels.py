@@ -22,6 +22,14 @@ def test_no_rows_have_no_negligible_scores() -> None:
     assert E.shape == (0, 3)
 
 
+@pytest.mark.parametrize(("unit", "reach"), [(1.0, 43.66), (1 / math.log(2), 63.0)])
+def test_negligible_scores_in_units(unit: float, reach: float) -> None:
+    """The root of the smallest normal float32 is 2⁻⁶³ = exp(−43.67)."""
+    E = np.array([[0.0, 0.01 - reach, -reach - 0.02]], np.float32)
+    drop_negligible(E, float(E.min()), 0.0, unit)
+    assert np.isinf(E[0]).tolist() == [False, False, True]
+
+
 @pytest.mark.parametrize("width", [1, 5, 64])
 def test_the_greatest_of_each_row(width: int) -> None:
     X = np.random.default_rng(width).normal(size=(3, 4, width)).astype(np.float32)
