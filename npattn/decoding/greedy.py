@@ -54,7 +54,7 @@ def greedy_search(
     models = check_models(model, ensemble)
     max_len = check_search(models, src, max_len, workers, False)
     check_words(bad_words_ids, forced_bos_id, model.config.tgt_vocab)
-    return in_workers(lambda rows: _greedy(models, rows, max_len, bad_words_ids, forced_bos_id), src, workers)
+    return in_workers(lambda rows: _greedy(models, rows, max_len, bad_words_ids, forced_bos_id), src, workers, 1)
 
 
 def _greedy(

@@ -22,9 +22,7 @@ T = TypeVar("T")
 LEAST = 128
 
 
-def in_workers(
-    search: Callable[[Array], list[T]], src: Array, workers: int | None = None, beam: int = 1
-) -> list[T]:
+def in_workers(search: Callable[[Array], list[T]], src: Array, workers: int | None, beam: int) -> list[T]:
     """Return search(src), one entry for each row, from `workers` threads with one BLAS thread each.
 
     None takes one thread for each core if threadpoolctl (the extra `fast`) is installed and every shard has `LEAST`

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from npattn import Transformer, beam_search, greedy_search
 from npattn._internal.checks import Array
-from npattn.decoding.ensemble import EnsembleDecoder
+from npattn.decoding.cached_decoder import CachedDecoder
+from npattn.decoding.ensemble import EnsembleDecoder, decoder_of
 from support.slow_search import BOS, assert_alike, eager_model, slow_beam, slow_greedy
 from support.transformer_toys import SRC
 
@@ -97,6 +98,11 @@ class TestSearches:
             found = beam_search(models[0], SRC, 2, 1, 0.0, ensemble=models[1:])
         assert np.allclose(log_p[:, [3, 4]], np.log(0.5), rtol=1e-12) and (log_p[:, :3] < -scale).all()
         assert [h.ids for h in found[0]] == [[3], [4]]
+
+
+def test_a_single_model_has_a_decoder_of_its_own() -> None:
+    assert isinstance(decoder_of(some(0)[:1], SRC), CachedDecoder)
+    assert isinstance(decoder_of(some(0)[:2], SRC), EnsembleDecoder)
 
 
 class TestArguments:

@@ -365,13 +365,13 @@ class TestWorkers:
         monkeypatch.setattr(workers, "can_limit_blas", lambda: True)
         monkeypatch.setattr("npattn._internal.system.workers.one_blas_thread", contextlib.nullcontext)
         for n in (1, LEAST, 2 * LEAST - 1):
-            assert len(set(in_workers(names_of_threads(1), np.zeros((n, 1))))) == 1
+            assert len(set(in_workers(names_of_threads(1), np.zeros((n, 1)), None, 1))) == 1
         both = {"npattn_0", "npattn_1"}
-        assert set(in_workers(names_of_threads(2), np.zeros((2 * LEAST, 1)))) == both
-        assert set(in_workers(names_of_threads(2), np.zeros((LEAST // 4, 1)), beam=8)) == both
+        assert set(in_workers(names_of_threads(2), np.zeros((2 * LEAST, 1)), None, 1)) == both
+        assert set(in_workers(names_of_threads(2), np.zeros((LEAST // 4, 1)), None, 8)) == both
         monkeypatch.setattr(workers, "can_limit_blas", lambda: False)
         own = {threading.current_thread().name}
-        assert set(in_workers(names_of_threads(1), np.zeros((4 * LEAST, 1)))) == own
+        assert set(in_workers(names_of_threads(1), np.zeros((4 * LEAST, 1)), None, 1)) == own
 
     def test_beams_count_as_rows(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(workers, "LEAST", 6)

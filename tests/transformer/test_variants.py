@@ -204,10 +204,11 @@ class TestByReference:
         assert not np.array_equal(weights["decoder.0.cross_attention"], weights["decoder.1.cross_attention"])
 
     def test_a_share_of_the_loss(self) -> None:
-        config = toy_config(**VARIANTS["t5"])
+        """With dropout from the same draws."""
+        config = toy_config(**VARIANTS["t5"] | {"dropout": 0.3})
         params, tgt = toy_params(config), np.array([[1, 7, 7, 2], [1, 4, 2, 0], [1, 10, 9, 2], [1, 2, 0, 0]])
-        loss, found = fast.loss_and_gradients(params, SRC, tgt, config, 0.1, None, 0.25)
-        logits, cache = reference.forward(params, SRC, tgt[:, :-1], config)
+        loss, found = fast.loss_and_gradients(params, SRC, tgt, config, 0.1, np.random.default_rng(3), 0.25)
+        logits, cache = reference.forward(params, SRC, tgt[:, :-1], config, np.random.default_rng(3))
         whole, c_loss = cross_entropy(logits, tgt[:, 1:], 0.1, ignore_id=0)
         grads = reference.backward(cross_entropy_backward(0.25, c_loss), cache)
         assert loss == whole and isinstance(loss, float)
