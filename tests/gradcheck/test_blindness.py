@@ -21,6 +21,8 @@ def test_dead_inputs_are_compared_elsewhere(X):
     assert check_gradients(RELU.forward, RELU.backward, (-abs(X),))["x"].verdict == "zero"
     with pytest.raises(GradientError, match="zero at these arguments, wrong at normal random numbers"):
         check_gradients(RELU.forward, lambda dy, x: 0 * dy, (-abs(X),))
+    with pytest.raises(GradientError, match="wrong at normal random numbers: off by a factor of\n  2\n"):
+        check_gradients(RELU.forward, lambda dy, x: 2 * RELU.backward(dy, x)[0], (-abs(X),))
 
 
 def test_a_branch_never_taken_is_noted(X):

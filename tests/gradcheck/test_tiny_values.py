@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from npattn.gradcheck import GradientWarning, check_gradients
+from npattn.gradcheck import GradientError, GradientWarning, check_gradients
 from support import gradcheck_pairs as pairs
 from support.planted_faults import LAYERS
 
@@ -49,3 +49,16 @@ def test_tiny_numbers(numbers, method):
         check_any(LAYERS[name].forward, LAYERS[name].backward, (X,), method=method)
         check_any(LAYERS[name].forward, LAYERS[name].backward, (X[:1],), method=method)
     check_any(pairs.linear, pairs.linear_backward, (X, X.T.copy(), X[:, 0].copy()), method=method)
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-9])
+def test_the_hint_of_a_tiny_gradient_is_that_of_a_large_one(scale):
+    """The gradient of a softmax mixes cotangents, however small it is."""
+
+    def forward(X):
+        A, cache = LAYERS["softmax"].forward(X)
+        return scale * A, cache
+
+    X = np.random.default_rng(3).standard_normal((3, 4))
+    with pytest.raises(GradientError, match=r"✗ X: off by a factor of 3; 3 is the length of axis 0 of X\Z"):
+        check_gradients(forward, lambda dA, cache: 3 * scale * LAYERS["softmax"].backward(dA, cache)[0], (X,))
