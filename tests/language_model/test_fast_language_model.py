@@ -1,4 +1,4 @@
-"""The language model that training runs on, against its reference; and its own: blocks, pieces, order, shares."""
+"""The language model that training runs on, against its reference; and its own: the order of gradients, and angles."""
 
 from __future__ import annotations
 
@@ -8,12 +8,10 @@ import numpy as np
 import pytest
 
 from npattn._internal.checks import Array
-from npattn.attention.dot_product import scaled_dot_product_attention, scaled_dot_product_attention_backward
-from npattn.attention.v7_multi_head import merge_heads
 from npattn.language_model import LanguageModel, generate, reference
 from npattn.language_model.fast import attention, causal_blocks, feed_forward
 from npattn.language_model.fast import language_model as fast
-from npattn.layers import cross_entropy, cross_entropy_backward, swiglu, swiglu_backward
+from npattn.layers import cross_entropy, cross_entropy_backward
 from npattn.transformer.fast.gradient import computed
 from support.language_model_toys import FAMILIES, IDS, OTHERS, toy_config, toy_language_model, toy_params
 
@@ -150,137 +148,6 @@ class TestGradients:
         with np.errstate(all="raise"):
             _, gradients = fast.loss_and_gradients(params, ROWS, config, 0.0, None, 1e-42)
             assert all(np.isfinite(computed(gradient)).all() for _, gradient in gradients)
-
-
-class TestBlocks:
-    @pytest.mark.parametrize("N", [1, 4, 5, 9])
-    @pytest.mark.parametrize(("window", "softcap", "scale"), [(None, None, None), (3, 0.8, 0.7), (1, None, 90.0)])
-    def test_is_causal_attention(
-        self, N: int, window: int | None, softcap: float | None, scale: float | None, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        """With scores beyond 60 too, where the softmax needs the maxima of rows."""
-        monkeypatch.setattr(causal_blocks, "BLOCK", 4)
-        rng = np.random.default_rng(N)
-        Q, K, V = (rng.normal(size=(2, H, N, 5)) for H in (6, 2, 2))
-        wanted, cache = scaled_dot_product_attention(
-            Q, K, V, scale=scale, causal=True, window=window, softcap=softcap, grouped=True
-        )
-        arrays = [Q.copy(), K.copy(), V.copy()]
-        Y, blocks = causal_blocks.causal_attention(Q, K, V, scale, window, softcap)
-        np.testing.assert_allclose(Y, wanted, rtol=0, atol=1e-13)
-        dY = rng.normal(size=Y.shape)
-        gradients = scaled_dot_product_attention_backward(dY, cache)
-        for got, gradient in zip(causal_blocks.causal_attention_backward(dY, blocks), gradients, strict=False):
-            np.testing.assert_allclose(got, gradient, rtol=0, atol=1e-12 * max(np.abs(gradient).max(), 1))
-        for array, copy in zip((Q, K, V), arrays, strict=True):
-            np.testing.assert_array_equal(array, copy)
-
-    def test_keeps_the_dtype_and_merges_without_a_copy(self) -> None:
-        Q = np.random.default_rng(0).normal(size=(2, 3, 5, 4)).astype(np.float32)
-        Y, cache = causal_blocks.causal_attention(Q, Q, Q, None, 2, 0.5)
-        assert np.shares_memory(merge_heads(Y), Y)
-        assert {Y.dtype, *(each.dtype for each in causal_blocks.causal_attention_backward(Y, cache))} == {Q.dtype}
-
-    @pytest.mark.parametrize(("H", "N", "few", "wanted"), [
-        (3, 4, 24, [(0, 2), (2, 4), (4, 5)]), (3, 4, 35, [(0, 2), (2, 4), (4, 5)]),
-        (3, 4, 11, [(i, i + 1) for i in range(5)]), (1, 1, 2, [(0, 2), (2, 4), (4, 5)]),
-    ])  # fmt: skip
-    def test_few_rows_at_a_time(
-        self, H: int, N: int, few: int, wanted: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(causal_blocks, "FEW", few)
-        Q = np.random.default_rng(0).normal(size=(5, H, N, 2))
-        Y, cache = causal_blocks.causal_attention(Q, Q, Q, None, None, None)
-        assert [(rows.start, rows.stop) for rows, *_ in cache[-1]] == wanted
-        np.testing.assert_allclose(Y, scaled_dot_product_attention(Q, Q, Q, causal=True)[0], atol=1e-14)
-
-    def test_groups_and_few_rows_at_a_time(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(causal_blocks, "FEW", 2 * 6 * 5)
-        rng = np.random.default_rng(0)
-        Q, K, V = rng.normal(size=(3, 6, 5, 2)), *rng.normal(size=(2, 3, 2, 5, 2))
-        wanted, cache = scaled_dot_product_attention(Q, K, V, causal=True, grouped=True)
-        Y, blocks = causal_blocks.causal_attention(Q, K, V, None, None, None)
-        assert len(blocks[-1]) == 2                           # two rows of the batch, then one
-        np.testing.assert_allclose(Y, wanted, rtol=0, atol=1e-14)
-        dY = rng.normal(size=Y.shape)
-        gradients = scaled_dot_product_attention_backward(dY, cache)
-        for got, gradient in zip(causal_blocks.causal_attention_backward(dY, blocks), gradients, strict=False):
-            np.testing.assert_allclose(got, gradient, rtol=0, atol=1e-13)
-
-    def test_no_more_keys_than_are_seen(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(causal_blocks, "BLOCK", 4)
-
-        def cut(N: int, window: int | None) -> list[tuple[int, int, int, int]]:
-            return [(i.start, i.stop, j.start, j.stop) for i, j, _ in causal_blocks.blocks(N, window)]
-
-        assert cut(9, None) == [(0, 4, 0, 4), (4, 8, 0, 8), (8, 9, 0, 9)]
-        assert cut(9, 3) == [(0, 4, 0, 4), (4, 8, 2, 8), (8, 9, 6, 9)]
-        assert cut(8, 1) == [(0, 4, 0, 4), (4, 8, 4, 8)]
-        (_, _, bias), = causal_blocks.blocks(2, 1)
-        assert bias.dtype == np.float32 and bias.tolist() == [[0, -np.inf], [-np.inf, 0]]
-        assert not bias.flags.writeable                       # all models and threads share it
-
-
-class TestSwiglu:
-    @pytest.mark.parametrize("piece", [1, 7, 8, 1 << 16])
-    def test_is_that_of_the_layers(self, piece: int, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(feed_forward, "PIECE", piece)
-        U = np.random.default_rng(0).normal(0, 5, (2, 3, 8))
-        wanted, cache = swiglu(U)
-        H, fast_cache = feed_forward.swiglu(*(half.copy() for half in feed_forward.halves(U)))
-        np.testing.assert_allclose(H, wanted, rtol=1e-15, atol=0)
-        dH = np.cos(H)
-        dU = np.concatenate(feed_forward.swiglu_backward(dH, fast_cache), -1)
-        np.testing.assert_allclose(dU, swiglu_backward(dH, cache), rtol=1e-14, atol=1e-14)
-
-    def test_far_out(self) -> None:
-        """σ is 0 or 1 there, without a warning."""
-        g, u = np.array([[-1e3, 1e3]], np.float32), np.array([[2.0, 3.0]], np.float32)
-        with np.errstate(all="raise"):
-            H, cache = feed_forward.swiglu(g, u)
-            dg, du = feed_forward.swiglu_backward(np.ones_like(H), cache)
-        assert H.tolist() == [[0, 3e3]] and dg.tolist() == [[0, 3]] and du.tolist() == [[0, 1e3]]
-        assert {H.dtype, dg.dtype, du.dtype, *(array.dtype for array in cache)} == {np.dtype(np.float32)}
-
-    def test_rows_of_a_piece(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """They are views, also of rows with gaps: what is written to them must not be lost."""
-        monkeypatch.setattr(feed_forward, "PIECE", 9)
-        X = np.arange(20.0).reshape(5, 4)
-        found = list(feed_forward.pieces(X, X[:, :2]))
-        assert [one.tolist() for one, _ in found] == [X[:2].tolist(), X[2:4].tolist(), X[4:].tolist()]
-        assert [other.shape for _, other in found] == [(2, 2), (2, 2), (1, 2)]
-        assert all(np.shares_memory(one, X) and np.shares_memory(other, X) for one, other in found)
-        assert len(list(feed_forward.pieces(np.zeros((3, 10))))) == 3
-
-    @pytest.mark.parametrize("shape", [(1, 1), (1, 2), (2, 1), (1, 3)])
-    @pytest.mark.parametrize("d_model", [1, 6])
-    def test_a_single_row_takes_one_product(
-        self, shape: tuple[int, int], d_model: int, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        """Its backward is that of the reference too."""
-        config = toy_config("llama", d_model=d_model, tie=False)
-        params, ids = toy_params(config), np.full(shape, 4)
-        products, project = [], feed_forward.project
-        monkeypatch.setattr(feed_forward, "project", lambda X, *rest: products.append(X) or project(X, *rest))
-        logits, cache = fast.forward(params, ids, config)
-        assert len(products) == config.n_layers * (2 if shape == (1, 1) else 3)
-        wanted, c_wanted = reference.forward(params, ids, config)
-        np.testing.assert_allclose(logits, wanted, rtol=0, atol=1e-13)
-        found = {name: computed(gradient) for name, gradient in fast.gradients(np.cos(wanted), cache)}
-        gradients = reference.backward(np.cos(wanted), c_wanted)
-        for i in range(config.n_layers):
-            name = f"layers.{i}.feed_forward.W_1"
-            np.testing.assert_allclose(found[name], gradients[name], rtol=0, atol=1e-12, err_msg=name)
-
-    def test_gradients_of_both_halves_are_one_array(self) -> None:
-        rng = np.random.default_rng(0)
-        X, dg, du = rng.normal(size=(2, 3, 5)), rng.normal(size=(2, 3, 4)), rng.normal(size=(2, 3, 4))
-        wanted = X.reshape(6, 5).T @ np.concatenate([dg, du], -1).reshape(6, 8)
-        out = np.full((5, 8), 9.0)
-        assert feed_forward.weight_gradients(X, dg, du, out) is out
-        for dW in (out, feed_forward.weight_gradients(X, dg, du)):
-            np.testing.assert_allclose(dW, wanted, rtol=0, atol=1e-14)
-        assert feed_forward.weight_gradients(*(T.astype(np.float32) for T in (X, dg, du))).dtype == np.float32
 
 
 class TestRotations:

@@ -85,7 +85,7 @@ def weight_gradients(X: Array, dg: Array, du: Array, out: Array | None = None) -
     """dW_1 = [Xᵀ dg, Xᵀ du]; `out` is the array to write it to."""
     dW = np.empty((X.shape[-1], 2 * dg.shape[-1]), X.dtype) if out is None else out
     for half, d in zip(halves(dW), (dg, du), strict=True):
-        weight_gradient(X, d, half)
+        weight_gradient(X, d, out=half)
     return dW
 
 
@@ -110,9 +110,8 @@ def swiglu(g: Array, u: Array) -> tuple[Array, Any]:
 
 def swiglu_backward(dH: Array, cache: Any) -> tuple[Array, Array]:
     """Return dg and du."""
-    *saved, S = cache                                         # f, u and σ(g)
-    dG, dU = np.empty_like(S), np.empty_like(S)
-    for f, u, s, dh, dg, du in pieces(*saved, S, dH, dG, dU):
+    dG, dU = np.empty_like(dH), np.empty_like(dH)
+    for f, u, s, dh, dg, du in pieces(*cache, dH, dG, dU):    # s = σ(g)
         np.multiply(f, dh, out=du)                            # h = f ⊙ u, f = φ(g): du
         np.subtract(1, s, out=dg)
         dg *= f
